@@ -23,11 +23,7 @@ pub struct ImageConfig {
     /// The operating system, in Go's names.
     pub os: String,
     /// The version of the operating system.
-    #[serde(
-        default,
-        rename = "os.version",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(default, rename = "os.version", skip_serializing_if = "Option::is_none")]
     pub os_version: Option<String>,
     /// Features of the operating system that the image needs.
     #[serde(
@@ -46,11 +42,7 @@ pub struct ImageConfig {
     /// The layers by the digests of their uncompressed content.
     pub rootfs: RootFs,
     /// How each layer came to be.
-    #[serde(
-        default,
-        deserialize_with = "null_as_default",
-        skip_serializing_if = "Vec::is_empty"
-    )]
+    #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
     pub history: Vec<History>,
     /// Fields that the specification does not define.
     #[serde(flatten)]
@@ -75,39 +67,19 @@ pub struct ContainerConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
     /// Ports that are listened on, as `80/tcp`.
-    #[serde(
-        default,
-        with = "set_as_map",
-        skip_serializing_if = "BTreeSet::is_empty"
-    )]
+    #[serde(default, with = "set_as_map", skip_serializing_if = "BTreeSet::is_empty")]
     pub exposed_ports: BTreeSet<String>,
     /// Environment variables, as `NAME=value`.
-    #[serde(
-        default,
-        deserialize_with = "null_as_default",
-        skip_serializing_if = "Vec::is_empty"
-    )]
+    #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
     pub env: Vec<String>,
     /// The command that is always run.
-    #[serde(
-        default,
-        deserialize_with = "null_as_default",
-        skip_serializing_if = "Vec::is_empty"
-    )]
+    #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
     pub entrypoint: Vec<String>,
     /// Its default arguments, or the command where there is no entry point.
-    #[serde(
-        default,
-        deserialize_with = "null_as_default",
-        skip_serializing_if = "Vec::is_empty"
-    )]
+    #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
     pub cmd: Vec<String>,
     /// Directories that hold data of the instance.
-    #[serde(
-        default,
-        with = "set_as_map",
-        skip_serializing_if = "BTreeSet::is_empty"
-    )]
+    #[serde(default, with = "set_as_map", skip_serializing_if = "BTreeSet::is_empty")]
     pub volumes: BTreeSet<String>,
     /// The directory to start in.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -27,11 +27,7 @@ pub struct Descriptor {
     #[serde(with = "size")]
     pub size: u64,
     /// Other places to get the content from.
-    #[serde(
-        default,
-        deserialize_with = "null_as_default",
-        skip_serializing_if = "Vec::is_empty"
-    )]
+    #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
     pub urls: Vec<String>,
     /// Annotations of this use of the content.
     #[serde(
@@ -77,9 +73,6 @@ impl Descriptor {
 
     /// The specification's descriptor of the empty JSON object `{}`, with the object embedded.
     pub fn empty_json() -> Self {
-        Self {
-            data: Some(b"{}".to_vec()),
-            ..Self::of(MediaType::OCI_EMPTY_JSON, b"{}")
-        }
+        Self { data: Some(b"{}".to_vec()), ..Self::of(MediaType::OCI_EMPTY_JSON, b"{}") }
     }
 }

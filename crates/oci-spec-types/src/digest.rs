@@ -99,9 +99,8 @@ impl FromStr for Digest {
 
 fn check(input: &str) -> Result<(), Reason> {
     Reason::check_length(input, MAX_LENGTH)?;
-    let (algorithm, encoded) = input
-        .split_once(':')
-        .ok_or(Reason::Rule("it has no colon after the algorithm"))?;
+    let (algorithm, encoded) =
+        input.split_once(':').ok_or(Reason::Rule("it has no colon after the algorithm"))?;
 
     let mut in_component = false;
     for (at, byte) in algorithm.bytes().enumerate() {
@@ -109,11 +108,7 @@ fn check(input: &str) -> Result<(), Reason> {
             b'a'..=b'z' | b'0'..=b'9' => true,
             b'+' | b'.' | b'_' | b'-' if in_component => false,
             _ => {
-                return Err(Reason::at(
-                    input,
-                    at,
-                    "a lower-case letter or digit of the algorithm",
-                ));
+                return Err(Reason::at(input, at, "a lower-case letter or digit of the algorithm"));
             }
         };
     }
@@ -133,36 +128,21 @@ fn check(input: &str) -> Result<(), Reason> {
         _ => None,
     };
     if let Some((algorithm, expected)) = registered {
-        if let Some(at) = encoded
-            .bytes()
-            .position(|byte| !matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+        if let Some(at) =
+            encoded.bytes().position(|byte| !matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
         {
-            return Err(Reason::at(
-                input,
-                start + at,
-                "a lower-case hexadecimal digit",
-            ));
+            return Err(Reason::at(input, start + at, "a lower-case hexadecimal digit"));
         }
         if encoded.len() != expected {
-            return Err(Reason::HexLength {
-                algorithm,
-                expected,
-                found: encoded.len(),
-            });
+            return Err(Reason::HexLength { algorithm, expected, found: encoded.len() });
         }
     }
     let bad = encoded
         .bytes()
         .position(|byte| !(byte.is_ascii_alphanumeric() || matches!(byte, b'=' | b'_' | b'-')));
     match bad {
-        Some(at) => Err(Reason::at(
-            input,
-            start + at,
-            "a letter, digit, '=', '_' or '-'",
-        )),
-        None if encoded.is_empty() => Err(Reason::Ends {
-            expected: "the encoded part",
-        }),
+        Some(at) => Err(Reason::at(input, start + at, "a letter, digit, '=', '_' or '-'")),
+        None if encoded.is_empty() => Err(Reason::Ends { expected: "the encoded part" }),
         None => Ok(()),
     }
 }

@@ -43,17 +43,11 @@ pub struct DocumentError {
 
 impl DocumentError {
     pub(crate) fn new(reason: impl fmt::Display) -> Self {
-        Self {
-            path: None,
-            reason: shorten(&reason.to_string()),
-        }
+        Self { path: None, reason: shorten(&reason.to_string()) }
     }
 
     pub(crate) fn at(path: &str, reason: impl fmt::Display) -> Self {
-        Self {
-            path: Some(shorten(path)),
-            ..Self::new(reason)
-        }
+        Self { path: Some(shorten(path)), ..Self::new(reason) }
     }
 
     /// The path of the field at fault, as `manifests[3].digest`.
@@ -77,14 +71,8 @@ impl std::error::Error for DocumentError {}
 /// where serde_json writes the position.
 fn shorten(text: &str) -> Box<str> {
     let one_line = |part: &str| part.replace(char::is_control, " ");
-    let head = text
-        .char_indices()
-        .nth(MAX_MESSAGE - KEPT_END)
-        .map_or(text.len(), |(at, _)| at);
-    let tail = text
-        .char_indices()
-        .nth_back(KEPT_END - 1)
-        .map_or(0, |(at, _)| at);
+    let head = text.char_indices().nth(MAX_MESSAGE - KEPT_END).map_or(text.len(), |(at, _)| at);
+    let tail = text.char_indices().nth_back(KEPT_END - 1).map_or(0, |(at, _)| at);
     if head < tail {
         format!("{}…{}", one_line(&text[..head]), one_line(&text[tail..])).into()
     } else {

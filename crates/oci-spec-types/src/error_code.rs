@@ -112,13 +112,7 @@ pub struct ErrorBody {
 impl ErrorBody {
     /// A body with one entry.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self {
-            errors: vec![ErrorEntry {
-                code,
-                message: message.into(),
-                detail: None,
-            }],
-        }
+        Self { errors: vec![ErrorEntry { code, message: message.into(), detail: None }] }
     }
 }
 

@@ -41,17 +41,12 @@ impl Reference {
         // Checked before `library/` goes in front, so that an error shows what was typed.
         let mut name: Name = name.parse().map_err(|error| fail(Problem::Name(error)))?;
         if host.as_str() == HUB && !name.as_str().contains('/') {
-            name = format!("{OFFICIAL}{name}")
-                .parse()
-                .map_err(|error| fail(Problem::Name(error)))?;
+            name =
+                format!("{OFFICIAL}{name}").parse().map_err(|error| fail(Problem::Name(error)))?;
         }
         let (mut tag, digest) = parts.tag_and_digest(input)?;
         if tag.is_none() && digest.is_none() {
-            tag = Some(
-                "latest"
-                    .parse::<Tag>()
-                    .map_err(|error| fail(Problem::Tag(error)))?,
-            );
+            tag = Some("latest".parse::<Tag>().map_err(|error| fail(Problem::Tag(error)))?);
         }
 
         let mut reference = Self::new(host, name);
@@ -71,8 +66,7 @@ impl Reference {
             Some(name) => name.to_owned(),
             None => format!("{}/{}", self.host(), self.name()),
         };
-        self.fmt_suffix(&mut text)
-            .expect("writing to a String cannot fail");
+        self.fmt_suffix(&mut text).expect("writing to a String cannot fail");
         text
     }
 
@@ -94,8 +88,5 @@ impl Reference {
 
 /// Whether a text is 64 lower-case hexadecimal digits.
 fn is_identifier(text: &str) -> bool {
-    text.len() == 64
-        && text
-            .bytes()
-            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    text.len() == 64 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }

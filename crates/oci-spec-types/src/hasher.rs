@@ -112,13 +112,10 @@ fn restore_state<H: SerializableState>(
 ) -> Result<H, HashStateError> {
     let serialized =
         <&SerializedState<H>>::try_from(state).map_err(|_| HashStateError::Length(state.len()))?;
-    let blocks = state[block_count]
-        .iter()
-        .rev()
-        .try_fold(0_u128, |sum, byte| {
-            let sum = sum << 8 | u128::from(*byte);
-            (sum <= MAX_BLOCKS).then_some(sum)
-        });
+    let blocks = state[block_count].iter().rev().try_fold(0_u128, |sum, byte| {
+        let sum = sum << 8 | u128::from(*byte);
+        (sum <= MAX_BLOCKS).then_some(sum)
+    });
     blocks.ok_or(HashStateError::Corrupt)?;
     H::deserialize(serialized).map_err(|_| HashStateError::Corrupt)
 }
@@ -159,10 +156,7 @@ pub struct Verifier {
 
 impl Verifier {
     pub(crate) fn new(expected: Digest, algorithm: Algorithm) -> Self {
-        Self {
-            expected,
-            hasher: algorithm.hasher(),
-        }
+        Self { expected, hasher: algorithm.hasher() }
     }
 
     /// Adds the next piece of the content.
@@ -179,10 +173,7 @@ impl Verifier {
         if actual == self.expected {
             Ok(())
         } else {
-            Err(VerifyError::Mismatch {
-                expected: self.expected,
-                actual,
-            })
+            Err(VerifyError::Mismatch { expected: self.expected, actual })
         }
     }
 }

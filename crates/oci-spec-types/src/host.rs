@@ -54,9 +54,7 @@ impl Host {
         let bare = name.trim_start_matches('[').trim_end_matches(']');
         name.eq_ignore_ascii_case("localhost")
             || name.parse::<Ipv4Addr>().is_ok_and(|ip| ip.is_loopback())
-            || bare
-                .parse::<Ipv6Addr>()
-                .is_ok_and(|ip| ip.to_canonical().is_loopback())
+            || bare.parse::<Ipv6Addr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
     }
 }
 
@@ -78,10 +76,7 @@ impl FromStr for Host {
 fn split_port(host: &str) -> (&str, Option<&str>) {
     let after_brackets = host.rfind(']').map_or(0, |at| at + 1);
     match host[after_brackets..].find(':') {
-        Some(at) => (
-            &host[..after_brackets + at],
-            Some(&host[after_brackets + at + 1..]),
-        ),
+        Some(at) => (&host[..after_brackets + at], Some(&host[after_brackets + at + 1..])),
         None => (host, None),
     }
 }
@@ -89,14 +84,10 @@ fn split_port(host: &str) -> (&str, Option<&str>) {
 fn check(input: &str) -> Result<(), Reason> {
     Reason::check_length(input, MAX_LENGTH)?;
     if !looks_like_host(input) {
-        return Err(Reason::Rule(
-            "it has neither a dot nor a port and is not localhost",
-        ));
+        return Err(Reason::Rule("it has neither a dot nor a port and is not localhost"));
     }
     if input.starts_with('[') && !input.contains(']') {
-        return Err(Reason::Rule(
-            "the bracket of the IPv6 address is not closed",
-        ));
+        return Err(Reason::Rule("the bracket of the IPv6 address is not closed"));
     }
     let (name, port) = split_port(input);
     if let Some(port) = port {
@@ -120,9 +111,7 @@ fn check_port(input: &str, start: usize, port: &str) -> Result<(), Reason> {
     }
     // A leading zero would give one host two spellings.
     if port.starts_with('0') || !port.parse::<u16>().is_ok_and(|number| number > 0) {
-        return Err(Reason::Rule(
-            "the port is not a number from 1 to 65535 without leading zeros",
-        ));
+        return Err(Reason::Rule("the port is not a number from 1 to 65535 without leading zeros"));
     }
     Ok(())
 }
@@ -135,13 +124,10 @@ fn check_domain(input: &str, name: &str) -> Result<(), Reason> {
     let mut last = "";
     for label in name.split('.') {
         if label.len() > MAX_LABEL {
-            return Err(Reason::Rule(
-                "a part of the domain name has more than 63 bytes",
-            ));
+            return Err(Reason::Rule("a part of the domain name has more than 63 bytes"));
         }
-        if let Some(at) = label
-            .bytes()
-            .position(|byte| !(byte.is_ascii_alphanumeric() || byte == b'-'))
+        if let Some(at) =
+            label.bytes().position(|byte| !(byte.is_ascii_alphanumeric() || byte == b'-'))
         {
             return Err(Reason::at(
                 input,
@@ -159,9 +145,7 @@ fn check_domain(input: &str, name: &str) -> Result<(), Reason> {
     }
     // Resolvers read a name that ends in a number as an IPv4 address, in surprising ways if it is not a plain one.
     if last.bytes().all(|byte| byte.is_ascii_digit()) && name.parse::<Ipv4Addr>().is_err() {
-        return Err(Reason::Rule(
-            "it ends in a number but is not an IPv4 address",
-        ));
+        return Err(Reason::Rule("it ends in a number but is not an IPv4 address"));
     }
     Ok(())
 }

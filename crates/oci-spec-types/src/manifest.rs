@@ -68,16 +68,9 @@ impl ImageManifest {
     /// it has a `manifests` field, or its `mediaType` is that of another kind.
     pub fn from_slice(bytes: &[u8]) -> Result<Self, DocumentError> {
         let top = scan(bytes)?;
-        refuse_fields(
-            "an image manifest",
-            &[("manifests", top.contains(TopLevel::MANIFESTS))],
-        )?;
+        refuse_fields("an image manifest", &[("manifests", top.contains(TopLevel::MANIFESTS))])?;
         let manifest: Self = parse(bytes)?;
-        refuse_kind(
-            "an image manifest",
-            manifest.media_type.as_ref(),
-            MediaType::is_image,
-        )?;
+        refuse_kind("an image manifest", manifest.media_type.as_ref(), MediaType::is_image)?;
         Ok(manifest)
     }
 }
@@ -147,21 +140,16 @@ impl ImageIndex {
             ],
         )?;
         let index: Self = parse(bytes)?;
-        refuse_kind(
-            "an image index",
-            index.media_type.as_ref(),
-            MediaType::is_index,
-        )?;
+        refuse_kind("an image index", index.media_type.as_ref(), MediaType::is_index)?;
         Ok(index)
     }
 }
 
 fn refuse_fields(kind: &str, fields: &[(&str, bool)]) -> Result<(), DocumentError> {
     match fields.iter().find(|(_, present)| *present) {
-        Some((field, _)) => Err(DocumentError::at(
-            field,
-            format!("{kind} must not have this field"),
-        )),
+        Some((field, _)) => {
+            Err(DocumentError::at(field, format!("{kind} must not have this field")))
+        }
         None => Ok(()),
     }
 }

@@ -188,17 +188,13 @@ fn check(input: &str) -> Result<(), Reason> {
     if is_well_formed(input.as_bytes()) {
         return Ok(());
     }
-    let (main, sub) = input
-        .split_once('/')
-        .ok_or(Reason::Rule("it has no '/', expected type/subtype"))?;
+    let (main, sub) =
+        input.split_once('/').ok_or(Reason::Rule("it has no '/', expected type/subtype"))?;
     for (start, part) in [(0, main), (main.len() + 1, sub)] {
         if part.len() > MAX_PART {
             return Err(Reason::Rule("a part has more than 127 bytes"));
         }
-        let bad = part
-            .bytes()
-            .enumerate()
-            .position(|(at, byte)| !is_allowed(byte, at == 0));
+        let bad = part.bytes().enumerate().position(|(at, byte)| !is_allowed(byte, at == 0));
         if part.is_empty() || bad.is_some() {
             return Err(Reason::at(
                 input,
@@ -212,11 +208,7 @@ fn check(input: &str) -> Result<(), Reason> {
 
 const fn is_allowed(byte: u8, first: bool) -> bool {
     byte.is_ascii_alphanumeric()
-        || (!first
-            && matches!(
-                byte,
-                b'!' | b'#' | b'$' | b'&' | b'-' | b'^' | b'_' | b'.' | b'+'
-            ))
+        || (!first && matches!(byte, b'!' | b'#' | b'$' | b'&' | b'-' | b'^' | b'_' | b'.' | b'+'))
 }
 
 /// The grammar in a form that runs at compile time: exactly one slash, two parts of 1 to 127 allowed bytes.

@@ -50,10 +50,8 @@ fn check(input: &str) -> Result<(), Reason> {
     let mut at = 0;
     loop {
         let start = at;
-        at += bytes[at..]
-            .iter()
-            .take_while(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9'))
-            .count();
+        at +=
+            bytes[at..].iter().take_while(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9')).count();
         if at == start {
             return Err(Reason::at(input, at, EXPECTED));
         }
@@ -63,11 +61,7 @@ fn check(input: &str) -> Result<(), Reason> {
             [b'/' | b'.' | b'_', ..] => 1,
             [b'-', ..] => bytes[at..].iter().take_while(|byte| **byte == b'-').count(),
             _ => {
-                return Err(Reason::at(
-                    input,
-                    at,
-                    "a lower-case letter, digit or one of /._-",
-                ));
+                return Err(Reason::at(input, at, "a lower-case letter, digit or one of /._-"));
             }
         };
     }

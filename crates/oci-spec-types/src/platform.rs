@@ -43,11 +43,7 @@ pub struct Platform {
     #[serde(default, skip_serializing_if = "is_blank")]
     pub variant: Option<String>,
     /// Features of the processor that are needed (Docker manifest lists).
-    #[serde(
-        default,
-        deserialize_with = "null_as_default",
-        skip_serializing_if = "Vec::is_empty"
-    )]
+    #[serde(default, deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
     pub features: Vec<String>,
     /// Fields that the specification does not define.
     #[serde(flatten)]
@@ -104,10 +100,7 @@ impl Platform {
             architecture: architecture.to_owned(),
             os,
             variant: Some(variant.to_owned()).filter(|variant| !variant.is_empty()),
-            os_version: self
-                .os_version
-                .clone()
-                .filter(|version| !version.is_empty()),
+            os_version: self.os_version.clone().filter(|version| !version.is_empty()),
             ..self.clone()
         }
     }
@@ -116,19 +109,11 @@ impl Platform {
 impl fmt::Display for Platform {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.os)?;
-        if let Some(version) = self
-            .os_version
-            .as_deref()
-            .filter(|version| !version.is_empty())
-        {
+        if let Some(version) = self.os_version.as_deref().filter(|version| !version.is_empty()) {
             write!(f, "({version})")?;
         }
         write!(f, "/{}", self.architecture)?;
-        if let Some(variant) = self
-            .variant
-            .as_deref()
-            .filter(|variant| !variant.is_empty())
-        {
+        if let Some(variant) = self.variant.as_deref().filter(|variant| !variant.is_empty()) {
             write!(f, "/{variant}")?;
         }
         Ok(())
@@ -162,19 +147,11 @@ fn parse(input: &str) -> Result<Platform, Reason> {
         return Err(rest.expected("'/' and an architecture, as in linux/amd64"));
     }
     let architecture = rest.word()?;
-    let variant = if rest.skip('/') {
-        Some(rest.word()?.to_owned())
-    } else {
-        None
-    };
+    let variant = if rest.skip('/') { Some(rest.word()?.to_owned()) } else { None };
     if rest.at < input.len() {
         return Err(rest.expected("the end"));
     }
-    Ok(Platform {
-        os_version: version,
-        variant,
-        ..Platform::new(os, architecture)
-    })
+    Ok(Platform { os_version: version, variant, ..Platform::new(os, architecture) })
 }
 
 /// What is left to read of a platform's text.

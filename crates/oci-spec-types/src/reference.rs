@@ -36,12 +36,7 @@ pub struct Reference {
 impl Reference {
     /// A repository, without tag and digest.
     pub fn new(host: Host, name: Name) -> Self {
-        Self {
-            host,
-            name,
-            tag: None,
-            digest: None,
-        }
+        Self { host, name, tag: None, digest: None }
     }
 
     /// The same with this tag.
@@ -85,22 +80,14 @@ impl FromStr for Reference {
     fn from_str(input: &str) -> Result<Self, ReferenceError> {
         let fail = |problem| ReferenceError::new(input, problem);
         let parts = Parts::split(input)?;
-        let (host, name) = parts
-            .path
-            .split_once('/')
-            .ok_or_else(|| fail(Problem::NoHost))?;
+        let (host, name) = parts.path.split_once('/').ok_or_else(|| fail(Problem::NoHost))?;
         if !looks_like_host(host) {
             return Err(fail(Problem::NoHost));
         }
         let host = host.parse().map_err(|error| fail(Problem::Host(error)))?;
         let name = name.parse().map_err(|error| fail(Problem::Name(error)))?;
         let (tag, digest) = parts.tag_and_digest(input)?;
-        Ok(Self {
-            host,
-            name,
-            tag,
-            digest,
-        })
+        Ok(Self { host, name, tag, digest })
     }
 }
 
@@ -151,10 +138,7 @@ impl<'a> Parts<'a> {
         // A colon before the last slash belongs to a port.
         let last_component = rest.rfind('/').map_or(0, |at| at + 1);
         let (path, tag) = match rest[last_component..].find(':') {
-            Some(at) => (
-                &rest[..last_component + at],
-                Some(&rest[last_component + at + 1..]),
-            ),
+            Some(at) => (&rest[..last_component + at], Some(&rest[last_component + at + 1..])),
             None => (rest, None),
         };
         Ok(Self { path, tag, digest })
@@ -165,11 +149,8 @@ impl<'a> Parts<'a> {
         input: &str,
     ) -> Result<(Option<Tag>, Option<Digest>), ReferenceError> {
         let fail = |problem| ReferenceError::new(input, problem);
-        let tag = self
-            .tag
-            .map(str::parse)
-            .transpose()
-            .map_err(|error| fail(Problem::Tag(error)))?;
+        let tag =
+            self.tag.map(str::parse).transpose().map_err(|error| fail(Problem::Tag(error)))?;
         let digest = self
             .digest
             .map(str::parse)
@@ -189,10 +170,7 @@ pub struct ReferenceError {
 
 impl ReferenceError {
     pub(crate) fn new(input: &str, problem: Problem) -> Self {
-        Self {
-            input: Excerpt::new(input),
-            problem: Box::new(problem),
-        }
+        Self { input: Excerpt::new(input), problem: Box::new(problem) }
     }
 }
 

@@ -26,16 +26,8 @@ const TOP_FIELDS: [&str; 9] = [
     "fsLayers",
 ];
 /// Fields that the specifications define in a descriptor.
-const DESCRIPTOR_FIELDS: [&str; 8] = [
-    "mediaType",
-    "digest",
-    "size",
-    "urls",
-    "annotations",
-    "data",
-    "platform",
-    "artifactType",
-];
+const DESCRIPTOR_FIELDS: [&str; 8] =
+    ["mediaType", "digest", "size", "urls", "annotations", "data", "platform", "artifactType"];
 
 /// Which telling fields a document has at its top.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -65,9 +57,7 @@ impl TopLevel {
 /// [`check_document`](crate::check_document), telling also which fields there are.
 pub(crate) fn scan(bytes: &[u8]) -> Result<TopLevel, DocumentError> {
     if bytes.starts_with(b"\xEF\xBB\xBF") {
-        return Err(DocumentError::new(
-            "the document begins with a byte order mark, expected '{'",
-        ));
+        return Err(DocumentError::new("the document begins with a byte order mark, expected '{'"));
     }
     let text = std::str::from_utf8(bytes).map_err(|error| {
         DocumentError::new(format_args!(
@@ -78,23 +68,13 @@ pub(crate) fn scan(bytes: &[u8]) -> Result<TopLevel, DocumentError> {
 
     let found = Found::default();
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    let root = Path {
-        parent: None,
-        step: Step::Root,
-    };
-    let result = Node {
-        path: &root,
-        depth: 0,
-        kind: Kind::Root,
-        found: &found,
-    }
-    .deserialize(&mut deserializer);
-    result
-        .and_then(|()| deserializer.end())
-        .map_err(|error| match found.at.take() {
-            Some(path) => DocumentError::at(&path, error),
-            None => DocumentError::new(error),
-        })?;
+    let root = Path { parent: None, step: Step::Root };
+    let result = Node { path: &root, depth: 0, kind: Kind::Root, found: &found }
+        .deserialize(&mut deserializer);
+    result.and_then(|()| deserializer.end()).map_err(|error| match found.at.take() {
+        Some(path) => DocumentError::at(&path, error),
+        None => DocumentError::new(error),
+    })?;
     Ok(found.top.get())
 }
 
@@ -161,20 +141,13 @@ impl fmt::Display for Path<'_> {
             Step::Root => Ok(()),
             Step::Index(index) => write!(f, "[{index}]"),
             Step::Key(key) => {
-                if self
-                    .parent
-                    .is_some_and(|parent| !matches!(parent.step, Step::Root))
-                {
+                if self.parent.is_some_and(|parent| !matches!(parent.step, Step::Root)) {
                     f.write_char('.')?;
                 }
                 let plain = key.len() <= 64
                     && !key.is_empty()
                     && key.bytes().all(|byte| byte.is_ascii_graphic());
-                if plain {
-                    f.write_str(key)
-                } else {
-                    Excerpt::new(key).fmt(f)
-                }
+                if plain { f.write_str(key) } else { Excerpt::new(key).fmt(f) }
             }
         }
     }
@@ -215,10 +188,7 @@ impl Node<'_> {
             self.found.top.set(self.found.top.get().with(key));
         }
         let fields = self.kind.fields();
-        match fields
-            .iter()
-            .find(|field| **field != key && same_to_go(field, key))
-        {
+        match fields.iter().find(|field| **field != key && same_to_go(field, key)) {
             Some(field) => Err(self.refuse(
                 path,
                 format_args!("this key differs from {field} only in the case of letters"),
@@ -258,10 +228,7 @@ impl<'de> Visitor<'de> for Node<'_> {
         self.check_depth()?;
         let mut keys = HashSet::new();
         while let Some(Key(key)) = map.next_key_seed(KeySeed)? {
-            let path = Path {
-                parent: Some(self.path),
-                step: Step::Key(&key),
-            };
+            let path = Path { parent: Some(self.path), step: Step::Key(&key) };
             self.check_key(&path, &key)?;
             if keys.contains(&key) {
                 return Err(self.refuse(&path, "this key occurs twice"));
@@ -284,16 +251,8 @@ impl<'de> Visitor<'de> for Node<'_> {
         let kind = self.kind.of_element();
         let mut index = 0;
         loop {
-            let path = Path {
-                parent: Some(self.path),
-                step: Step::Index(index),
-            };
-            let node = Node {
-                path: &path,
-                depth: self.depth + 1,
-                kind,
-                found: self.found,
-            };
+            let path = Path { parent: Some(self.path), step: Step::Index(index) };
+            let node = Node { path: &path, depth: self.depth + 1, kind, found: self.found };
             if seq.next_element_seed(node)?.is_none() {
                 return Ok(());
             }

@@ -43,9 +43,7 @@ pub(crate) mod size {
 
     pub(crate) fn serialize<S: Serializer>(size: &u64, serializer: S) -> Result<S::Ok, S::Error> {
         if *size > MAX {
-            return Err(serde::ser::Error::custom(format_args!(
-                "size {size} is above {MAX}"
-            )));
+            return Err(serde::ser::Error::custom(format_args!("size {size} is above {MAX}")));
         }
         serializer.serialize_u64(*size)
     }
@@ -88,9 +86,7 @@ pub(crate) mod data {
         data: &Option<Vec<u8>>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
-        data.as_ref()
-            .map(|bytes| STANDARD.encode(bytes))
-            .serialize(serializer)
+        data.as_ref().map(|bytes| STANDARD.encode(bytes)).serialize(serializer)
     }
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(

@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use crate::Digest;
 use crate::text::{Reason, parse_error, text_type};
 
 /// Longest tag, in bytes.
@@ -23,6 +24,23 @@ impl Tag {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The tag under which clients keep what refers to a manifest, for registries that have no referrers API: at most
+    /// 32 characters of the algorithm, `-`, at most 64 of the hash, and `-` for what no tag may have
+    /// (distribution-spec, section Referrers Tag Schema).
+    ///
+    /// ```
+    /// # use oci_spec_types::{Digest, Tag};
+    /// let digest = Digest::sha256(b"");
+    /// assert_eq!(Tag::of_referrers(&digest).as_str(), digest.as_str().replace(':', "-"));
+    /// ```
+    pub fn of_referrers(subject: &Digest) -> Self {
+        let plain = |c: char| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '-' };
+        let algorithm = subject.algorithm().chars().take(32);
+        let encoded = subject.encoded().chars().take(64);
+        let tag: String = algorithm.chain(['-']).chain(encoded).map(plain).collect();
+        Self(tag.into())
+    }
 }
 
 impl FromStr for Tag {
@@ -40,13 +58,39 @@ fn check(input: &str) -> Result<(), Reason> {
         b'.' | b'-' => at > 0,
         _ => byte.is_ascii_alphanumeric() || byte == b'_',
     };
-    match input
-        .bytes()
-        .enumerate()
-        .position(|(at, byte)| !allowed(at, byte))
-    {
+    match input.bytes().enumerate().position(|(at, byte)| !allowed(at, byte)) {
         Some(0) => Err(Reason::at(input, 0, "a letter, digit or '_'")),
         Some(at) => Err(Reason::at(input, at, "a letter, digit, '.', '_' or '-'")),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_of_referrers() {
+        let (a64, a128) = ("a".repeat(64), "a".repeat(128));
+        // The last is the specification's own example.
+        let cases = [
+            (format!("sha256:{a64}"), format!("sha256-{a64}")),
+            (format!("sha512:{a128}"), format!("sha512-{a64}")),
+            ("a+b.c_d:x=y_z".into(), "a-b.c_d-x-y_z".into()),
+            (format!("{}:x", "a".repeat(40)), format!("{}-x", "a".repeat(32))),
+            (
+                "test+algorithm+using+algorithm+separators+and+lots+of+characters+to+excercise+overall+truncation:\
+                 alsoSome=InTheEncodedSectionToShowHyphenReplacementAndLotsAndLotsOfCharactersToExcerciseEncodedTruncation"
+                    .into(),
+                "test-algorithm-using-algorithm-s-\
+                 alsoSome-InTheEncodedSectionToShowHyphenReplacementAndLotsAndLot"
+                    .into(),
+            ),
+        ];
+        for (digest, expected) in cases {
+            let tag = Tag::of_referrers(&digest.parse().unwrap());
+            assert_eq!(tag.as_str(), expected, "{digest}");
+            assert_eq!(expected.parse(), Ok(tag));
+        }
     }
 }

@@ -16,14 +16,8 @@ pub(crate) struct Excerpt {
 
 impl Excerpt {
     pub(crate) fn new(input: &str) -> Self {
-        let end = input
-            .char_indices()
-            .nth(EXCERPT_CHARS)
-            .map_or(input.len(), |(at, _)| at);
-        Self {
-            start: input[..end].into(),
-            whole: input.len(),
-        }
+        let end = input.char_indices().nth(EXCERPT_CHARS).map_or(input.len(), |(at, _)| at);
+        Self { start: input[..end].into(), whole: input.len() }
     }
 }
 
@@ -46,19 +40,11 @@ pub(crate) enum Reason {
     #[error("it has {found} bytes, at most {limit} are allowed")]
     TooLong { limit: usize, found: usize },
     #[error("found {found:?} at byte {at}, expected {expected}")]
-    Unexpected {
-        found: char,
-        at: usize,
-        expected: &'static str,
-    },
+    Unexpected { found: char, at: usize, expected: &'static str },
     #[error("it ends where {expected} is expected")]
     Ends { expected: &'static str },
     #[error("{algorithm} has {expected} hexadecimal digits, found {found}")]
-    HexLength {
-        algorithm: &'static str,
-        expected: usize,
-        found: usize,
-    },
+    HexLength { algorithm: &'static str, expected: usize, found: usize },
     #[error("{0}")]
     Rule(&'static str),
 }
@@ -67,11 +53,7 @@ impl Reason {
     /// What is wrong at byte `at` of `input`: the character there, or the end.
     pub(crate) fn at(input: &str, at: usize, expected: &'static str) -> Self {
         match input.get(at..).and_then(|rest| rest.chars().next()) {
-            Some(found) => Self::Unexpected {
-                found,
-                at,
-                expected,
-            },
+            Some(found) => Self::Unexpected { found, at, expected },
             None => Self::Ends { expected },
         }
     }

@@ -47,13 +47,8 @@ fn assert_refused<T: std::fmt::Debug>(
 
 #[test]
 fn check_refuses_what_readers_may_read_differently() {
-    let deep = |levels: usize| {
-        format!(
-            "{{\"a\":{}1{}}}",
-            "[".repeat(levels - 1),
-            "]".repeat(levels - 1)
-        )
-    };
+    let deep =
+        |levels: usize| format!("{{\"a\":{}1{}}}", "[".repeat(levels - 1), "]".repeat(levels - 1));
     assert_eq!(check_document(deep(64).as_bytes()), Ok(()));
 
     let cases: &[(&[u8], Option<&str>, &str)] = &[
@@ -73,61 +68,22 @@ fn check_refuses_what_readers_may_read_differently() {
             Some("manifests[3].digest"),
             "occurs twice",
         ),
-        (
-            br#"{"x": {"y z": [[{"q": 1, "q": 2}]]}}"#,
-            Some("x.\"y z\"[0][0].q"),
-            "occurs twice",
-        ),
+        (br#"{"x": {"y z": [[{"q": 1, "q": 2}]]}}"#, Some("x.\"y z\"[0][0].q"), "occurs twice"),
         (br#"{"Layers": []}"#, Some("Layers"), "differs from layers"),
-        (
-            br#"{"layers": [], "LAYERS": []}"#,
-            Some("LAYERS"),
-            "differs from layers",
-        ),
-        (
-            "{\"layer\u{17F}\": []}".as_bytes(),
-            Some("\"layer\u{17F}\""),
-            "differs from layers",
-        ),
-        (
-            br#"{"fslayers": []}"#,
-            Some("fslayers"),
-            "differs from fsLayers",
-        ),
-        (
-            br#"{"schemaversion": 1}"#,
-            Some("schemaversion"),
-            "differs from schemaVersion",
-        ),
-        (
-            br#"{"layers": [{"Digest": ""}]}"#,
-            Some("layers[0].Digest"),
-            "differs from digest",
-        ),
-        (
-            br#"{"manifests": [{"SIZE": 1}]}"#,
-            Some("manifests[0].SIZE"),
-            "differs from size",
-        ),
-        (
-            br#"{"config": {"mediatype": ""}}"#,
-            Some("config.mediatype"),
-            "differs from mediaType",
-        ),
-        (
-            br#"{"subject": {"URLs": []}}"#,
-            Some("subject.URLs"),
-            "differs from urls",
-        ),
+        (br#"{"layers": [], "LAYERS": []}"#, Some("LAYERS"), "differs from layers"),
+        ("{\"layer\u{17F}\": []}".as_bytes(), Some("\"layer\u{17F}\""), "differs from layers"),
+        (br#"{"fslayers": []}"#, Some("fslayers"), "differs from fsLayers"),
+        (br#"{"schemaversion": 1}"#, Some("schemaversion"), "differs from schemaVersion"),
+        (br#"{"layers": [{"Digest": ""}]}"#, Some("layers[0].Digest"), "differs from digest"),
+        (br#"{"manifests": [{"SIZE": 1}]}"#, Some("manifests[0].SIZE"), "differs from size"),
+        (br#"{"config": {"mediatype": ""}}"#, Some("config.mediatype"), "differs from mediaType"),
+        (br#"{"subject": {"URLs": []}}"#, Some("subject.URLs"), "differs from urls"),
     ];
     for (bytes, path, reason) in cases {
         assert_refused(check_document(bytes), *path, reason);
     }
     let error = check_document(deep(65).as_bytes()).unwrap_err();
-    assert!(
-        error.to_string().contains("nested deeper than 64"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("nested deeper than 64"), "{error}");
     for opening in ["[", "{\"a\":"] {
         assert!(
             check_document(format!("{{\"a\":{}", opening.repeat(1_000_000)).as_bytes()).is_err()
@@ -158,9 +114,7 @@ fn errors_stay_small() {
         with(image(), "", "schemaVersion", json!(format!("two\n{long}"))).to_string(),
     ];
     for document in documents {
-        let message = ImageManifest::from_slice(document.as_bytes())
-            .unwrap_err()
-            .to_string();
+        let message = ImageManifest::from_slice(document.as_bytes()).unwrap_err().to_string();
         assert!(
             message.len() < 1000 && !message.contains('\n'),
             "{} bytes: {message:.400}",
@@ -176,16 +130,8 @@ fn an_image_is_not_an_index() {
     read_index(&index()).unwrap();
 
     let set = |document: Value, key: &str, value: Value| with(document, "", key, value);
-    assert_refused(
-        read_image(&index()),
-        Some("manifests"),
-        "an image manifest must not",
-    );
-    assert_refused(
-        read_index(&image()),
-        Some("layers"),
-        "an image index must not",
-    );
+    assert_refused(read_image(&index()), Some("manifests"), "an image manifest must not");
+    assert_refused(read_index(&image()), Some("layers"), "an image index must not");
     assert_refused(
         read_image(&set(image(), "manifests", json!([]))),
         Some("manifests"),
@@ -197,11 +143,7 @@ fn an_image_is_not_an_index() {
         "must not",
     );
     for key in ["layers", "config", "fsLayers"] {
-        assert_refused(
-            read_index(&set(index(), key, json!(null))),
-            Some(key),
-            "must not",
-        );
+        assert_refused(read_index(&set(index(), key, json!(null))), Some(key), "must not");
     }
 
     for kind in [
@@ -226,12 +168,7 @@ fn an_image_is_not_an_index() {
             kind.as_str(),
         );
     }
-    read_image(&set(
-        image(),
-        "mediaType",
-        json!("application/vnd.example.manifest+json"),
-    ))
-    .unwrap();
+    read_image(&set(image(), "mediaType", json!("application/vnd.example.manifest+json"))).unwrap();
 }
 
 #[test]
@@ -248,9 +185,8 @@ fn wrong_fields_are_named() {
         "\"2\"",
         "null",
     ] {
-        let document = with(image(), "/layers/2", "size", json!("@"))
-            .to_string()
-            .replace("\"@\"", size);
+        let document =
+            with(image(), "/layers/2", "size", json!("@")).to_string().replace("\"@\"", size);
         let result = ImageManifest::from_slice(document.as_bytes());
         assert_refused(
             result,
@@ -274,26 +210,14 @@ fn wrong_fields_are_named() {
             Some("layers[1].digest"),
             "\"../../etc\"",
         ),
-        (
-            with(image(), "/config", "mediaType", json!("text")),
-            Some("config.mediaType"),
-            "no '/'",
-        ),
+        (with(image(), "/config", "mediaType", json!("text")), Some("config.mediaType"), "no '/'"),
         (
             with(image(), "/config", "mediaType", json!("a/b; c=d")),
             Some("config.mediaType"),
             "found ';' at byte 3",
         ),
-        (
-            with(image(), "/config", "data", json!("e30")),
-            Some("config.data"),
-            "base64",
-        ),
-        (
-            with(image(), "/config", "data", json!("e3_-")),
-            Some("config.data"),
-            "base64",
-        ),
+        (with(image(), "/config", "data", json!("e30")), Some("config.data"), "base64"),
+        (with(image(), "/config", "data", json!("e3_-")), Some("config.data"), "base64"),
         (
             with(image(), "/config", "annotations", json!({"a": 1})),
             Some("config.annotations.a"),
@@ -304,32 +228,15 @@ fn wrong_fields_are_named() {
             Some("schemaVersion"),
             "version 1 is not supported, expected 2",
         ),
-        (
-            with(image(), "", "config", json!(null)),
-            Some("config"),
-            "null",
-        ),
-        (
-            json!({"schemaVersion": 2, "layers": []}),
-            None,
-            "missing field `config`",
-        ),
-        (
-            json!({"layers": [], "config": descriptor()}),
-            None,
-            "missing field `schemaVersion`",
-        ),
+        (with(image(), "", "config", json!(null)), Some("config"), "null"),
+        (json!({"schemaVersion": 2, "layers": []}), None, "missing field `config`"),
+        (json!({"layers": [], "config": descriptor()}), None, "missing field `schemaVersion`"),
     ];
     for (document, path, reason) in cases {
         assert_refused(read_image(&document), path, reason);
     }
     assert_refused(
-        read_index(&with(
-            index(),
-            "/manifests/1",
-            "platform",
-            json!({"os": "linux"}),
-        )),
+        read_index(&with(index(), "/manifests/1", "platform", json!({"os": "linux"}))),
         Some("manifests[1].platform"),
         "architecture",
     );
@@ -345,13 +252,7 @@ fn wrong_fields_are_named() {
 #[test]
 fn null_means_empty_or_absent() {
     let mut document = image();
-    for key in [
-        "mediaType",
-        "artifactType",
-        "subject",
-        "annotations",
-        "layers",
-    ] {
+    for key in ["mediaType", "artifactType", "subject", "annotations", "layers"] {
         document[key] = Value::Null;
     }
     for key in ["urls", "annotations", "data", "platform", "artifactType"] {
@@ -362,17 +263,11 @@ fn null_means_empty_or_absent() {
         manifest.layers.is_empty() && manifest.media_type.is_none() && manifest.subject.is_none()
     );
     let written = serde_json::to_value(&manifest).unwrap();
-    assert_eq!(
-        written,
-        json!({"schemaVersion": 2, "config": descriptor(), "layers": []})
-    );
+    assert_eq!(written, json!({"schemaVersion": 2, "config": descriptor(), "layers": []}));
 
     let index =
         read_index(&json!({"schemaVersion": 2, "manifests": null, "annotations": null})).unwrap();
-    assert_eq!(
-        serde_json::to_value(&index).unwrap(),
-        json!({"schemaVersion": 2, "manifests": []})
-    );
+    assert_eq!(serde_json::to_value(&index).unwrap(), json!({"schemaVersion": 2, "manifests": []}));
     let config = ImageConfig::from_slice(
         br#"{"architecture":"","os":"","config":null,"history":null,"rootfs":{"type":"layers","diff_ids":null}}"#,
     );
@@ -384,10 +279,7 @@ fn constructors_write_what_the_specification_shows() {
     let empty = json!({
         "mediaType": "application/vnd.oci.empty.v1+json", "digest": DIGEST, "size": 2, "data": "e30=",
     });
-    assert_eq!(
-        serde_json::to_value(Descriptor::empty_json()).unwrap(),
-        empty
-    );
+    assert_eq!(serde_json::to_value(Descriptor::empty_json()).unwrap(), empty);
     let manifest = ImageManifest::new(Descriptor::empty_json(), vec![]);
     assert_eq!(
         serde_json::to_string(&manifest).unwrap(),
@@ -400,17 +292,9 @@ fn constructors_write_what_the_specification_shows() {
         r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#
     );
     let mut descriptor = Descriptor::of(MediaType::OCTET_STREAM, b"");
-    assert_eq!(
-        (descriptor.size, &descriptor.digest),
-        (0, &Digest::sha256(b""))
-    );
+    assert_eq!((descriptor.size, &descriptor.digest), (0, &Digest::sha256(b"")));
     descriptor.artifact_type = Some(String::new());
-    assert!(
-        serde_json::to_value(&descriptor)
-            .unwrap()
-            .get("artifactType")
-            .is_none()
-    );
+    assert!(serde_json::to_value(&descriptor).unwrap().get("artifactType").is_none());
     descriptor.size = 1 << 63;
     assert!(serde_json::to_value(&descriptor).is_err());
 }
@@ -424,16 +308,8 @@ fn error_bodies() {
     assert_eq!(body.errors[0].code, ErrorCode::Denied);
     assert_eq!(body.errors[0].detail, Some(json!({"a": 1})));
     assert_eq!(body.errors[1].code, ErrorCode::Other("QUOTA".into()));
-    assert_eq!(
-        (body.errors[1].message.as_str(), &body.errors[1].detail),
-        ("", &None)
-    );
-    assert!(
-        serde_json::from_str::<ErrorBody>(r#"{"errors":null}"#)
-            .unwrap()
-            .errors
-            .is_empty()
-    );
+    assert_eq!((body.errors[1].message.as_str(), &body.errors[1].detail), ("", &None));
+    assert!(serde_json::from_str::<ErrorBody>(r#"{"errors":null}"#).unwrap().errors.is_empty());
     assert!(serde_json::from_str::<ErrorBody>("{}").is_err());
 }
 

@@ -8,12 +8,8 @@ use serde_json::Value;
 
 macro_rules! golden {
     ($name:literal) => {
-        include_bytes!(concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/../../testdata/spec/",
-            $name
-        ))
-        .as_slice()
+        include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../../testdata/spec/", $name))
+            .as_slice()
     };
 }
 
@@ -33,10 +29,7 @@ fn oci_manifest() {
     assert_eq!(manifest.layers[0].size, 28_231_465);
     assert_eq!(manifest.layers[1].digest.algorithm(), "sha512");
     assert_eq!(manifest.layers[1].urls, ["https://cdn.example.org/app.zst"]);
-    assert_eq!(
-        manifest.annotations[annotations::BASE_NAME],
-        "registry.example.org/base:stable"
-    );
+    assert_eq!(manifest.annotations[annotations::BASE_NAME], "registry.example.org/base:stable");
     assert_eq!(manifest.extra["org.example.build"]["id"], 4711);
 }
 
@@ -45,10 +38,7 @@ fn oci_config() {
     let bytes = golden!("oci-config.json");
     let config = ImageConfig::from_slice(bytes).unwrap();
     assert_kept(bytes, &config);
-    assert_eq!(
-        (config.os.as_str(), config.architecture.as_str()),
-        ("linux", "arm")
-    );
+    assert_eq!((config.os.as_str(), config.architecture.as_str()), ("linux", "arm"));
     assert_eq!(config.rootfs.diff_ids.len(), 2);
     assert_eq!(config.history[1].empty_layer, Some(true));
     let run = config.config.unwrap();
@@ -67,16 +57,8 @@ fn oci_artifact_with_subject() {
     let artifact = ImageManifest::from_slice(bytes).unwrap();
     assert_kept(bytes, &artifact);
     assert_eq!(artifact.config, Descriptor::empty_json());
-    assert_eq!(
-        artifact.artifact_type.as_deref(),
-        Some("application/vnd.example.sbom.v1+json")
-    );
-    artifact
-        .subject
-        .unwrap()
-        .digest
-        .verify(golden!("oci-manifest.json"))
-        .unwrap();
+    assert_eq!(artifact.artifact_type.as_deref(), Some("application/vnd.example.sbom.v1+json"));
+    artifact.subject.unwrap().digest.verify(golden!("oci-manifest.json")).unwrap();
 }
 
 #[test]
@@ -84,20 +66,14 @@ fn oci_index() {
     let bytes = golden!("oci-index.json");
     let index = ImageIndex::from_slice(bytes).unwrap();
     assert_kept(bytes, &index);
-    assert_eq!(
-        index.manifests[0].platform.as_ref().unwrap().to_string(),
-        "linux/arm/v7"
-    );
+    assert_eq!(index.manifests[0].platform.as_ref().unwrap().to_string(), "linux/arm/v7");
     assert_eq!(
         index.manifests[1].platform.as_ref().unwrap().to_string(),
         "windows(10.0.20348.2340)/amd64"
     );
     assert_eq!(index.manifests[3].extra["org.example.note"], "kept");
     assert!(index.manifests[4].media_type.is_index());
-    index.manifests[0]
-        .digest
-        .verify(golden!("oci-manifest.json"))
-        .unwrap();
+    index.manifests[0].digest.verify(golden!("oci-manifest.json")).unwrap();
 }
 
 #[test]
@@ -130,13 +106,7 @@ fn docker_config_with_nulls() {
 fn every_prefix_of_a_document_is_refused() {
     let bytes = golden!("oci-manifest.json").trim_ascii_end();
     for end in 0..bytes.len() {
-        assert!(
-            check_document(&bytes[..end]).is_err(),
-            "prefix of {end} bytes"
-        );
-        assert!(
-            ImageManifest::from_slice(&bytes[..end]).is_err(),
-            "prefix of {end} bytes"
-        );
+        assert!(check_document(&bytes[..end]).is_err(), "prefix of {end} bytes");
+        assert!(ImageManifest::from_slice(&bytes[..end]).is_err(), "prefix of {end} bytes");
     }
 }

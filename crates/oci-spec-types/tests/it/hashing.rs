@@ -12,11 +12,7 @@ fn known_digests() {
     assert_eq!(Digest::sha256(b"").as_str(), EMPTY_SHA256);
     assert_eq!(Algorithm::Sha512.digest(b"abc").as_str(), ABC_SHA512);
     assert_eq!(Algorithm::default(), Algorithm::Sha256);
-    ABC_SHA512
-        .parse::<Digest>()
-        .unwrap()
-        .verify(b"abc")
-        .unwrap();
+    ABC_SHA512.parse::<Digest>().unwrap().verify(b"abc").unwrap();
 }
 
 #[test]
@@ -27,10 +23,7 @@ fn a_mismatch_names_both_digests() {
     let error = verifier.finish().unwrap_err();
     assert_eq!(
         error,
-        VerifyError::Mismatch {
-            expected: expected.clone(),
-            actual: Digest::sha256(b"hell")
-        }
+        VerifyError::Mismatch { expected: expected.clone(), actual: Digest::sha256(b"hell") }
     );
     assert!(error.to_string().contains(expected.as_str()));
 }
@@ -38,10 +31,7 @@ fn a_mismatch_names_both_digests() {
 #[test]
 fn an_algorithm_that_cannot_be_computed_is_named() {
     let digest: Digest = format!("blake3:{}", "0".repeat(64)).parse().unwrap();
-    assert_eq!(
-        (digest.algorithm(), digest.known_algorithm()),
-        ("blake3", None)
-    );
+    assert_eq!((digest.algorithm(), digest.known_algorithm()), ("blake3", None));
     let error = digest.verify(b"").unwrap_err();
     assert!(
         matches!(error, VerifyError::Unsupported(_)) && error.to_string().contains("blake3"),
@@ -70,11 +60,8 @@ fn broken_states_are_refused() {
         assert!(Hasher::restore(&[saved.as_slice(), &[0]].concat()).is_err());
 
         // A block count that would overflow inside the hash function, and a buffer longer than a block.
-        let (count, buffer) = if algorithm == Algorithm::Sha256 {
-            (34..42, 42)
-        } else {
-            (66..82, 82)
-        };
+        let (count, buffer) =
+            if algorithm == Algorithm::Sha256 { (34..42, 42) } else { (66..82, 82) };
         assert_eq!(change(count.end - 1, 0xFF), Err(HashStateError::Corrupt));
         assert_eq!(change(count.start + 6, 2), Err(HashStateError::Corrupt));
         assert_eq!(change(buffer, 0xFF), Err(HashStateError::Corrupt));

@@ -10,10 +10,7 @@ fn text_form() {
         ("windows", Some("10.0.17763"))
     );
     let arm: Platform = "linux/arm/v7".parse().unwrap();
-    assert_eq!(
-        (arm.architecture.as_str(), arm.variant.as_deref()),
-        ("arm", Some("v7"))
-    );
+    assert_eq!((arm.architecture.as_str(), arm.variant.as_deref()), ("arm", Some("v7")));
     assert_eq!("linux/amd64".parse(), Ok(Platform::new("linux", "amd64")));
 
     let refused = [
@@ -34,10 +31,7 @@ fn text_form() {
         assert!(text.parse::<Platform>().is_err(), "{text:?}");
     }
     let error = "linux".parse::<Platform>().unwrap_err().to_string();
-    assert!(
-        error.contains("\"linux\"") && error.contains("architecture"),
-        "{error}"
-    );
+    assert!(error.contains("\"linux\"") && error.contains("architecture"), "{error}");
 }
 
 #[test]
@@ -63,10 +57,6 @@ fn normal_names() {
     for (text, normal) in cases {
         let platform: Platform = text.parse().unwrap();
         assert_eq!(platform.normalized().to_string(), normal, "{text}");
-        assert_eq!(
-            platform.normalized().normalized(),
-            platform.normalized(),
-            "{text}"
-        );
+        assert_eq!(platform.normalized().normalized(), platform.normalized(), "{text}");
     }
 }

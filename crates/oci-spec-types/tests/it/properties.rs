@@ -42,9 +42,7 @@ fn host() -> impl Strategy<Value = String> {
 fn suffix() -> impl Strategy<Value = String> {
     (proptest::option::of(tag()), proptest::option::of(digest())).prop_map(|(tag, digest)| {
         let tag = tag.map(|tag| format!(":{tag}")).unwrap_or_default();
-        tag + &digest
-            .map(|digest| format!("@{digest}"))
-            .unwrap_or_default()
+        tag + &digest.map(|digest| format!("@{digest}")).unwrap_or_default()
     })
 }
 
@@ -75,15 +73,8 @@ fn descriptor() -> impl Strategy<Value = Value> {
     let size = 0..=i64::MAX as u64;
     let data = proptest::option::of(prop_oneof![Just(""), Just("e30="), Just("AP+/")]);
     let annotations = btree_map(".{0,8}", ".{0,8}", 1..3);
-    (
-        digest(),
-        size,
-        data,
-        annotations,
-        unknown_fields(),
-        unknown_fields(),
-    )
-        .prop_map(|(digest, size, data, annotations, platform_extra, extra)| {
+    (digest(), size, data, annotations, unknown_fields(), unknown_fields()).prop_map(
+        |(digest, size, data, annotations, platform_extra, extra)| {
             let mut platform = json!({"os": "linux", "architecture": "arm", "variant": "v7"});
             platform.as_object_mut().unwrap().extend(platform_extra);
             let mut descriptor = json!({
@@ -95,7 +86,8 @@ fn descriptor() -> impl Strategy<Value = Value> {
             }
             descriptor.as_object_mut().unwrap().extend(extra);
             descriptor
-        })
+        },
+    )
 }
 
 fn read<T: std::str::FromStr>(text: &str) -> T

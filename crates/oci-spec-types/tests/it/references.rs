@@ -67,10 +67,9 @@ fn absurd_lengths_are_refused_at_once_with_a_small_error() {
         "\u{1F980}".repeat(1_000_000),
     ];
     for text in texts {
-        for error in [
-            text.parse::<Reference>().unwrap_err(),
-            Reference::parse_familiar(&text).unwrap_err(),
-        ] {
+        for error in
+            [text.parse::<Reference>().unwrap_err(), Reference::parse_familiar(&text).unwrap_err()]
+        {
             assert!(error.to_string().len() < 1000, "{error}");
         }
         assert!(text.parse::<Name>().unwrap_err().to_string().len() < 500);
@@ -94,68 +93,20 @@ fn familiar_references() {
     let digest = format!("@sha256:{HEX}");
     // What is typed, what it means, and its short form.
     let cases = [
-        (
-            "busybox",
-            "docker.io/library/busybox:latest",
-            "busybox:latest",
-        ),
-        (
-            "busybox:1.36",
-            "docker.io/library/busybox:1.36",
-            "busybox:1.36",
-        ),
+        ("busybox", "docker.io/library/busybox:latest", "busybox:latest"),
+        ("busybox:1.36", "docker.io/library/busybox:1.36", "busybox:1.36"),
         ("team/app", "docker.io/team/app:latest", "team/app:latest"),
-        (
-            "library/busybox",
-            "docker.io/library/busybox:latest",
-            "busybox:latest",
-        ),
-        (
-            "docker.io/busybox",
-            "docker.io/library/busybox:latest",
-            "busybox:latest",
-        ),
-        (
-            "index.docker.io/team/app:x",
-            "docker.io/team/app:x",
-            "team/app:x",
-        ),
-        (
-            "index.docker.io/app",
-            "docker.io/library/app:latest",
-            "app:latest",
-        ),
-        (
-            "localhost/app",
-            "localhost/app:latest",
-            "localhost/app:latest",
-        ),
-        (
-            "localhost:5000",
-            "docker.io/library/localhost:5000",
-            "localhost:5000",
-        ),
-        (
-            "localhost:5000/app",
-            "localhost:5000/app:latest",
-            "localhost:5000/app:latest",
-        ),
-        (
-            "quay.io/team/app:x",
-            "quay.io/team/app:x",
-            "quay.io/team/app:x",
-        ),
+        ("library/busybox", "docker.io/library/busybox:latest", "busybox:latest"),
+        ("docker.io/busybox", "docker.io/library/busybox:latest", "busybox:latest"),
+        ("index.docker.io/team/app:x", "docker.io/team/app:x", "team/app:x"),
+        ("index.docker.io/app", "docker.io/library/app:latest", "app:latest"),
+        ("localhost/app", "localhost/app:latest", "localhost/app:latest"),
+        ("localhost:5000", "docker.io/library/localhost:5000", "localhost:5000"),
+        ("localhost:5000/app", "localhost:5000/app:latest", "localhost:5000/app:latest"),
+        ("quay.io/team/app:x", "quay.io/team/app:x", "quay.io/team/app:x"),
         ("[::1]:5000/app:x", "[::1]:5000/app:x", "[::1]:5000/app:x"),
-        (
-            "docker.io/foo.bar/app:x",
-            "docker.io/foo.bar/app:x",
-            "docker.io/foo.bar/app:x",
-        ),
-        (
-            "library/a/b",
-            "docker.io/library/a/b:latest",
-            "library/a/b:latest",
-        ),
+        ("docker.io/foo.bar/app:x", "docker.io/foo.bar/app:x", "docker.io/foo.bar/app:x"),
+        ("library/a/b", "docker.io/library/a/b:latest", "library/a/b:latest"),
     ];
     for (typed, strict, short) in cases {
         for suffix in ["", digest.as_str()] {
@@ -169,11 +120,7 @@ fn familiar_references() {
             let reference = Reference::parse_familiar(&format!("{typed}{suffix}")).unwrap();
             assert_eq!(reference.to_string(), drop_latest(strict), "{typed}");
             assert_eq!(reference.familiar(), drop_latest(short), "{typed}");
-            assert_eq!(
-                Reference::parse_familiar(&reference.familiar()),
-                Ok(reference),
-                "{typed}"
-            );
+            assert_eq!(Reference::parse_familiar(&reference.familiar()), Ok(reference), "{typed}");
         }
     }
 
@@ -204,12 +151,7 @@ fn hosts() {
         ("127.1.2.3", "127.1.2.3", None, true),
         ("10.0.0.1:80", "10.0.0.1", Some(80), false),
         ("[::1]", "[::1]", None, true),
-        (
-            "[::ffff:127.0.0.1]:80",
-            "[::ffff:127.0.0.1]",
-            Some(80),
-            true,
-        ),
+        ("[::ffff:127.0.0.1]:80", "[::ffff:127.0.0.1]", Some(80), true),
         ("[2001:db8::1]:80", "[2001:db8::1]", Some(80), false),
         ("localhost.example", "localhost.example", None, false),
     ] {

@@ -21,15 +21,9 @@ fn digests() {
         ("sha256".to_owned(), "no colon"),
         (":00".to_owned(), "byte 0"),
         ("x:".to_owned(), "ends"),
-        (
-            format!("sha256:{}", zeros(63)),
-            "64 hexadecimal digits, found 63",
-        ),
+        (format!("sha256:{}", zeros(63)), "64 hexadecimal digits, found 63"),
         (format!("sha256:{}", zeros(65)), "found 65"),
-        (
-            format!("sha512:{}", zeros(64)),
-            "128 hexadecimal digits, found 64",
-        ),
+        (format!("sha512:{}", zeros(64)), "128 hexadecimal digits, found 64"),
         (format!("blake3:{}", zeros(128)), "found 128"),
         (format!("sha256:A{}", zeros(63)), "found 'A' at byte 7"),
         (format!("sha256:{}g", zeros(63)), "found 'g' at byte 70"),
@@ -53,37 +47,18 @@ fn digests() {
     let digest: Digest = "x+y:AZ".parse().unwrap();
     assert_eq!((digest.algorithm(), digest.encoded()), ("x+y", "AZ"));
     assert_eq!("sha512".parse(), Ok(Algorithm::Sha512));
-    assert!(
-        "sha1"
-            .parse::<Algorithm>()
-            .unwrap_err()
-            .to_string()
-            .contains("sha1")
-    );
+    assert!("sha1".parse::<Algorithm>().unwrap_err().to_string().contains("sha1"));
 }
 
 #[test]
 fn names() {
-    for text in [
-        "a",
-        "0",
-        "a/b",
-        "a.b",
-        "a_b",
-        "a__b",
-        "a-b",
-        "a---b",
-        "a/b/c/d",
-        &"a".repeat(255),
-    ] {
+    for text in ["a", "0", "a/b", "a.b", "a_b", "a__b", "a-b", "a---b", "a/b/c/d", &"a".repeat(255)]
+    {
         assert_eq!(text.parse::<Name>().unwrap().as_str(), text);
     }
     for (text, reason) in [
         ("", "empty"),
-        (
-            "A",
-            "found 'A' at byte 0, expected a lower-case letter or digit",
-        ),
+        ("A", "found 'A' at byte 0, expected a lower-case letter or digit"),
         ("a___b", "found '_' at byte 3"),
         ("a..b", "found '.' at byte 2"),
         ("a._b", "found '_' at byte 2"),
@@ -100,10 +75,7 @@ fn names() {
         (&"a".repeat(256), "256 bytes, at most 255"),
     ] {
         let error = text.parse::<Name>().unwrap_err().to_string();
-        assert!(
-            error.contains(reason) && !error.contains('\n'),
-            "{text:?}: {error}"
-        );
+        assert!(error.contains(reason) && !error.contains('\n'), "{text:?}: {error}");
     }
 }
 
@@ -112,55 +84,32 @@ fn tags() {
     for text in ["a", "_", "1.2", "A-b_c.D", "a..b", &"t".repeat(128)] {
         assert_eq!(text.parse::<Tag>().unwrap().as_str(), text);
     }
-    for text in [
-        "",
-        ".a",
-        "-a",
-        "a/b",
-        "a:b",
-        "a b",
-        "a\u{e4}",
-        &"t".repeat(129),
-    ] {
+    for text in ["", ".a", "-a", "a/b", "a:b", "a b", "a\u{e4}", &"t".repeat(129)] {
         assert!(text.parse::<Tag>().is_err(), "{text:?}");
     }
 }
 
 #[test]
 fn media_types() {
-    for text in [
-        "a/b",
-        "application/vnd.oci.image.index.v1+json",
-        "a/b.c-d_e+f!#$&^",
-        "1/2",
-    ] {
+    for text in ["a/b", "application/vnd.oci.image.index.v1+json", "a/b.c-d_e+f!#$&^", "1/2"] {
         assert_eq!(text.parse::<MediaType>().unwrap().as_str(), text);
         assert_eq!(MediaType::new(text).unwrap(), text.parse().unwrap());
     }
     let longest = format!("{}/{}", "a".repeat(127), "b".repeat(127));
     assert!(longest.parse::<MediaType>().is_ok());
-    let too_long = [
-        format!("{}/b", "a".repeat(128)),
-        format!("a/{}", "b".repeat(128)),
-        longest + "b",
-    ];
+    let too_long =
+        [format!("{}/b", "a".repeat(128)), format!("a/{}", "b".repeat(128)), longest + "b"];
     let refused = [
         "", "a", "/", "a/", "/b", "a/b/c", "a/b;c=d", " a/b", "a/ b", "-a/b", "a/.b", "\u{e4}/b",
         "a/b\n",
     ];
-    for text in refused
-        .into_iter()
-        .chain(too_long.iter().map(String::as_str))
-    {
+    for text in refused.into_iter().chain(too_long.iter().map(String::as_str)) {
         assert!(text.parse::<MediaType>().is_err(), "{text:?}");
     }
 
     for (header, expected) in [
         ("application/json", Some("application/json")),
-        (
-            " Application/JSON ; charset=utf-8; q=\"a;b\"",
-            Some("application/json"),
-        ),
+        (" Application/JSON ; charset=utf-8; q=\"a;b\"", Some("application/json")),
         ("application/json;", Some("application/json")),
         ("", None),
         (";", None),
@@ -168,11 +117,7 @@ fn media_types() {
         ("a/b, c/d", None),
     ] {
         let found = MediaType::from_content_type(header);
-        assert_eq!(
-            found.as_ref().map(MediaType::as_str),
-            expected,
-            "{header:?}"
-        );
+        assert_eq!(found.as_ref().map(MediaType::as_str), expected, "{header:?}");
     }
 }
 
@@ -204,36 +149,18 @@ fn media_type_kinds() {
         (MediaType::DOCKER_LAYER, "layer"),
         (MediaType::DOCKER_LAYER_GZIP, "layer"),
         (MediaType::DOCKER_LAYER_ZSTD, "layer"),
-        (
-            MediaType::OCI_LAYER_NONDISTRIBUTABLE,
-            "layer non-distributable",
-        ),
-        (
-            MediaType::OCI_LAYER_NONDISTRIBUTABLE_GZIP,
-            "layer non-distributable",
-        ),
-        (
-            MediaType::OCI_LAYER_NONDISTRIBUTABLE_ZSTD,
-            "layer non-distributable",
-        ),
-        (
-            MediaType::DOCKER_FOREIGN_LAYER_GZIP,
-            "layer non-distributable",
-        ),
+        (MediaType::OCI_LAYER_NONDISTRIBUTABLE, "layer non-distributable"),
+        (MediaType::OCI_LAYER_NONDISTRIBUTABLE_GZIP, "layer non-distributable"),
+        (MediaType::OCI_LAYER_NONDISTRIBUTABLE_ZSTD, "layer non-distributable"),
+        (MediaType::DOCKER_FOREIGN_LAYER_GZIP, "layer non-distributable"),
         (MediaType::OCI_EMPTY_JSON, ""),
         (MediaType::OCI_DESCRIPTOR, ""),
         (MediaType::OCI_LAYOUT_HEADER, ""),
         (MediaType::OCTET_STREAM, ""),
-        (
-            MediaType::from_static("application/vnd.oci.image.index.v2+json"),
-            "",
-        ),
+        (MediaType::from_static("application/vnd.oci.image.index.v2+json"), ""),
     ] {
-        let found: Vec<_> = kinds
-            .iter()
-            .filter(|(_, is)| is(&media_type))
-            .map(|(name, _)| *name)
-            .collect();
+        let found: Vec<_> =
+            kinds.iter().filter(|(_, is)| is(&media_type)).map(|(name, _)| *name).collect();
         assert_eq!(found.join(" "), expected, "{media_type}");
     }
 }
@@ -260,9 +187,6 @@ fn error_codes() {
         assert!(!matches!(code, ErrorCode::Other(_)), "{text}");
         assert_eq!((code.as_str(), code.status()), (text, status));
     }
-    assert_eq!(
-        ErrorCode::parse("QUOTA_EXCEEDED"),
-        ErrorCode::Other("QUOTA_EXCEEDED".into())
-    );
+    assert_eq!(ErrorCode::parse("QUOTA_EXCEEDED"), ErrorCode::Other("QUOTA_EXCEEDED".into()));
     assert_eq!(ErrorCode::parse("QUOTA_EXCEEDED").status(), 500);
 }
