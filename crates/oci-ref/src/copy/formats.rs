@@ -1,0 +1,179 @@
+//! The type in which a manifest is written: its own, one that was asked for, or one that the destination takes.
+
+use std::collections::HashMap;
+
+use oci_spec_types::{Descriptor, Digest, ErrorCode, MediaType, Tag};
+
+use super::progress::CopyEvent;
+use super::run::Run;
+use crate::{Error, ErrorKind, List, ListUpdate, Manifest, Precondition, Result};
+
+/// In which format manifests are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// As they are, byte for byte.
+    #[default]
+    Preserve,
+    /// As they are if the destination takes that, else converted to a type that it takes. If it refuses one, the next is
+    /// tried.
+    Supported,
+    /// OCI manifests and indexes.
+    Oci,
+    /// Docker schema 2 manifests and lists.
+    Docker,
+}
+
+const TYPES: [[MediaType; 2]; 2] = [
+    [MediaType::OCI_IMAGE_MANIFEST, MediaType::DOCKER_MANIFEST],
+    [MediaType::OCI_IMAGE_INDEX, MediaType::DOCKER_MANIFEST_LIST],
+];
+
+impl Format {
+    /// The types as which a manifest of type `own` may be written, in the order in which they are tried.
+    pub(super) fn candidates(self, own: &MediaType, taken: Option<&[MediaType]>) -> Vec<MediaType> {
+        let [oci, docker] = &TYPES[usize::from(own.is_index())];
+        match self {
+            Self::Preserve => vec![own.clone()],
+            // Only images and lists have another form.
+            _ if !own.is_index() && !own.is_image() => vec![own.clone()],
+            Self::Oci => vec![oci.clone()],
+            Self::Docker => vec![docker.clone()],
+            Self::Supported => {
+                let takes =
+                    |media_type: &MediaType| taken.is_none_or(|taken| taken.contains(media_type));
+                let others = [oci, docker].into_iter().filter(|other| *other != own);
+                [own]
+                    .into_iter()
+                    .chain(others)
+                    .filter(|media_type| takes(media_type))
+                    .cloned()
+                    .collect()
+            }
+        }
+    }
+}
+
+impl Run {
+    /// Writes a manifest, whose entries may have become others, in the first of the types that the destination takes.
+    pub(super) async fn write(
+        &self,
+        manifest: Manifest,
+        changed: &HashMap<Digest, Descriptor>,
+        tags: &[Tag],
+        when: &Precondition,
+    ) -> Result<Manifest> {
+        let edited = with_entries(&manifest, changed)?;
+        let taken = self.to.capabilities().manifest_types;
+        let candidates = self.options.format.candidates(manifest.media_type(), taken.as_deref());
+        let mut attempts = Vec::new();
+        for media_type in &candidates {
+            let converted = edited.convert_to(media_type, self.options.loss)?;
+            let written = converted.manifest;
+            if written.digest() != manifest.digest() {
+                self.may_change(&manifest).await?;
+                for dropped in &converted.dropped {
+                    self.options.tell(&CopyEvent::Dropped(manifest.descriptor(), dropped));
+                }
+            }
+            match self.put_manifest(&written, tags, when).await {
+                Ok(()) => return Ok(written),
+                Err(error) if candidates.len() > 1 && is_refusal(&error) => {
+                    attempts.push((media_type, error));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(refused(&manifest, attempts))
+    }
+
+    /// A signature is for a digest: what carries one is not changed behind its back.
+    async fn may_change(&self, manifest: &Manifest) -> Result<()> {
+        let digest = manifest.digest();
+        if !self.options.drop_signatures && !self.from.signatures(digest).await?.is_empty() {
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                format!(
+                    "{digest} is signed, and would have another digest in another format; its signatures can be dropped"
+                ),
+            ));
+        }
+        if self.options.referrers || self.options.tag_schemes {
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                format!(
+                    "{digest} would have another digest in another format, which what refers to it does not name"
+                ),
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Whether the destination said that it does not take such a manifest.
+fn is_refusal(error: &Error) -> bool {
+    matches!(error.code(), Some(ErrorCode::ManifestInvalid | ErrorCode::Unsupported))
+}
+
+fn refused(manifest: &Manifest, attempts: Vec<(&MediaType, Error)>) -> Error {
+    let mut text = format!("the destination takes {} in no form", manifest.digest());
+    for (media_type, error) in &attempts {
+        text.push_str(&format!("; as {media_type}: {error}"));
+        let mut next = std::error::Error::source(error);
+        while let Some(cause) = next {
+            text.push_str(&format!(": {cause}"));
+            next = cause.source();
+        }
+    }
+    let error = Error::new(ErrorCode::Unsupported, text);
+    match attempts.into_iter().next_back() {
+        Some((_, last)) => error.with_source(last),
+        None => error,
+    }
+}
+
+/// The list with the entries that became others.
+fn with_entries(manifest: &Manifest, changed: &HashMap<Digest, Descriptor>) -> Result<Manifest> {
+    if !manifest.manifests().iter().any(|entry| changed.contains_key(&entry.digest)) {
+        return Ok(manifest.clone());
+    }
+    let mut list = List::of(manifest)?;
+    let update = |entry: &Descriptor| {
+        let now = changed.get(&entry.digest).unwrap_or(entry);
+        ListUpdate {
+            digest: now.digest.clone(),
+            size: now.size,
+            media_type: now.media_type.clone(),
+        }
+    };
+    let updates = list.instances().iter().map(update).collect();
+    list.update_instances(updates)?;
+    list.to_manifest()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // covers: C7
+    #[test]
+    fn which_types_are_tried() {
+        let [oci, docker] = &TYPES[1];
+        let none = MediaType::OCTET_STREAM;
+        let artifact = MediaType::OCI_ARTIFACT_MANIFEST;
+        let both = [docker.clone(), oci.clone()];
+        let docker_only = std::slice::from_ref(docker);
+        for (format, own, taken, expected) in [
+            (Format::Preserve, oci, Some(docker_only), vec![oci]),
+            (Format::Oci, docker, None, vec![oci]),
+            (Format::Docker, oci, None, vec![docker]),
+            (Format::Docker, &artifact, None, vec![&artifact]),
+            (Format::Supported, oci, None, vec![oci, docker]),
+            (Format::Supported, docker, Some(&both), vec![docker, oci]),
+            (Format::Supported, oci, Some(docker_only), vec![docker]),
+            (Format::Supported, oci, Some(std::slice::from_ref(&none)), vec![]),
+        ] {
+            let found = format.candidates(own, taken);
+            assert_eq!(found.iter().collect::<Vec<_>>(), expected, "{format:?} of {own}");
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! Copying between two repositories.
+
+mod content;
+mod formats;
+mod limits;
+mod options;
+mod progress;
+mod referrers;
+mod run;
+mod select;
+
+use std::sync::Arc;
+
+use oci_spec_types::Descriptor;
+
+use crate::{Result, Source, Store, Target};
+
+pub use formats::Format;
+pub use options::{Admit, CopyOptions, Select};
+pub use progress::{CopyEvent, OnCopyEvent};
+
+/// What a copy did, or for a dry run what it would do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Copied {
+    /// The manifest that the destination now has: what was asked for, or the image that was chosen of it.
+    pub descriptor: Descriptor,
+    /// Manifests written.
+    pub manifests: u64,
+    /// Blobs transferred.
+    pub blobs: u64,
+    /// Bytes of the blobs transferred.
+    pub bytes: u64,
+    /// Blobs taken over from a sibling repository.
+    pub mounted: u64,
+    /// Manifests and blobs that were there already.
+    pub skipped: u64,
+}
+
+/// Copies a manifest and all that it references, byte for byte: children before their parents, tags last.
+///
+/// What the destination has is not sent again, and each digest moves once, however many manifests reference it. That a
+/// manifest is there says nothing about what it references, so that is looked at all the same. A copy that fails, or
+/// whose future is dropped, leaves no manifest without what it references, and the same copy run again completes it.
+/// It must run on a tokio runtime.
+///
+/// # Errors
+/// Those of the source and of the destination, with what was being copied. Nothing is written if the destination cannot
+/// hold what was asked for, or `options` name entries that are not there.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// use std::sync::Arc;
+/// use oci_ref::{CopyOptions, Manifest, Memory, Precondition, Source, Store, copy};
+/// use oci_spec_types::Tag;
+///
+/// let (from, to) = (Arc::new(Memory::new()), Arc::new(Memory::new()));
+/// let latest: Tag = "latest".parse().unwrap();
+/// let index = br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
+/// let index = Manifest::parse(index.as_slice().into(), None, None)?;
+/// from.put_manifest(&index, &[latest.clone()], &Precondition::None).await?;
+///
+/// let options = CopyOptions { tags: vec![latest.clone()], ..CopyOptions::default() };
+/// let copied = copy(from, &latest.clone().into(), to.clone(), options).await?;
+/// assert_eq!(copied.manifests, 1);
+/// assert_eq!(to.manifest(&latest.into()).await?.bytes(), index.bytes());
+/// # Ok::<_, oci_ref::Error>(()) }).unwrap();
+/// ```
+pub async fn copy(
+    from: Arc<dyn Source>,
+    target: &Target,
+    to: Arc<dyn Store>,
+    options: CopyOptions,
+) -> Result<Copied> {
+    let found = from
+        .manifest(target)
+        .await
+        .map_err(|error| error.context(format!("reading {target} at the source")))?;
+    options.admit(&found)?;
+    let chosen = select::choose(&from, found, &*to, &options).await?;
+    let run = Arc::new(run::Run::new(from, to, options));
+    run.copy_root(chosen).await
+}

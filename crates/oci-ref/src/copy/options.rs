@@ -1,0 +1,131 @@
+//! How to copy.
+
+use std::fmt;
+use std::sync::Arc;
+
+use oci_spec_types::{Digest, Name, Platform, Tag};
+
+use super::formats::Format;
+use super::progress::{CopyEvent, OnCopyEvent};
+use crate::{Loss, Manifest, Precondition, Result};
+
+/// What of an index to copy.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Select {
+    /// All of it.
+    #[default]
+    All,
+    /// The image that fits this platform best, in place of the index ([`host_platform`](crate::host_platform) is the
+    /// system's own). Indexes in the index are looked into.
+    Image(Platform),
+    /// The index, with the entries that fit these platforms best. It is unchanged, so the others stay listed but are
+    /// missing: the destination must take sparse indexes.
+    Platforms(Vec<Platform>),
+    /// The index, with these entries. It is unchanged, so the others stay listed but are missing: the destination must
+    /// take sparse indexes. An empty selection copies the index alone.
+    Instances(Vec<Digest>),
+}
+
+/// Admits a manifest, or refuses it with an error.
+pub type Admit = Arc<dyn Fn(&Manifest) -> Result<()> + Send + Sync>;
+
+/// How to copy.
+#[derive(Clone)]
+pub struct CopyOptions {
+    /// The tags that shall name the copy. They are set last. None: the copy is known by its digest only.
+    pub tags: Vec<Tag>,
+    /// The condition under which the tags are set.
+    pub when: Precondition,
+    /// The digest by which the destination is named: what is written, or the index it was chosen from, must have it.
+    pub digest: Option<Digest>,
+    /// What of an index to copy.
+    pub select: Select,
+    /// In which format manifests are written.
+    pub format: Format,
+    /// What to do with what that format cannot hold.
+    pub loss: Loss,
+    /// How many manifests, and as many blobs, move at a time.
+    pub concurrency: usize,
+    /// How many bytes the blobs that move at a time may have together. One larger blob moves alone.
+    pub bytes_in_flight: u64,
+    /// How deep indexes may be nested, and referrers refer to referrers.
+    pub max_depth: usize,
+    /// The name of the source's repository at the destination's registry, where both are one: blobs are mounted from it.
+    pub mount_from: Option<Name>,
+    /// Whether everything that refers to what is copied goes along, and what refers to that.
+    pub referrers: bool,
+    /// Whether content under tags that are made of the digest goes along: `sha256-<hex>`, and that with `.sig`, `.att`
+    /// and `.sbom`.
+    pub tag_schemes: bool,
+    /// Whether detached signatures are left behind. Else a destination that cannot keep them is an error.
+    pub drop_signatures: bool,
+    /// Asked about each manifest, before anything that it references is read.
+    pub admit: Option<Admit>,
+    /// Told what happens.
+    pub progress: Option<OnCopyEvent>,
+    /// Whether nothing is written: the result says what would be.
+    pub dry_run: bool,
+}
+
+impl Default for CopyOptions {
+    /// No tags, no condition, all of an index as it is, 8 at a time of up to 1 GiB together, 16 levels, no referrers.
+    fn default() -> Self {
+        Self {
+            tags: Vec::new(),
+            when: Precondition::None,
+            digest: None,
+            select: Select::All,
+            format: Format::Preserve,
+            loss: Loss::Refuse,
+            concurrency: 8,
+            bytes_in_flight: 1 << 30,
+            max_depth: 16,
+            mount_from: None,
+            referrers: false,
+            tag_schemes: false,
+            drop_signatures: false,
+            admit: None,
+            progress: None,
+            dry_run: false,
+        }
+    }
+}
+
+impl CopyOptions {
+    pub(super) fn admit(&self, manifest: &Manifest) -> Result<()> {
+        match &self.admit {
+            Some(admit) => admit(manifest)
+                .map_err(|error| error.context(format!("{} is not admitted", manifest.digest()))),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn tell(&self, event: &CopyEvent<'_>) {
+        if let Some(progress) = &self.progress {
+            progress(event);
+        }
+    }
+}
+
+impl fmt::Debug for CopyOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CopyOptions")
+            .field("tags", &self.tags)
+            .field("when", &self.when)
+            .field("digest", &self.digest)
+            .field("select", &self.select)
+            .field("format", &self.format)
+            .field("loss", &self.loss)
+            .field("concurrency", &self.concurrency)
+            .field("bytes_in_flight", &self.bytes_in_flight)
+            .field("max_depth", &self.max_depth)
+            .field("mount_from", &self.mount_from)
+            .field("referrers", &self.referrers)
+            .field("tag_schemes", &self.tag_schemes)
+            .field("drop_signatures", &self.drop_signatures)
+            .field("admit", &self.admit.is_some())
+            .field("progress", &self.progress.is_some())
+            .field("dry_run", &self.dry_run)
+            .finish()
+    }
+}

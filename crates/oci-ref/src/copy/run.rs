@@ -1,0 +1,368 @@
+//! A copy under way.
+
+use std::collections::{HashMap, HashSet};
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use futures_core::future::BoxFuture;
+use oci_spec_types::{Descriptor, Digest, ErrorCode, Tag};
+use tokio::sync::OnceCell;
+use tokio::task::{JoinError, JoinSet};
+
+use super::Copied;
+use super::content::Content;
+use super::formats::Format;
+use super::limits::Limits;
+use super::options::CopyOptions;
+use super::progress::CopyEvent;
+use super::select::Chosen;
+use crate::graph::read_manifest;
+use crate::{Error, ErrorKind, Manifest, Mounted, Precondition, Result, Source, Store, Target};
+
+pub(super) struct Run {
+    pub(super) from: Arc<dyn Source>,
+    pub(super) to: Arc<dyn Store>,
+    pub(super) options: CopyOptions,
+    pub(super) limits: Limits,
+    done: Mutex<HashMap<(Kind, Digest), Arc<Outcome>>>,
+    counts: Mutex<Counts>,
+    /// Manifests that were copied, whose referrers have not been looked at.
+    subjects: Mutex<Vec<(Digest, usize)>>,
+}
+
+/// What became of a digest: for a manifest that is another now, that one.
+type Outcome = OnceCell<Option<Descriptor>>;
+
+/// A digest may be wanted as a blob by one manifest and as a manifest by another; a store keeps the two apart.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Kind {
+    Blob,
+    Manifest,
+}
+
+#[derive(Default)]
+struct Counts {
+    manifests: u64,
+    blobs: u64,
+    bytes: u64,
+    mounted: u64,
+    skipped: u64,
+}
+
+impl Run {
+    pub(super) fn new(from: Arc<dyn Source>, to: Arc<dyn Store>, options: CopyOptions) -> Self {
+        Self {
+            limits: Limits::new(&options),
+            done: Mutex::default(),
+            counts: Mutex::default(),
+            subjects: Mutex::default(),
+            from,
+            to,
+            options,
+        }
+    }
+
+    /// Copies the root, what refers to it if that was asked for, and then its tags.
+    pub(super) async fn copy_root(self: Arc<Self>, chosen: Chosen) -> Result<Copied> {
+        let root = chosen.manifest;
+        let expected = self.options.digest.clone().filter(|expected| *expected != chosen.listed);
+        if let (Some(expected), Format::Preserve) = (&expected, self.options.format)
+            && expected != root.digest()
+        {
+            return Err(wrong_name(expected, root.digest()));
+        }
+        let changed = self.clone().copy_references(&root, chosen.entries.as_ref(), 0).await?;
+        if self.options.referrers || self.options.tag_schemes {
+            self.write(root.clone(), &changed, &[], &Precondition::None).await?;
+            lock(&self.subjects).push((root.digest().clone(), 0));
+            self.clone().copy_all_referrers().await?;
+        }
+        let root = self.write_named(root, &changed, expected.as_ref()).await?;
+        let counts = lock(&self.counts);
+        Ok(Copied {
+            descriptor: root.descriptor().clone(),
+            manifests: counts.manifests,
+            blobs: counts.blobs,
+            bytes: counts.bytes,
+            mounted: counts.mounted,
+            skipped: counts.skipped,
+        })
+    }
+
+    /// Copies a manifest that is referenced, and all that it references.
+    fn copy_manifest(
+        self: Arc<Self>,
+        descriptor: Descriptor,
+        depth: usize,
+    ) -> BoxFuture<'static, Result<Option<Descriptor>>> {
+        Box::pin(async move {
+            let request = self.limits.request().await;
+            let manifest = read_manifest(&*self.from, &descriptor).await?;
+            drop(request);
+            self.options.admit(&manifest)?;
+            let changed = self.clone().copy_references(&manifest, None, depth).await?;
+            let written = self.write(manifest, &changed, &[], &Precondition::None).await?;
+            let became =
+                (*written.digest() != descriptor.digest).then(|| written.descriptor().clone());
+            lock(&self.subjects).push((descriptor.digest, depth));
+            Ok(became)
+        })
+    }
+
+    /// The manifests that were copied since this was last asked, and how deep each lies.
+    pub(super) fn take_subjects(&self) -> Vec<(Digest, usize)> {
+        std::mem::take(&mut lock(&self.subjects))
+    }
+
+    /// Writes the root with its tags. What gets a name by digest must have that digest.
+    async fn write_named(
+        &self,
+        root: Manifest,
+        changed: &HashMap<Digest, Descriptor>,
+        expected: Option<&Digest>,
+    ) -> Result<Manifest> {
+        let written = self.write(root, changed, &self.options.tags, &self.options.when).await?;
+        match expected {
+            Some(expected) if expected != written.digest() => {
+                Err(wrong_name(expected, written.digest()))
+            }
+            _ => Ok(written),
+        }
+    }
+
+    /// Copies what a manifest references: of its entries these, or all. Gives the entries that became others.
+    async fn copy_references(
+        self: Arc<Self>,
+        manifest: &Manifest,
+        entries: Option<&HashSet<Digest>>,
+        depth: usize,
+    ) -> Result<HashMap<Digest, Descriptor>> {
+        let wanted =
+            |entry: &&Descriptor| entries.is_none_or(|entries| entries.contains(&entry.digest));
+        let children = manifest.manifests().iter().filter(wanted).cloned().collect();
+        let changed = self.clone().copy_children(children, depth + 1).await?;
+
+        // The largest first: the others fit in beside them.
+        let mut blobs: Vec<&Descriptor> = manifest.blobs().collect();
+        blobs.sort_by_key(|blob| std::cmp::Reverse(blob.size));
+        let mut tasks = JoinSet::new();
+        for blob in blobs {
+            let (run, blob) = (self.clone(), blob.clone());
+            self.make_room(&mut tasks, &mut HashMap::new()).await?;
+            tasks.spawn(async move {
+                let copying = async { run.copy_blob(&blob).await.map(|()| None) };
+                let copied = run.once(Kind::Blob, &blob.digest, copying).await;
+                copied.map_err(|error| error.context(format!("copying blob {}", blob.digest)))?;
+                Ok(None)
+            });
+        }
+        finish(tasks, &mut HashMap::new()).await?;
+        Ok(changed)
+    }
+
+    /// Copies manifests that are referenced, each digest once. Gives those that became others.
+    pub(super) async fn copy_children(
+        self: Arc<Self>,
+        children: Vec<Descriptor>,
+        depth: usize,
+    ) -> Result<HashMap<Digest, Descriptor>> {
+        if let (true, Some(first)) = (depth > self.options.max_depth, children.first()) {
+            let limit = self.options.max_depth;
+            return Err(Error::new(
+                ErrorKind::TooLarge { limit: limit as u64 },
+                format!("{} is referenced through more than {limit} manifests", first.digest),
+            ));
+        }
+        let mut tasks = JoinSet::new();
+        let mut changed = HashMap::new();
+        for child in children {
+            let run = self.clone();
+            self.make_room(&mut tasks, &mut changed).await?;
+            tasks.spawn(async move {
+                let copying = run.clone().copy_manifest(child.clone(), depth);
+                let copied = run.once(Kind::Manifest, &child.digest, copying).await;
+                let became = copied
+                    .map_err(|error| error.context(format!("copying manifest {}", child.digest)))?;
+                Ok(became.map(|became| (child.digest, became)))
+            });
+        }
+        finish(tasks, &mut changed).await?;
+        Ok(changed)
+    }
+
+    /// Waits until few enough tasks run that another one may begin.
+    async fn make_room(
+        &self,
+        tasks: &mut JoinSet<Part>,
+        changed: &mut HashMap<Digest, Descriptor>,
+    ) -> Result<()> {
+        while tasks.len() >= self.options.concurrency.max(1) * 2
+            && let Some(ended) = tasks.join_next().await
+        {
+            changed.extend(flatten(ended)?);
+        }
+        Ok(())
+    }
+
+    pub(super) async fn put_manifest(
+        &self,
+        manifest: &Manifest,
+        tags: &[Tag],
+        when: &Precondition,
+    ) -> Result<()> {
+        let _request = self.limits.request().await;
+        let descriptor = manifest.descriptor();
+        let signatures = match self.options.drop_signatures {
+            true => Vec::new(),
+            false => self.from.signatures(manifest.digest()).await?,
+        };
+        if !signatures.is_empty() && !self.to.capabilities().signatures {
+            return Err(Error::unsupported(format!(
+                "the destination cannot keep the {} signatures of {}; they can be dropped",
+                signatures.len(),
+                manifest.digest()
+            )));
+        }
+        if signatures.is_empty()
+            && *when == Precondition::None
+            && self.is_there(manifest, tags).await?
+        {
+            self.options.tell(&CopyEvent::Skipped(descriptor));
+            self.count(|counts| counts.skipped += 1);
+            return Ok(());
+        }
+        if !self.options.dry_run {
+            let written = self.to.put_manifest(manifest, tags, when).await;
+            written.map_err(|error| {
+                error.context(format!("writing manifest {}", manifest.digest()))
+            })?;
+            self.to.put_signatures(manifest.digest(), &signatures).await?;
+        }
+        self.options.tell(&CopyEvent::Written(descriptor));
+        self.count(|counts| counts.manifests += 1);
+        Ok(())
+    }
+
+    /// Whether the destination has a manifest, and every tag names it.
+    async fn is_there(&self, manifest: &Manifest, tags: &[Tag]) -> Result<bool> {
+        let by_digest = [Target::Digest(manifest.digest().clone())];
+        let by_tag = tags.iter().cloned().map(Target::Tag);
+        for target in by_digest.into_iter().chain(by_tag) {
+            match self.to.resolve(&target).await {
+                Ok(found) if found.digest == *manifest.digest() => {}
+                Ok(_) => return Ok(false),
+                Err(error) if error.is_not_found() => return Ok(false),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+
+    async fn copy_blob(self: &Arc<Self>, blob: &Descriptor) -> Result<()> {
+        let request = self.limits.request().await;
+        if self.need_not_move(blob).await? {
+            self.options.tell(&CopyEvent::Skipped(blob));
+            self.count(|counts| counts.skipped += 1);
+            return Ok(());
+        }
+        drop(request);
+        let _transfer = self.limits.transfer(blob.size).await;
+        if !self.options.dry_run {
+            let content = Content::new(self.clone(), blob.clone());
+            match self.mount(blob).await? {
+                Mounted::Done => {
+                    self.options.tell(&CopyEvent::Mounted(blob));
+                    self.count(|counts| counts.mounted += 1);
+                    return Ok(());
+                }
+                Mounted::Upload(mut staged) => {
+                    match crate::blob::append_exactly(&mut *staged, blob, &content).await {
+                        Ok(()) => staged.commit(&blob.digest).await?,
+                        Err(error) => {
+                            // The first error tells; an upload left over expires.
+                            let _ = staged.cancel().await;
+                            return Err(error);
+                        }
+                    }
+                }
+                Mounted::No => self.to.put_blob(blob, &content).await?,
+            }
+        }
+        self.options.tell(&CopyEvent::Transferred(blob));
+        self.count(|counts| {
+            counts.blobs += 1;
+            counts.bytes += blob.size;
+        });
+        Ok(())
+    }
+
+    /// Whether a blob is at the destination, or belongs elsewhere.
+    async fn need_not_move(&self, blob: &Descriptor) -> Result<bool> {
+        match self.to.blob_size(&blob.digest).await? {
+            Some(size) if size != blob.size => Err(Error::new(
+                ErrorCode::SizeInvalid,
+                format!(
+                    "the destination's blob {} has {size} bytes, the manifest says {}",
+                    blob.digest, blob.size
+                ),
+            )),
+            Some(_) => Ok(true),
+            // Such a layer lies elsewhere, by definition, and its URLs go along in the manifest.
+            None if blob.media_type.is_non_distributable() => {
+                Ok(self.from.blob_size(&blob.digest).await?.is_none())
+            }
+            None => Ok(false),
+        }
+    }
+
+    async fn mount(&self, blob: &Descriptor) -> Result<Mounted> {
+        match &self.options.mount_from {
+            Some(from) if self.to.capabilities().mount => self.to.mount(blob, Some(from)).await,
+            _ => Ok(Mounted::No),
+        }
+    }
+
+    /// Does the work for a digest once, however often it is asked for; who comes later waits for the first.
+    async fn once(
+        &self,
+        kind: Kind,
+        digest: &Digest,
+        work: impl Future<Output = Result<Option<Descriptor>>>,
+    ) -> Result<Option<Descriptor>> {
+        let cell = lock(&self.done).entry((kind, digest.clone())).or_default().clone();
+        cell.get_or_try_init(|| work).await.cloned()
+    }
+
+    fn count(&self, change: impl FnOnce(&mut Counts)) {
+        change(&mut lock(&self.counts));
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Nothing that holds these locks can leave the data half changed.
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// A part of a copy: the entry that it copied, and what that became if it is another now.
+type Part = Result<Option<(Digest, Descriptor)>>;
+
+/// Waits for all parts; the first error ends the others.
+async fn finish(mut tasks: JoinSet<Part>, changed: &mut HashMap<Digest, Descriptor>) -> Result<()> {
+    while let Some(ended) = tasks.join_next().await {
+        changed.extend(flatten(ended)?);
+    }
+    Ok(())
+}
+
+fn flatten(ended: Result<Part, JoinError>) -> Part {
+    ended.unwrap_or_else(|error| {
+        Err(Error::new(ErrorKind::Internal, "a part of the copy panicked").with_source(error))
+    })
+}
+
+fn wrong_name(expected: &Digest, found: &Digest) -> Error {
+    Error::new(
+        ErrorKind::Invalid,
+        format!("the destination is named {expected}, but what is copied is {found}"),
+    )
+}

@@ -1,0 +1,122 @@
+//! What of an index is copied, and whether the destination can hold it.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use oci_spec_types::{Digest, ErrorCode, MediaType, Platform};
+
+use super::options::{CopyOptions, Select};
+use crate::{Error, ErrorKind, Manifest, Ref, Result, Source, Store, WalkOptions, choose_image};
+
+/// What is copied.
+pub(super) struct Chosen {
+    /// The digest of what was asked for.
+    pub(super) listed: Digest,
+    /// The root of the copy: that, or the image that was chosen of it.
+    pub(super) manifest: Manifest,
+    /// The entries of the root that are copied; `None` for all.
+    pub(super) entries: Option<HashSet<Digest>>,
+}
+
+/// Decides what is copied, before anything is.
+pub(super) async fn choose(
+    from: &Arc<dyn Source>,
+    found: Manifest,
+    to: &dyn Store,
+    options: &CopyOptions,
+) -> Result<Chosen> {
+    let listed = found.digest().clone();
+    let (manifest, entries) = match (&options.select, found.index()) {
+        (Select::All, _) => (found, None),
+        (Select::Image(platform), Some(_)) => {
+            (image_for(from, found, platform, options).await?, None)
+        }
+        // What is no index is what fits.
+        (Select::Image(_), None) => (found, None),
+        (Select::Platforms(platforms), Some(_)) => {
+            let list = Ref::new(found.clone(), from.clone())?;
+            let list = list.as_index()?;
+            let chosen =
+                platforms.iter().map(|platform| Ok(list.choose(platform)?.descriptor.digest));
+            sparse(found, chosen.collect::<Result<_>>()?, to)?
+        }
+        (Select::Instances(digests), Some(index)) => {
+            let known =
+                |digest: &&Digest| index.manifests.iter().all(|entry| entry.digest != **digest);
+            if let Some(unknown) = digests.iter().find(known) {
+                return Err(Error::new(
+                    ErrorCode::ManifestUnknown,
+                    format!(
+                        "{unknown} is not listed in {}, which has {} entries",
+                        found.digest(),
+                        index.manifests.len()
+                    ),
+                ));
+            }
+            let entries = digests.iter().cloned().collect();
+            sparse(found, entries, to)?
+        }
+        (Select::Platforms(_) | Select::Instances(_), None) => {
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                format!("{} is no index, so no entries of it can be chosen", found.digest()),
+            ));
+        }
+    };
+    check_types(&manifest, to, options)?;
+    Ok(Chosen { listed, manifest, entries })
+}
+
+async fn image_for(
+    from: &Arc<dyn Source>,
+    found: Manifest,
+    platform: &Platform,
+    options: &CopyOptions,
+) -> Result<Manifest> {
+    let list = Ref::new(found, from.clone())?;
+    let bounds =
+        WalkOptions { max_depth: options.max_depth, sparse: true, ..WalkOptions::default() };
+    let chosen = choose_image(list.as_index()?, platform, &bounds).await?;
+    let manifest = chosen.image.manifest().clone();
+    options.admit(&manifest)?;
+    Ok(manifest)
+}
+
+fn sparse(
+    found: Manifest,
+    entries: HashSet<Digest>,
+    to: &dyn Store,
+) -> Result<(Manifest, Option<HashSet<Digest>>)> {
+    let missing = found.manifests().iter().filter(|entry| !entries.contains(&entry.digest)).count();
+    if missing > 0 && to.capabilities().sparse == Some(false) {
+        return Err(Error::unsupported(format!(
+            "the destination takes no index without its manifests, and {missing} of those of {} were not chosen",
+            found.digest()
+        )));
+    }
+    Ok((found, Some(entries)))
+}
+
+/// A destination that cannot hold a list says so before anything is copied.
+fn check_types(manifest: &Manifest, to: &dyn Store, options: &CopyOptions) -> Result<()> {
+    let Some(types) = to.capabilities().manifest_types else {
+        return Ok(());
+    };
+    let candidates = options.format.candidates(manifest.media_type(), Some(&types));
+    if candidates.iter().any(|candidate| types.contains(candidate)) {
+        return Ok(());
+    }
+    if manifest.media_type().is_index() && !types.iter().any(MediaType::is_index) {
+        return Err(Error::unsupported(format!(
+            "the destination cannot hold lists of manifests, and {} is one; choose one image of it",
+            manifest.digest()
+        )));
+    }
+    let types: Vec<&str> = types.iter().map(MediaType::as_str).collect();
+    Err(Error::unsupported(format!(
+        "the destination takes {}, and {} is {}",
+        types.join(", "),
+        manifest.digest(),
+        manifest.media_type()
+    )))
+}

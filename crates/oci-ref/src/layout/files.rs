@@ -1,0 +1,109 @@
+//! Files: read with a size limit, made under a temporary name, replaced in one step, synced with their directories.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::Path;
+
+use bytes::Bytes;
+use tempfile::NamedTempFile;
+
+use crate::{Error, ErrorKind, Result};
+
+/// The beginning of the names of files that are being written.
+const TEMPORARY: &str = ".writing-";
+
+pub(super) fn too_large(name: &str, found: u64, limit: u64) -> Error {
+    Error::new(
+        ErrorKind::TooLarge { limit },
+        format!("{name} has {found} bytes, more than the limit of {limit}"),
+    )
+}
+
+/// Reads a file of at most `limit` bytes; `None` if it is not there.
+pub(super) fn read_limited(path: &Path, name: &str, limit: u64) -> Result<Option<Bytes>> {
+    let read = || {
+        if !fs::metadata(path)?.is_file() {
+            return Err(io::Error::other("it is not a regular file"));
+        }
+        let mut bytes = Vec::new();
+        File::open(path)?.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    match read() {
+        Ok(bytes) if bytes.len() as u64 > limit => Err(Error::new(
+            ErrorKind::TooLarge { limit },
+            format!("{name} has more than {limit} bytes"),
+        )),
+        Ok(bytes) => Ok(Some(bytes.into())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::io(format!("{name} cannot be read"), error)),
+    }
+}
+
+/// Makes a file with some content, unless there is one of its name.
+pub(super) fn write_new(directory: &Path, name: &str, content: &[u8], sync: bool) -> Result<()> {
+    let path = directory.join(name);
+    let write = || {
+        let mut file = temporary(directory)?;
+        file.write_all(content)?;
+        if sync {
+            file.as_file().sync_all()?;
+        }
+        match file.persist_noclobber(&path) {
+            Ok(_) => {}
+            Err(failed) if failed.error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
+            Err(failed) => return Err(failed.error),
+        }
+        if sync { sync_directory_of(&path) } else { Ok(()) }
+    };
+    write().map_err(|error| Error::io(format!("{} cannot be made", path.display()), error))
+}
+
+pub(super) fn temporary(directory: &Path) -> io::Result<NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(TEMPORARY);
+    #[cfg(unix)]
+    {
+        // As for any other file; the process's mask applies.
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(fs::Permissions::from_mode(0o666));
+    }
+    builder.tempfile_in(directory)
+}
+
+/// Gives a file its name, in the place of any file that has it.
+pub(super) fn name_file(file: NamedTempFile, path: &Path, sync: bool) -> io::Result<()> {
+    if sync {
+        file.as_file().sync_all()?;
+    }
+    file.persist(path)?;
+    if sync { sync_directory_of(path) } else { Ok(()) }
+}
+
+/// Makes a directory and its parents.
+pub(super) fn make_directory(path: &Path, sync: bool) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        make_directory(parent, sync)?;
+    }
+    match fs::create_dir(path) {
+        Ok(()) => {}
+        Err(_) if path.is_dir() => {}
+        Err(error) => return Err(error),
+    }
+    if sync { sync_directory_of(path) } else { Ok(()) }
+}
+
+/// Makes the names in a path's directory last.
+pub(super) fn sync_directory_of(path: &Path) -> io::Result<()> {
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    if cfg!(unix) {
+        File::open(directory)?.sync_all()?;
+    }
+    Ok(())
+}

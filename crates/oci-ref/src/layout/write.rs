@@ -1,0 +1,167 @@
+//! Writing to a layout.
+
+use async_trait::async_trait;
+use oci_spec_types::{Algorithm, Descriptor, Digest, ErrorCode, Tag};
+
+use super::disk::Disk;
+use super::index::Entries;
+use super::upload::Upload;
+use super::{Layout, marker, unknown_manifest};
+use crate::{Capabilities, Error, ErrorKind, Manifest, Precondition, Result, Staged, Store};
+
+impl Disk {
+    /// Changes the entries of `index.json` as they are now. Nobody else changes them meanwhile. `change` may write
+    /// blobs, which get listed after it; what `index.json` no longer lists is removed by `then`.
+    fn update(
+        &self,
+        change: impl FnOnce(&mut Entries) -> Result<()>,
+        then: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        let _lock = marker::lock(self.root())?;
+        let before = self.read_index()?;
+        let mut entries = Entries::clone(&before);
+        change(&mut entries)?;
+        if entries != *before {
+            self.write_index(&entries)?;
+        }
+        then()
+    }
+
+    fn put_manifest(&self, manifest: &Manifest, tags: &[Tag], when: &Precondition) -> Result<()> {
+        let change = |entries: &mut Entries| {
+            for tag in tags {
+                entries.check(tag, when).map_err(|found| {
+                    let message = format!("{found}, which is not what the request demands");
+                    Error::new(ErrorKind::PreconditionFailed, message)
+                })?;
+            }
+            self.check_references(entries, manifest)?;
+            self.write_manifest(manifest)?;
+            entries.put(manifest, tags);
+            Ok(())
+        };
+        self.update(change, || Ok(()))
+    }
+
+    fn check_references(&self, entries: &Entries, manifest: &Manifest) -> Result<()> {
+        let missing = |kind: &str, descriptor: &Descriptor| {
+            let message = format!(
+                "{kind} {} of manifest {} is not here",
+                descriptor.digest,
+                manifest.digest()
+            );
+            Error::new(ErrorCode::ManifestBlobUnknown, message)
+        };
+        for blob in manifest.blobs() {
+            if !blob.media_type.is_non_distributable() && self.blob_size(&blob.digest)?.is_none() {
+                return Err(missing("blob", blob));
+            }
+        }
+        if self.options().sparse {
+            return Ok(());
+        }
+        for child in manifest.manifests() {
+            let here = self.find(entries, &child.digest)?.is_some()
+                && self.blob_size(&child.digest)?.is_some();
+            if !here {
+                return Err(missing("manifest", child));
+            }
+        }
+        Ok(())
+    }
+
+    fn delete_tag(&self, tag: &Tag) -> Result<()> {
+        let change = |entries: &mut Entries| match entries.unname(tag.as_str()) {
+            true => Ok(()),
+            false => Err(unknown_manifest(format!("tag {tag} is not known"))),
+        };
+        self.update(change, || Ok(()))
+    }
+
+    fn delete_manifest(&self, digest: &Digest) -> Result<()> {
+        let shared = self.options().shared_blobs.is_some();
+        let change = |entries: &mut Entries| {
+            let entry = self
+                .find(entries, digest)?
+                .ok_or_else(|| unknown_manifest(format!("manifest {digest} is not known")))?;
+            entries.remove(digest);
+            if shared && self.find(entries, digest)?.is_some() {
+                return Err(Error::unsupported(format!(
+                    "manifest {digest} is listed by an index, and its file, in a directory that layouts share, cannot be removed"
+                )));
+            }
+            // A manifest that is broken can be deleted too; what it listed is then not known.
+            if let Ok(Some(manifest)) = self.read_manifest(&entry) {
+                for child in manifest.manifests() {
+                    if self.blob_size(&child.digest)?.is_some() {
+                        entries.keep(child);
+                    }
+                }
+            }
+            Ok(())
+        };
+        self.update(change, || match shared {
+            true => Ok(()),
+            false => self.remove_blob(digest).map(|_| ()),
+        })
+    }
+
+    fn delete_blob(&self, digest: &Digest) -> Result<()> {
+        let unknown = |what: &str| {
+            Error::new(ErrorCode::BlobUnknown, format!("blob {digest} is not known{what}"))
+        };
+        if self.options().shared_blobs.is_some() {
+            return Err(Error::unsupported(format!(
+                "blob {digest} lies in a directory that layouts share, where nothing is removed"
+            )));
+        }
+        let change = |entries: &mut Entries| match self.find(entries, digest)? {
+            Some(_) => Err(unknown(", it is a manifest")),
+            None => Ok(()),
+        };
+        self.update(change, || match self.remove_blob(digest)? {
+            true => Ok(()),
+            false => Err(unknown("")),
+        })
+    }
+}
+
+#[async_trait]
+impl Store for Layout {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            sparse: Some(self.disk.options().sparse),
+            preconditions: true,
+            ..Capabilities::default()
+        }
+    }
+
+    async fn stage(&self, algorithm: Algorithm) -> Result<Box<dyn Staged>> {
+        Ok(Box::new(Upload::begin(self.disk.clone(), algorithm).await?))
+    }
+
+    async fn put_manifest(
+        &self,
+        manifest: &Manifest,
+        tags: &[Tag],
+        when: &Precondition,
+    ) -> Result<()> {
+        let (manifest, tags, when) = (manifest.clone(), tags.to_vec(), when.clone());
+        self.blocking(move |disk| disk.put_manifest(&manifest, &tags, &when)).await
+    }
+
+    async fn delete_tag(&self, tag: &Tag) -> Result<()> {
+        let tag = tag.clone();
+        self.blocking(move |disk| disk.delete_tag(&tag)).await
+    }
+
+    async fn delete_manifest(&self, digest: &Digest) -> Result<()> {
+        let digest = digest.clone();
+        self.blocking(move |disk| disk.delete_manifest(&digest)).await
+    }
+
+    async fn delete_blob(&self, digest: &Digest) -> Result<()> {
+        let digest = digest.clone();
+        self.blocking(move |disk| disk.delete_blob(&digest)).await
+    }
+}

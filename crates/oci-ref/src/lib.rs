@@ -1,0 +1,57 @@
+//! The OCI content graph: what a repository holds, wherever it lies.
+//!
+//! A repository of content is one small interface: [`Source`] reads, [`Store`] also writes. A registry over HTTP is one,
+//! a layout on disk is one, [`Memory`] is one, and everything else is [`copy`] between two of them.
+//!
+//! - [`Manifest`] holds exact bytes, their digest, and a parsed view. It is made by verifying bytes.
+//! - [`Ref`] is an [`Image`] or an [`Index`]; [`walk_refs`] visits all that a ref reaches.
+//! - [`Blob`] verifies what it reads: whoever reads it to its end has read the right bytes.
+//! - [`Staged`] is a blob being written: it has no name until its digest has been verified.
+//!
+//! Nothing here knows HTTP. Errors are one type, [`Error`], whose kinds are the distribution spec's error codes.
+
+mod blob;
+mod build;
+mod convert;
+mod copy;
+mod error;
+mod fanout;
+mod graph;
+mod layers;
+#[cfg(feature = "layout")]
+mod layout;
+mod list;
+mod manifest;
+mod memory;
+mod platform;
+mod source;
+mod store;
+#[cfg(feature = "suite")]
+pub mod suite;
+mod target;
+mod walk;
+
+pub use blob::{Blob, DEFAULT_BLOB_LIMIT};
+pub use build::{ArtifactBuilder, Built, ImageBuilder, LayerContent};
+pub use convert::{Change, Conversion, Dropped, Loss};
+pub use copy::{Admit, Copied, CopyEvent, CopyOptions, Format, OnCopyEvent, Select, copy};
+pub use error::{Error, ErrorKind, Result};
+pub use fanout::Fanout;
+pub use graph::{Image, Index, Ref};
+pub use layers::Compression;
+#[cfg(feature = "compression")]
+pub use layers::{DEFAULT_LAYER_LIMIT, Layer, Layers};
+#[cfg(feature = "layout")]
+pub use layout::{Layout, LayoutEntry, LayoutOptions};
+pub use list::{List, ListUpdate};
+pub use manifest::{Document, Manifest, ManifestError};
+pub use memory::Memory;
+pub use platform::{
+    Candidate, Choice, ChosenImage, Fit, NoMatch, Verdict, choose_image, host_platform,
+};
+pub use source::{BlobRead, Body, ByteRange, Cursor, Page, Referrers, Source};
+pub use store::{
+    Capabilities, Mounted, Precondition, Reopen, SourceBlob, Staged, Store, UploadId,
+};
+pub use target::Target;
+pub use walk::{Found, RefPath, Visit, WalkOptions, walk_refs};

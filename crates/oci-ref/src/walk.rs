@@ -1,0 +1,263 @@
+//! Everything that a ref reaches, children before their parents.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::fmt;
+use std::sync::Arc;
+
+use futures_core::Stream;
+use futures_core::future::BoxFuture;
+use oci_spec_types::{Descriptor, Digest};
+
+use crate::graph::read_manifest;
+use crate::{Error, ErrorKind, Ref, Result, Source};
+
+/// Bounds for a walk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WalkOptions {
+    /// How deep indexes may be nested. The root alone is depth 0.
+    pub max_depth: usize,
+    /// How many manifests may be visited.
+    pub max_manifests: usize,
+    /// How many manifests are fetched ahead at each level.
+    pub ahead: usize,
+    /// Whether a manifest that is not there is reported and passed over; else it is an error.
+    pub sparse: bool,
+}
+
+impl Default for WalkOptions {
+    /// 16 levels, 100,000 manifests, 8 fetched ahead, not sparse.
+    fn default() -> Self {
+        Self { max_depth: 16, max_manifests: 100_000, ahead: 8, sparse: false }
+    }
+}
+
+/// Where a manifest was found: `""` for the root, `manifests/3/manifests/0` for the first entry of its fourth.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RefPath(Vec<usize>);
+
+impl RefPath {
+    /// The positions in the indexes from the root down.
+    pub fn positions(&self) -> &[usize] {
+        &self.0
+    }
+
+    pub(crate) fn child(&self, position: usize) -> Self {
+        let mut positions = self.0.clone();
+        positions.push(position);
+        Self(positions)
+    }
+}
+
+impl fmt::Display for RefPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (depth, position) in self.0.iter().enumerate() {
+            let slash = if depth > 0 { "/" } else { "" };
+            write!(f, "{slash}manifests/{position}")?;
+        }
+        Ok(())
+    }
+}
+
+/// One step of a walk.
+#[derive(Clone, Debug)]
+pub struct Visit {
+    /// Where it was found first.
+    pub path: RefPath,
+    /// The descriptor by which it was referenced; for the root its own.
+    pub descriptor: Descriptor,
+    /// What was found.
+    pub found: Found,
+}
+
+/// What a walk found at a place.
+#[derive(Clone, Debug)]
+pub enum Found {
+    /// The manifest.
+    Ref(Ref),
+    /// Nothing: the source does not have it, and the walk is a sparse one.
+    Missing,
+    /// A manifest type that this library does not look into.
+    Other(crate::Manifest),
+}
+
+/// Walks a ref and all manifests that it reaches: depth first, children before their parents, each digest once.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// use std::sync::Arc;
+/// use futures_util::TryStreamExt;
+/// use oci_ref::{Manifest, Memory, Ref, WalkOptions, walk_refs};
+///
+/// let index = br#"{"schemaVersion":2,"manifests":[]}"#;
+/// let root = Ref::new(Manifest::parse(index.as_slice().into(), None, None)?, Arc::new(Memory::new()))?;
+/// let visits: Vec<_> = walk_refs(root, WalkOptions::default()).try_collect().await?;
+/// assert_eq!(visits.len(), 1);
+/// assert_eq!(visits[0].path.to_string(), "");
+/// # Ok::<_, oci_ref::Error>(()) }).unwrap();
+/// ```
+pub fn walk_refs(root: Ref, options: WalkOptions) -> impl Stream<Item = Result<Visit>> + Send {
+    let walk = Walk::new(root, options);
+    futures_util::stream::unfold(walk, |mut walk| async move {
+        let step = walk.next().await?;
+        if step.is_err() {
+            walk.stack.clear();
+            walk.ahead.clear();
+        }
+        Some((step, walk))
+    })
+}
+
+struct Walk {
+    options: WalkOptions,
+    stack: Vec<Frame>,
+    /// What has been visited, or is on the stack.
+    seen: HashSet<Digest>,
+    /// What is being fetched before its turn. Whoever comes first takes it: an entry of an index may also be listed
+    /// deeper within an entry before it, and is visited there.
+    ahead: HashMap<Digest, Ahead>,
+}
+
+/// An index whose children are being visited, or an image that is about to be.
+struct Frame {
+    path: RefPath,
+    descriptor: Descriptor,
+    found: Found,
+    /// The first child for which nothing has been done yet.
+    next: usize,
+    /// The children that are to be visited next.
+    queue: VecDeque<usize>,
+}
+
+/// A manifest that is being fetched.
+struct Ahead {
+    descriptor: Descriptor,
+    fetch: tokio::task::JoinHandle<Result<Found>>,
+}
+
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        self.fetch.abort();
+    }
+}
+
+impl Walk {
+    fn new(root: Ref, options: WalkOptions) -> Self {
+        let descriptor = root.manifest().descriptor().clone();
+        Self {
+            seen: HashSet::from([descriptor.digest.clone()]),
+            stack: vec![Frame::new(RefPath::default(), descriptor, Found::Ref(root))],
+            ahead: HashMap::new(),
+            options,
+        }
+    }
+
+    async fn next(&mut self) -> Option<Result<Visit>> {
+        loop {
+            self.fetch_ahead();
+            let depth = self.stack.len();
+            let frame = self.stack.last_mut()?;
+            let Some(position) = frame.queue.pop_front() else {
+                let frame = self.stack.pop()?;
+                return Some(Ok(frame.into_visit()));
+            };
+            let Found::Ref(Ref::Index(index)) = &frame.found else {
+                continue;
+            };
+            let descriptor = index.manifests()[position].clone();
+            if !self.seen.insert(descriptor.digest.clone()) {
+                continue;
+            }
+            let path = frame.path.child(position);
+            let limit = self.options.max_depth;
+            if depth > limit {
+                return Some(Err(too_much(&path, "it is nested deeper", limit)));
+            }
+            let limit = self.options.max_manifests;
+            if self.seen.len() > limit {
+                return Some(Err(too_much(&path, "there are more manifests", limit)));
+            }
+            let ahead = self.ahead.remove(&descriptor.digest);
+            let mut ahead = match ahead.filter(|ahead| ahead.descriptor == descriptor) {
+                Some(ahead) => ahead,
+                None => Ahead::fetch(index.source(), &descriptor, self.options.sparse),
+            };
+            let fetched = match (&mut ahead.fetch).await {
+                Ok(fetched) => fetched,
+                Err(error) => Err(Error::new(ErrorKind::Internal, "fetching a manifest failed")
+                    .with_source(error)),
+            };
+            match fetched {
+                Ok(found) => self.stack.push(Frame::new(path, descriptor, found)),
+                Err(error) => {
+                    let what = format!("reading {} at {path}", descriptor.digest);
+                    return Some(Err(error.context(what)));
+                }
+            }
+        }
+    }
+
+    /// Queues the next children of the index on top of the stack, and starts to fetch them.
+    fn fetch_ahead(&mut self) {
+        let Some(frame) = self.stack.last_mut() else {
+            return;
+        };
+        let Found::Ref(Ref::Index(index)) = &frame.found else {
+            return;
+        };
+        while frame.queue.len() < self.options.ahead.max(1) {
+            let Some(descriptor) = index.manifests().get(frame.next) else {
+                return;
+            };
+            if !self.seen.contains(&descriptor.digest) {
+                frame.queue.push_back(frame.next);
+                let digest = descriptor.digest.clone();
+                let fetch = || Ahead::fetch(index.source(), descriptor, self.options.sparse);
+                self.ahead.entry(digest).or_insert_with(fetch);
+            }
+            frame.next += 1;
+        }
+    }
+}
+
+fn too_much(path: &RefPath, what: &str, limit: usize) -> Error {
+    Error::new(
+        ErrorKind::TooLarge { limit: limit as u64 },
+        format!("walking refs: {path}: {what} than the limit of {limit}"),
+    )
+}
+
+impl Frame {
+    fn new(path: RefPath, descriptor: Descriptor, found: Found) -> Self {
+        Self { path, descriptor, found, next: 0, queue: VecDeque::new() }
+    }
+
+    fn into_visit(self) -> Visit {
+        Visit { path: self.path, descriptor: self.descriptor, found: self.found }
+    }
+}
+
+impl Ahead {
+    fn fetch(source: &Arc<dyn Source>, descriptor: &Descriptor, sparse: bool) -> Self {
+        Self {
+            descriptor: descriptor.clone(),
+            fetch: tokio::spawn(fetch(source.clone(), descriptor.clone(), sparse)),
+        }
+    }
+}
+
+fn fetch(
+    source: Arc<dyn Source>,
+    descriptor: Descriptor,
+    sparse: bool,
+) -> BoxFuture<'static, Result<Found>> {
+    Box::pin(async move {
+        match read_manifest(&*source, &descriptor).await {
+            Ok(manifest) if matches!(manifest.document(), crate::Document::Other) => {
+                Ok(Found::Other(manifest))
+            }
+            Ok(manifest) => Ref::new(manifest, source).map(Found::Ref),
+            Err(error) if sparse && error.is_not_found() => Ok(Found::Missing),
+            Err(error) => Err(error),
+        }
+    })
+}

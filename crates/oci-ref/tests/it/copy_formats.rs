@@ -1,0 +1,147 @@
+//! In which format a copy writes manifests, and what becomes of signatures.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use futures_util::TryStreamExt;
+use oci_ref::{
+    CopyEvent, CopyOptions, Format, Found, List, Loss, Manifest, Precondition, Ref, Source, Store,
+    Target, WalkOptions, walk_refs,
+};
+use oci_spec_types::{ErrorCode, MediaType};
+
+use crate::probe::{Probe, chain, filled, list, plain_list, run, tag};
+
+// covers: C7, C8
+#[tokio::test]
+async fn a_forced_format_converts_the_list_and_its_images() {
+    let (from, sample) = filled().await;
+    let plain = plain_list(&from, &sample).await;
+    let to = Arc::new(Probe::default());
+    let options =
+        CopyOptions { format: Format::Docker, tags: vec![tag("docker")], ..CopyOptions::default() };
+    let copied = run(&from, plain.descriptor(), &to, options).await.unwrap();
+    assert_eq!(copied.descriptor.media_type, MediaType::DOCKER_MANIFEST_LIST);
+    let root = Ref::read(to.clone(), &tag("docker").into()).await.unwrap();
+    let visits: Vec<_> = walk_refs(root, WalkOptions::default()).try_collect().await.unwrap();
+    assert_eq!(visits.len(), plain.manifests().len() + 1);
+    for visit in visits {
+        let Found::Ref(found) = visit.found else { panic!("{} is missing", visit.path) };
+        assert!(
+            found.media_type().as_str().starts_with("application/vnd.docker."),
+            "{}",
+            found.media_type()
+        );
+        for blob in found.manifest().blobs() {
+            assert_eq!(to.inner.blob_size(&blob.digest).await.unwrap(), Some(blob.size));
+        }
+    }
+
+    // And back: nothing that Docker can hold is lost on the way.
+    let back = Arc::new(Probe::default());
+    let options = CopyOptions { format: Format::Oci, ..CopyOptions::default() };
+    let returned = run(&to, &copied.descriptor, &back, options).await.unwrap();
+    let returned = back.manifest(&Target::Digest(returned.descriptor.digest)).await.unwrap();
+    let digests = |list: &Manifest| {
+        list.manifests().iter().map(|entry| entry.platform.clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(digests(&returned), digests(&plain));
+}
+
+// covers: C4
+#[tokio::test]
+async fn what_the_format_cannot_hold_is_named_or_reported() {
+    let (from, sample) = filled().await;
+    let to = Arc::new(Probe::default());
+    let strict = CopyOptions { format: Format::Docker, ..CopyOptions::default() };
+    let error = run(&from, &sample.notes, &to, strict.clone()).await.unwrap_err();
+    assert_eq!(error.code(), Some(&ErrorCode::ManifestInvalid), "{error:?}");
+
+    let (_, images) = list(&from, &sample).await;
+    let mut annotated = List::of(&plain_list(&from, &sample).await).unwrap();
+    annotated.annotate("note", Some("lost in Docker".into()));
+    let annotated = annotated.to_manifest().unwrap();
+    from.inner.put_manifest(&annotated, &[], &Precondition::None).await.unwrap();
+    let error = run(&from, annotated.descriptor(), &to, strict.clone()).await.unwrap_err();
+    assert!(error.to_string().contains("annotations"), "{error:?}");
+
+    let reported = Arc::new(Mutex::new(Vec::new()));
+    let heard = reported.clone();
+    let lossy = CopyOptions {
+        loss: Loss::Allow,
+        progress: Some(Arc::new(move |event: &CopyEvent<'_>| {
+            if let CopyEvent::Dropped(_, dropped) = event {
+                heard.lock().unwrap().push(dropped.path.clone());
+            }
+        })),
+        ..strict
+    };
+    run(&from, annotated.descriptor(), &to, lossy).await.unwrap();
+    assert_eq!(*reported.lock().unwrap(), ["annotations"], "{images:?}");
+}
+
+// covers: C7, C9
+#[tokio::test]
+async fn a_type_that_is_refused_is_followed_by_the_next() {
+    let (from, sample) = filled().await;
+    let plain = plain_list(&from, &sample).await;
+    let refused = vec![MediaType::OCI_IMAGE_MANIFEST, MediaType::OCI_IMAGE_INDEX];
+    let to = Arc::new(Probe { refused: refused.clone(), ..Probe::default() });
+    let options = CopyOptions { format: Format::Supported, ..CopyOptions::default() };
+    let copied = run(&from, plain.descriptor(), &to, options.clone()).await.unwrap();
+    assert_eq!(copied.descriptor.media_type, MediaType::DOCKER_MANIFEST_LIST);
+
+    let preserved = CopyOptions { format: Format::Preserve, ..CopyOptions::default() };
+    let error = run(&from, plain.descriptor(), &to, preserved).await.unwrap_err();
+    assert!(chain(&error).contains("is not for me"), "{error:?}");
+
+    let all = [refused, vec![MediaType::DOCKER_MANIFEST, MediaType::DOCKER_MANIFEST_LIST]].concat();
+    let to = Arc::new(Probe { refused: all, ..Probe::default() });
+    let error = run(&from, &plain.manifests()[0], &to, options).await.unwrap_err();
+    let text = error.to_string();
+    assert!(
+        text.contains("as application/vnd.oci") && text.contains("as application/vnd.docker"),
+        "{text}"
+    );
+}
+
+// covers: C10
+#[tokio::test]
+async fn a_destination_without_lists_says_so_before_anything_is_copied() {
+    let (from, sample) = filled().await;
+    let to =
+        Arc::new(Probe { types: Some(vec![MediaType::OCI_IMAGE_MANIFEST]), ..Probe::default() });
+    let error = run(&from, &sample.index, &to, CopyOptions::default()).await.unwrap_err();
+    assert!(error.is_unsupported() && error.to_string().contains("cannot hold lists"), "{error}");
+    assert!(to.inner.is_empty());
+    assert_eq!(from.opened.load(Ordering::SeqCst), 0);
+}
+
+// covers: C7, C11
+#[tokio::test]
+async fn signatures_go_along_or_are_dropped_on_request() {
+    let (from, sample) = filled().await;
+    let plain = plain_list(&from, &sample).await;
+    let image = plain.manifests()[0].clone();
+    let signature = vec![Bytes::from_static(b"signed")];
+    for digest in [plain.digest(), &image.digest] {
+        from.signatures.lock().unwrap().insert(digest.clone(), signature.clone());
+    }
+    let keeps = Arc::new(Probe { keeps_signatures: true, ..Probe::default() });
+    run(&from, plain.descriptor(), &keeps, CopyOptions::default()).await.unwrap();
+    for digest in [plain.digest(), &image.digest] {
+        assert_eq!(keeps.signatures(digest).await.unwrap(), signature);
+    }
+    // What is signed is not changed behind its back.
+    let options = CopyOptions { format: Format::Docker, ..CopyOptions::default() };
+    let error = run(&from, plain.descriptor(), &keeps, options.clone()).await.unwrap_err();
+    assert!(chain(&error).contains("is signed"), "{error:?}");
+
+    let plain_store = Arc::new(Probe::default());
+    let error =
+        run(&from, plain.descriptor(), &plain_store, CopyOptions::default()).await.unwrap_err();
+    assert!(chain(&error).contains("cannot keep the 1 signatures"), "{error:?}");
+    let options = CopyOptions { drop_signatures: true, ..options };
+    run(&from, plain.descriptor(), &plain_store, options).await.unwrap();
+}

@@ -1,0 +1,20 @@
+//! The behaviour of this crate, through its public interface.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
+
+mod build;
+mod convert;
+mod copy_formats;
+mod copy_options;
+mod copying;
+mod exact;
+mod graph;
+mod layout_bad;
+mod layout_names;
+mod layout_writers;
+mod list;
+mod platform;
+mod probe;
+mod stores;
+mod support;
+mod walking;

@@ -1,0 +1,213 @@
+//! A repository in memory that can be told to be difficult, and counts what is asked of it.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::StreamExt;
+use oci_ref::suite::sample::{self, Sample};
+use oci_ref::{
+    BlobRead, ByteRange, Capabilities, Copied, CopyOptions, Cursor, Error, List, Manifest, Memory,
+    Page, Precondition, Referrers, Result, Source, Staged, Store, Target, copy,
+};
+use oci_spec_types::{
+    Algorithm, Descriptor, Digest, ErrorCode, ImageManifest, MediaType, Platform, Tag,
+};
+
+#[derive(Default)]
+pub(crate) struct Probe {
+    pub(crate) inner: Memory,
+    /// What it says that it takes.
+    pub(crate) types: Option<Vec<MediaType>>,
+    /// What it refuses, whatever it says.
+    pub(crate) refused: Vec<MediaType>,
+    /// Whether it keeps signatures.
+    pub(crate) keeps_signatures: bool,
+    pub(crate) signatures: Mutex<HashMap<Digest, Vec<Bytes>>>,
+    /// How many blobs were opened, are open, and were open at a time.
+    pub(crate) opened: AtomicUsize,
+    pub(crate) open: Arc<AtomicUsize>,
+    pub(crate) most_open: AtomicUsize,
+    /// Blobs that cannot be written.
+    pub(crate) unwritable: Vec<Digest>,
+}
+
+/// Counts an open blob until it is dropped.
+struct Open(Arc<AtomicUsize>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[async_trait]
+impl Source for Probe {
+    async fn resolve(&self, target: &Target) -> Result<Descriptor> {
+        self.inner.resolve(target).await
+    }
+
+    async fn manifest(&self, target: &Target) -> Result<Manifest> {
+        self.inner.manifest(target).await
+    }
+
+    async fn blob_size(&self, digest: &Digest) -> Result<Option<u64>> {
+        self.inner.blob_size(digest).await
+    }
+
+    async fn blob(&self, digest: &Digest, range: ByteRange) -> Result<BlobRead> {
+        let read = self.inner.blob(digest, range).await?;
+        self.opened.fetch_add(1, Ordering::SeqCst);
+        let now = self.open.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most_open.fetch_max(now, Ordering::SeqCst);
+        let open = Open(self.open.clone());
+        let body = read.body.then(move |chunk| {
+            let _ = &open;
+            async {
+                // Others get their turn, so that what may run at a time does.
+                tokio::task::yield_now().await;
+                chunk
+            }
+        });
+        Ok(BlobRead { body: body.boxed(), ..read })
+    }
+
+    async fn tags(&self, after: Option<&Cursor>, limit: usize) -> Result<Page<Tag>> {
+        self.inner.tags(after, limit).await
+    }
+
+    async fn referrers(
+        &self,
+        subject: &Digest,
+        artifact_type: Option<&str>,
+        after: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<Referrers> {
+        self.inner.referrers(subject, artifact_type, after, limit).await
+    }
+
+    async fn signatures(&self, manifest: &Digest) -> Result<Vec<Bytes>> {
+        Ok(self.signatures.lock().unwrap().get(manifest).cloned().unwrap_or_default())
+    }
+}
+
+#[async_trait]
+impl Store for Probe {
+    fn capabilities(&self) -> Capabilities {
+        let mut capabilities = self.inner.capabilities();
+        capabilities.manifest_types = self.types.clone();
+        capabilities.signatures = self.keeps_signatures;
+        capabilities
+    }
+
+    async fn put_blob(&self, descriptor: &Descriptor, content: &dyn oci_ref::Reopen) -> Result<()> {
+        if self.unwritable.contains(&descriptor.digest) {
+            return Err(Error::new(oci_ref::ErrorKind::Io, "this blob cannot be written"));
+        }
+        self.inner.put_blob(descriptor, content).await
+    }
+
+    async fn stage(&self, algorithm: Algorithm) -> Result<Box<dyn Staged>> {
+        self.inner.stage(algorithm).await
+    }
+
+    async fn put_manifest(
+        &self,
+        manifest: &Manifest,
+        tags: &[Tag],
+        when: &Precondition,
+    ) -> Result<()> {
+        if self.refused.contains(manifest.media_type()) {
+            let message = format!("{} is not for me", manifest.media_type());
+            return Err(Error::new(ErrorCode::ManifestInvalid, message));
+        }
+        self.inner.put_manifest(manifest, tags, when).await
+    }
+
+    async fn put_signatures(&self, manifest: &Digest, signatures: &[Bytes]) -> Result<()> {
+        self.signatures.lock().unwrap().insert(manifest.clone(), signatures.to_vec());
+        Ok(())
+    }
+
+    async fn delete_tag(&self, tag: &Tag) -> Result<()> {
+        self.inner.delete_tag(tag).await
+    }
+
+    async fn delete_manifest(&self, digest: &Digest) -> Result<()> {
+        self.inner.delete_manifest(digest).await
+    }
+
+    async fn delete_blob(&self, digest: &Digest) -> Result<()> {
+        self.inner.delete_blob(digest).await
+    }
+}
+
+pub(crate) async fn filled() -> (Arc<Probe>, Sample) {
+    let probe = Arc::new(Probe::default());
+    let sample = sample::write_all(&probe.inner).await.unwrap();
+    (probe, sample)
+}
+
+pub(crate) async fn run(
+    from: &Arc<Probe>,
+    what: &Descriptor,
+    to: &Arc<Probe>,
+    options: CopyOptions,
+) -> Result<Copied> {
+    copy(from.clone(), &Target::Digest(what.digest.clone()), to.clone(), options).await
+}
+
+pub(crate) async fn has(store: &Probe, digest: &Digest) -> bool {
+    store.inner.resolve(&Target::Digest(digest.clone())).await.is_ok()
+}
+
+pub(crate) fn tag(text: &str) -> Tag {
+    text.parse().unwrap()
+}
+
+pub(crate) fn platform(text: &str) -> Platform {
+    text.parse().unwrap()
+}
+
+/// The list of the sample, and those of its entries that are images for a platform.
+pub(crate) async fn list(from: &Probe, sample: &Sample) -> (Manifest, Vec<Descriptor>) {
+    let list = from.manifest(&Target::Digest(sample.index.digest.clone())).await.unwrap();
+    let images =
+        list.manifests().iter().filter(|entry| entry.media_type.is_image()).cloned().collect();
+    (list, images)
+}
+
+/// An error with its causes.
+pub(crate) fn chain(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut next = std::error::Error::source(error);
+    while let Some(cause) = next {
+        text.push_str(&format!(": {cause}"));
+        next = cause.source();
+    }
+    text
+}
+
+/// A list of two images that a Docker list can hold just as well.
+pub(crate) async fn plain_list(from: &Probe, sample: &Sample) -> Manifest {
+    let image = from.manifest(&Target::Digest(sample.image.digest.clone())).await.unwrap();
+    let image = image.image().unwrap();
+    let gzip =
+        image.layers.iter().find(|layer| layer.media_type == MediaType::OCI_LAYER_GZIP).unwrap();
+    let mut list = List::new(MediaType::OCI_IMAGE_INDEX).unwrap();
+    for (count, name) in [(1, "linux/amd64"), (2, "linux/arm64")] {
+        let bare = Descriptor::new(gzip.media_type.clone(), gzip.digest.clone(), gzip.size);
+        let manifest = ImageManifest::new(image.config.clone(), vec![bare; count]);
+        let manifest =
+            Manifest::parse(serde_json::to_vec(&manifest).unwrap().into(), None, None).unwrap();
+        from.inner.put_manifest(&manifest, &[], &Precondition::None).await.unwrap();
+        let mut entry = manifest.descriptor().clone();
+        entry.platform = Some(platform(name));
+        list.add(entry);
+    }
+    let list = list.to_manifest().unwrap();
+    from.inner.put_manifest(&list, &[], &Precondition::None).await.unwrap();
+    list
+}
