@@ -1,0 +1,325 @@
+//! Settings of a client.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use oci_ref::ErrorKind;
+use oci_spec_types::{Host, MediaType};
+
+use crate::auth::{CredentialProvider, StaticCredentials};
+use crate::retry;
+use crate::tls::Trust;
+use crate::warning::{self, Warnings};
+use crate::{Client, Error, Result, Retry, RetryPolicy, Warning};
+
+/// Which registries are reached by plain HTTP. All others are reached by https only.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum PlainHttp {
+    /// None.
+    Never,
+    /// Those on this machine: `localhost`, `127.0.0.0/8`, `[::1]`.
+    #[default]
+    Loopback,
+    /// All.
+    Always,
+    /// These, and no others.
+    Hosts(BTreeSet<Host>),
+}
+
+impl PlainHttp {
+    pub(crate) fn covers(&self, host: &Host) -> bool {
+        match self {
+            Self::Never => false,
+            Self::Loopback => host.is_loopback(),
+            Self::Always => true,
+            Self::Hosts(hosts) => hosts.contains(host),
+        }
+    }
+}
+
+/// How a blob whose digest is known is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum UploadMode {
+    /// In one request; in chunks if the registry refuses that as too large (413, 416).
+    #[default]
+    Auto,
+    /// In one request.
+    Monolithic,
+    /// In chunks.
+    Chunked,
+}
+
+/// Settings for a [`Client`].
+///
+/// ```
+/// use std::time::Duration;
+/// use oci_registry_client::{Client, Credentials, RetryPolicy, StaticCredentials};
+///
+/// let client = Client::builder()
+///     .credentials(StaticCredentials::new().with("registry.example".parse()?, Credentials::basic("alice", "secret")))
+///     .retry(RetryPolicy::default())
+///     .idle_timeout(Duration::from_secs(30))
+///     .on_warning(|warning| eprintln!("{}: {}", warning.host, warning.text))
+///     .build()?;
+/// # let _ = client;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[must_use]
+pub struct ClientBuilder {
+    http: reqwest::ClientBuilder,
+    trust: Trust,
+    connect_timeout: Option<Duration>,
+    config: Config,
+    on_warning: Option<warning::Handler>,
+}
+
+pub(crate) struct Config {
+    pub(crate) plain_http: PlainHttp,
+    pub(crate) idle_timeout: Option<Duration>,
+    pub(crate) retry: Option<RetryPolicy>,
+    pub(crate) on_retry: Option<retry::Handler>,
+    pub(crate) credentials: Arc<dyn CredentialProvider>,
+    pub(crate) concurrency: usize,
+    pub(crate) metadata_limit: u64,
+    pub(crate) manifest_limit: u64,
+    pub(crate) manifest_types: Vec<MediaType>,
+    pub(crate) upload_mode: UploadMode,
+    pub(crate) chunk_size: usize,
+    pub(crate) max_chunk_size: usize,
+    pub(crate) keep_old_referrers_index: bool,
+}
+
+impl ClientBuilder {
+    pub(crate) fn new() -> Self {
+        Self {
+            http: reqwest::Client::builder().user_agent(concat!(
+                env!("CARGO_PKG_NAME"),
+                "/",
+                env!("CARGO_PKG_VERSION")
+            )),
+            trust: Trust::default(),
+            connect_timeout: Some(Duration::from_secs(30)),
+            config: Config {
+                plain_http: PlainHttp::default(),
+                idle_timeout: Some(Duration::from_secs(120)),
+                retry: None,
+                on_retry: None,
+                credentials: Arc::new(StaticCredentials::new()),
+                concurrency: 16,
+                metadata_limit: 4 << 20,
+                manifest_limit: 50 << 20,
+                manifest_types: vec![
+                    MediaType::OCI_IMAGE_MANIFEST,
+                    MediaType::OCI_IMAGE_INDEX,
+                    MediaType::DOCKER_MANIFEST,
+                    MediaType::DOCKER_MANIFEST_LIST,
+                    MediaType::OCI_ARTIFACT_MANIFEST,
+                ],
+                upload_mode: UploadMode::default(),
+                chunk_size: 4 << 20,
+                max_chunk_size: 64 << 20,
+                keep_old_referrers_index: false,
+            },
+            on_warning: None,
+        }
+    }
+
+    /// Which registries are reached by plain HTTP. By default those on this machine.
+    pub fn plain_http(mut self, plain_http: PlainHttp) -> Self {
+        self.config.plain_http = plain_http;
+        self
+    }
+
+    /// Who the caller is at which registry. By default nobody in particular.
+    pub fn credentials(mut self, provider: impl CredentialProvider + 'static) -> Self {
+        self.config.credentials = Arc::new(provider);
+        self
+    }
+
+    /// When a request that failed is tried again, and a broken blob resumed. By default never: `None`.
+    pub fn retry(mut self, policy: impl Into<Option<RetryPolicy>>) -> Self {
+        self.config.retry = policy.into();
+        self
+    }
+
+    /// Is told of each attempt that failed and will be repeated.
+    pub fn on_retry(mut self, handler: impl Fn(&Retry<'_>) + Send + Sync + 'static) -> Self {
+        self.config.on_retry = Some(Arc::new(handler));
+        self
+    }
+
+    /// Is told once of each warning that a registry gives.
+    pub fn on_warning(mut self, handler: impl Fn(&Warning) + Send + Sync + 'static) -> Self {
+        self.on_warning = Some(Arc::new(handler));
+        self
+    }
+
+    /// How long a connection may take to be made. 30 seconds by default; `None` for no limit.
+    pub fn connect_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.connect_timeout = timeout.into();
+        self
+    }
+
+    /// How long the other side may keep silent: between the end of a request and its answer, between two pieces of a
+    /// body. The time that content to be sent takes to arrive here does not count. 2 minutes by default; `None` for no
+    /// limit.
+    pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.config.idle_timeout = timeout.into();
+        self
+    }
+
+    /// How many requests to one registry wait for an answer at a time, those that read and those that write each. 16 by
+    /// default.
+    pub fn concurrency(mut self, requests: usize) -> Self {
+        self.config.concurrency = requests;
+        self
+    }
+
+    /// The most bytes that a page of tags, repositories or referrers may have. 4 MiB by default.
+    pub fn metadata_limit(mut self, bytes: u64) -> Self {
+        self.config.metadata_limit = bytes;
+        self
+    }
+
+    /// The most bytes that a manifest may have. 50 MiB by default.
+    pub fn manifest_limit(mut self, bytes: u64) -> Self {
+        self.config.manifest_limit = bytes;
+        self
+    }
+
+    /// The manifest types that are asked for (`Accept`), and by which [`Repository::fetch`](crate::Repository::fetch)
+    /// and its like tell manifests from blobs. By default those of OCI and Docker schema 2.
+    pub fn manifest_types(mut self, types: impl IntoIterator<Item = MediaType>) -> Self {
+        self.config.manifest_types = types.into_iter().collect();
+        self
+    }
+
+    /// How a blob whose digest is known is sent.
+    pub fn upload_mode(mut self, mode: UploadMode) -> Self {
+        self.config.upload_mode = mode;
+        self
+    }
+
+    /// The size in bytes of the chunks in which a blob is sent whose digest is not known yet; it is also how much of it
+    /// is held in memory. 4 MiB by default, which no registry is known to refuse. A registry may ask for larger chunks,
+    /// up to 64 MiB.
+    pub fn chunk_size(mut self, bytes: usize) -> Self {
+        self.config.chunk_size = bytes;
+        self.config.max_chunk_size = self.config.max_chunk_size.max(bytes);
+        self
+    }
+
+    /// Whether the index that lists the referrers of a manifest, for registries without the referrers API, is kept when
+    /// another takes its tag. By default it is deleted.
+    pub fn keep_old_referrers_index(mut self, keep: bool) -> Self {
+        self.config.keep_old_referrers_index = keep;
+        self
+    }
+
+    /// Trusts the certificates in this PEM as well.
+    pub fn add_root_certificates(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.trust.roots.push(pem.into());
+        self
+    }
+
+    /// Trusts the certificates that were added, and not those of the platform.
+    pub fn only_added_root_certificates(mut self) -> Self {
+        self.trust.only_roots = true;
+        self
+    }
+
+    /// Says by a certificate who the client is: the chain and its key, both in PEM.
+    pub fn client_certificate(
+        mut self,
+        chain: impl Into<Vec<u8>>,
+        key: impl Into<Vec<u8>>,
+    ) -> Self {
+        self.trust.identity = Some((chain.into(), key.into()));
+        self
+    }
+
+    /// What the client calls itself. By default this crate and its version.
+    pub fn user_agent(mut self, name: &str) -> Self {
+        self.http = self.http.user_agent(name);
+        self
+    }
+
+    /// A proxy for all requests. By default those of the environment are used (`HTTPS_PROXY`, `NO_PROXY`, …).
+    pub fn proxy(mut self, proxy: reqwest::Proxy) -> Self {
+        self.http = self.http.proxy(proxy);
+        self
+    }
+
+    /// No proxy, whatever the environment says.
+    pub fn no_proxy(mut self) -> Self {
+        self.http = self.http.no_proxy();
+        self
+    }
+
+    /// The settings of the HTTP client underneath, for what this builder has no setting for. Redirects, decompression,
+    /// TLS and the timeout for connecting are set by this builder in any case. A timeout for whole requests cuts long
+    /// transfers off.
+    pub fn http(mut self, http: reqwest::ClientBuilder) -> Self {
+        self.http = http;
+        self
+    }
+
+    /// The client.
+    ///
+    /// # Errors
+    /// When a certificate or a setting of the HTTP client cannot be used, or a limit is zero. A machine without root
+    /// certificates is no error here: registries over plain HTTP can be reached, and any request by https fails.
+    pub fn build(self) -> Result<Client> {
+        let zero = |what: &str| Err(Error::new(ErrorKind::Invalid, what, "it must not be zero"));
+        if self.config.concurrency == 0 {
+            return zero("concurrency");
+        }
+        if self.config.chunk_size == 0 {
+            return zero("chunk size");
+        }
+        let mut config = self.config;
+        config.concurrency = config.concurrency.min(tokio::sync::Semaphore::MAX_PERMITS);
+        let tls = self.trust.prepare()?;
+        let mut http = self
+            .http
+            .redirect(reqwest::redirect::Policy::none())
+            .referer(false)
+            .no_gzip()
+            .no_brotli()
+            .no_zstd()
+            .no_deflate()
+            .tls_backend_preconfigured(tls.config);
+        if let Some(timeout) = self.connect_timeout {
+            http = http.connect_timeout(timeout);
+        }
+        let http = http.build().map_err(|error| {
+            Error::new(ErrorKind::Invalid, "HTTP client", error.to_string()).with_source(error)
+        })?;
+        Ok(Client::new(http, tls.unusable, config, Warnings::new(self.on_warning)))
+    }
+}
+
+impl fmt::Debug for ClientBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientBuilder").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("plain_http", &self.plain_http)
+            .field("idle_timeout", &self.idle_timeout)
+            .field("retry", &self.retry)
+            .field("concurrency", &self.concurrency)
+            .field("metadata_limit", &self.metadata_limit)
+            .field("manifest_limit", &self.manifest_limit)
+            .field("upload_mode", &self.upload_mode)
+            .field("chunk_size", &self.chunk_size)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,350 @@
+//! The error of everything that this crate asks of a registry.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use oci_ref::ErrorKind;
+use oci_spec_types::{ErrorBody, ErrorCode, ErrorEntry};
+use reqwest::Url;
+
+use crate::redact;
+
+/// A result of this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What a registry refused, or answered wrongly, or why it could not be asked.
+///
+/// It names the request, with the query's values hidden (but for `scope` and `service`), and at most the first 2 KiB
+/// of what the registry said. No credential appears in it. Where it crosses [`Source`](oci_ref::Source) and
+/// [`Store`](oci_ref::Store) it is the cause of an [`oci_ref::Error`]:
+///
+/// ```
+/// fn status(error: &oci_ref::Error) -> Option<u16> {
+///     error.find_source::<oci_registry_client::Error>()?.status()
+/// }
+/// ```
+pub struct Error(Box<Inner>);
+
+struct Inner {
+    kind: ErrorKind,
+    /// What was being done, such as `manifest 1.0 of r.example/a`.
+    about: String,
+    /// What came of it, shortly.
+    reason: String,
+    request: Option<(Method, String)>,
+    status: Option<StatusCode>,
+    errors: Vec<ErrorEntry>,
+    body: Option<String>,
+    retry_after: Option<Duration>,
+    retryable: bool,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+impl Error {
+    /// An error that no answer's status made: permanent until [`retryable`](Self::retryable) says otherwise.
+    pub(crate) fn new(
+        kind: impl Into<ErrorKind>,
+        about: impl Into<String>,
+        reason: impl Into<String>,
+    ) -> Self {
+        Self(Box::new(Inner {
+            kind: kind.into(),
+            about: about.into(),
+            reason: reason.into(),
+            request: None,
+            status: None,
+            errors: Vec::new(),
+            body: None,
+            retry_after: None,
+            retryable: false,
+            source: None,
+        }))
+    }
+
+    /// The error that an answer's status and body make. `missing` is what a `404` without a code means.
+    pub(crate) fn answered(
+        status: StatusCode,
+        about: impl Into<String>,
+        missing: &ErrorCode,
+        body: &[u8],
+    ) -> Self {
+        let errors =
+            serde_json::from_slice::<ErrorBody>(body).map(|body| body.errors).unwrap_or_default();
+        let kind = kind_of(status, errors.first().map(|entry| &entry.code), missing);
+        let mut error = Self::new(kind, about, describe(status));
+        error.0.retryable = is_temporary(status);
+        if errors.is_empty() {
+            let shown = redact::text(&String::from_utf8_lossy(
+                body.get(..body.len().min(2 * redact::MAX_SHOWN)).unwrap_or_default(),
+            ));
+            error.0.body = (!shown.is_empty()).then_some(shown);
+        }
+        error.0.status = Some(status);
+        error.0.errors = errors;
+        error
+    }
+
+    pub(crate) fn with_request(mut self, method: &Method, url: &Url) -> Self {
+        self.0.request = Some((method.clone(), redact::url(url)));
+        self
+    }
+
+    pub(crate) fn with_status(mut self, status: StatusCode) -> Self {
+        self.0.status = Some(status);
+        self
+    }
+
+    pub(crate) fn with_kind(mut self, kind: impl Into<ErrorKind>) -> Self {
+        self.0.kind = kind.into();
+        self
+    }
+
+    pub(crate) fn with_source(
+        mut self,
+        source: impl Into<Box<dyn StdError + Send + Sync>>,
+    ) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    pub(crate) fn with_retry_after(mut self, wait: Option<Duration>) -> Self {
+        self.0.retry_after = wait;
+        self
+    }
+
+    pub(crate) fn retryable(mut self, retryable: bool) -> Self {
+        self.0.retryable = retryable;
+        self
+    }
+
+    /// The same error, with what else there is to say of how it came about.
+    pub(crate) fn and(mut self, more: &str) -> Self {
+        self.0.reason.push_str("; ");
+        self.0.reason.push_str(more);
+        self
+    }
+
+    /// What kind of error it is, in the terms of [`oci_ref`].
+    pub fn kind(&self) -> &ErrorKind {
+        &self.0.kind
+    }
+
+    /// The status of the registry's answer; `None` if there was no answer.
+    pub fn status(&self) -> Option<u16> {
+        self.0.status.map(|status| status.as_u16())
+    }
+
+    /// The spec's error code: the first that the registry gave, else the one that fits the status.
+    pub fn code(&self) -> Option<&ErrorCode> {
+        let given = self.0.errors.first().map(|entry| &entry.code);
+        given.or(match &self.0.kind {
+            ErrorKind::Code(code) => Some(code),
+            _ => None,
+        })
+    }
+
+    /// The errors in the registry's answer, if it was in the spec's form.
+    pub fn errors(&self) -> &[ErrorEntry] {
+        &self.0.errors
+    }
+
+    /// The first 2 KiB of the registry's answer, if it was not in the spec's form.
+    pub fn body(&self) -> Option<&str> {
+        self.0.body.as_deref()
+    }
+
+    /// How long the registry asked to wait before the next attempt.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.0.retry_after
+    }
+
+    /// A manifest, blob, tag, repository or upload that is not there.
+    pub fn is_not_found(&self) -> bool {
+        matches!(
+            self.0.kind,
+            ErrorKind::Code(
+                ErrorCode::BlobUnknown
+                    | ErrorCode::ManifestUnknown
+                    | ErrorCode::NameUnknown
+                    | ErrorCode::BlobUploadUnknown
+            )
+        )
+    }
+
+    /// The registry wants to know who asks, or does not accept the credentials.
+    pub fn is_unauthorized(&self) -> bool {
+        self.0.kind == ErrorKind::Code(ErrorCode::Unauthorized)
+    }
+
+    /// The caller may not do this.
+    pub fn is_denied(&self) -> bool {
+        self.0.kind == ErrorKind::Code(ErrorCode::Denied)
+    }
+
+    /// Whether the same request may succeed later: the connection failed before an answer, or the status is 408, 425,
+    /// 429, 499 or a 5xx other than 501, 505 and 511.
+    pub fn is_retryable(&self) -> bool {
+        self.0.retryable
+    }
+}
+
+/// Whether an answer with this status is worth another attempt.
+fn is_temporary(status: StatusCode) -> bool {
+    match status.as_u16() {
+        408 | 425 | 429 | 499 => true,
+        501 | 505 | 511 => false,
+        code => code >= 500,
+    }
+}
+
+fn kind_of(status: StatusCode, code: Option<&ErrorCode>, missing: &ErrorCode) -> ErrorKind {
+    let known = code.filter(|code| !matches!(code, ErrorCode::Other(_)));
+    match (status.as_u16(), known) {
+        (401, _) => ErrorCode::Unauthorized.into(),
+        (403, _) => ErrorCode::Denied.into(),
+        (412, _) => ErrorKind::PreconditionFailed,
+        (429, _) => ErrorCode::TooManyRequests.into(),
+        (507, _) => ErrorKind::StorageFull,
+        (501, _) => ErrorCode::Unsupported.into(),
+        (505 | 511, _) => ErrorKind::Internal,
+        (408 | 425 | 499 | 500.., _) => ErrorKind::Unavailable,
+        (400..=499, Some(code)) => code.clone().into(),
+        (404, None) => missing.clone().into(),
+        (405, None) => ErrorCode::Unsupported.into(),
+        (413, None) => ErrorCode::SizeInvalid.into(),
+        (400..=499, None) => ErrorKind::Invalid,
+        // A status that was not asked for, such as 200 where 201 belongs.
+        _ => ErrorKind::Internal,
+    }
+}
+
+fn describe(status: StatusCode) -> String {
+    match status.canonical_reason() {
+        Some(reason) => format!("{} {reason}", status.as_u16()),
+        None => status.as_u16().to_string(),
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let inner = &self.0;
+        match &inner.request {
+            Some((method, url)) => write!(f, "{method} {url}: {}", inner.reason)?,
+            None => write!(f, "{}: {}", inner.about, inner.reason)?,
+        }
+        for entry in inner.errors.iter().take(8) {
+            write!(f, ": {}", redact::text(entry.code.as_str()))?;
+            if !entry.message.is_empty() {
+                write!(f, ": {}", redact::text(&entry.message))?;
+            }
+        }
+        if let Some(body) = &inner.body {
+            write!(f, ": {body}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Error")
+            .field("kind", &self.0.kind)
+            .field("about", &self.0.about)
+            .field("message", &self.to_string())
+            .field("source", &self.0.source)
+            .finish()
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_deref().map(|source| source as _)
+    }
+}
+
+impl From<Error> for oci_ref::Error {
+    /// The error of the same kind, with this one as its cause.
+    fn from(error: Error) -> Self {
+        let code =
+            error.0.errors.first().map(|entry| format!(" ({})", redact::text(entry.code.as_str())));
+        let message = format!("{}: {}{}", error.0.about, error.0.reason, code.unwrap_or_default());
+        Self::new(error.0.kind.clone(), message).with_source(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answered(status: u16, body: &str) -> Error {
+        let status = StatusCode::from_u16(status).unwrap();
+        Error::answered(status, "blob x of r.example/a", &ErrorCode::BlobUnknown, body.as_bytes())
+    }
+
+    // covers: M10
+    #[test]
+    fn temporary_statuses() {
+        for status in 400..600 {
+            let temporary = match status {
+                408 | 425 | 429 | 499 => true,
+                501 | 505 | 511 => false,
+                500..=599 => true,
+                _ => false,
+            };
+            assert_eq!(answered(status, "").is_retryable(), temporary, "{status}");
+        }
+    }
+
+    // covers: M14
+    #[test]
+    fn kinds_and_codes() {
+        let coded = |code: &str| {
+            format!(r#"{{"errors":[{{"code":"{code}","message":"m","detail":{{"a":1}}}}]}}"#)
+        };
+        let cases = [
+            (404, "", ErrorKind::Code(ErrorCode::BlobUnknown)),
+            (404, &coded("NAME_UNKNOWN"), ErrorKind::Code(ErrorCode::NameUnknown)),
+            (404, &coded("UNKNOWN"), ErrorKind::Code(ErrorCode::BlobUnknown)),
+            (401, &coded("DENIED"), ErrorKind::Code(ErrorCode::Unauthorized)),
+            (403, "", ErrorKind::Code(ErrorCode::Denied)),
+            (400, &coded("DIGEST_INVALID"), ErrorKind::Code(ErrorCode::DigestInvalid)),
+            (400, "", ErrorKind::Invalid),
+            (405, "", ErrorKind::Code(ErrorCode::Unsupported)),
+            (412, "", ErrorKind::PreconditionFailed),
+            (413, "", ErrorKind::Code(ErrorCode::SizeInvalid)),
+            (429, "", ErrorKind::Code(ErrorCode::TooManyRequests)),
+            (500, "", ErrorKind::Unavailable),
+            (501, "", ErrorKind::Code(ErrorCode::Unsupported)),
+            (507, "", ErrorKind::StorageFull),
+            (200, "", ErrorKind::Internal),
+        ];
+        for (status, body, kind) in cases {
+            let error = answered(status, body);
+            assert_eq!(*error.kind(), kind, "{status} {body}");
+            assert_eq!(error.status(), Some(status));
+        }
+        let error = answered(404, &coded("UNKNOWN"));
+        assert_eq!(error.code(), Some(&ErrorCode::Other("UNKNOWN".into())));
+        assert!(error.is_not_found());
+        assert_eq!(error.errors()[0].message, "m");
+        assert_eq!(error.body(), None);
+        assert_eq!(error.to_string(), "blob x of r.example/a: 404 Not Found: UNKNOWN: m");
+    }
+
+    #[test]
+    fn a_body_in_another_form_is_shown_at_its_beginning() {
+        let error = answered(502, &"<html>\n".repeat(2000));
+        assert!(error.body().unwrap().starts_with("<html> <html>"));
+        assert!(error.to_string().len() < 2200);
+    }
+
+    #[test]
+    fn it_is_the_cause_of_the_general_error() {
+        let error = oci_ref::Error::from(answered(404, ""));
+        assert!(error.is_not_found());
+        assert_eq!(error.to_string(), "blob x of r.example/a: 404 Not Found");
+        assert_eq!(error.find_source::<Error>().unwrap().status(), Some(404));
+    }
+}

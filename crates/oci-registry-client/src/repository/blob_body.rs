@@ -1,0 +1,112 @@
+//! A blob's body as it is read: only what was asked for, and resumed where it broke off.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use oci_ref::{Body, ErrorKind};
+use oci_spec_types::Digest;
+
+use super::Repository;
+use crate::response::Response;
+use crate::retry::Attempts;
+use crate::{Error, Result};
+
+/// A blob that is being read.
+pub(super) struct BlobBody {
+    repository: Repository,
+    digest: Digest,
+    /// The size of the whole blob.
+    size: u64,
+    /// What is still to be handed over.
+    left: Range<u64>,
+    attempts: Attempts,
+}
+
+impl BlobBody {
+    pub(super) fn new(
+        repository: Repository,
+        digest: Digest,
+        size: u64,
+        wanted: Range<u64>,
+    ) -> Self {
+        let attempts = Attempts::new(repository.client().clone());
+        Self { repository, digest, size, left: wanted, attempts }
+    }
+
+    /// The body, which begins with an answer whose first byte is the blob's byte `at`.
+    pub(super) fn start(self, response: Response, at: u64) -> Body {
+        stream::try_unfold((self, response, at), |(mut this, mut response, mut at)| async move {
+            let chunk = this.next(&mut response, &mut at).await?;
+            Ok(chunk.map(|chunk| (chunk, (this, response, at))))
+        })
+        .boxed()
+    }
+
+    /// The next piece of what was asked for. `at` is where in the blob the answer stands.
+    async fn next(&mut self, response: &mut Response, at: &mut u64) -> Result<Option<Bytes>> {
+        loop {
+            // At the very end the answer must end as well.
+            if self.left.is_empty() && self.left.end < self.size {
+                return Ok(None);
+            }
+            let error = match response.chunk().await {
+                Ok(Some(chunk)) => match self.take(chunk, at, response)? {
+                    Some(chunk) => {
+                        self.attempts.reset();
+                        return Ok(Some(chunk));
+                    }
+                    None => continue,
+                },
+                Ok(None) if self.left.is_empty() => return Ok(None),
+                Ok(None) => {
+                    let reason = format!("unexpected end at byte {at} of {}", self.left.end);
+                    response.error(ErrorKind::Unavailable, reason).retryable(true)
+                }
+                // All is there that was asked for.
+                Err(_) if self.left.is_empty() => return Ok(None),
+                Err(error) => error,
+            };
+            (*response, *at) = self.resume(error).await?;
+        }
+    }
+
+    /// What of a piece was asked for; `None` if nothing of it.
+    fn take(
+        &mut self,
+        mut chunk: Bytes,
+        at: &mut u64,
+        response: &Response,
+    ) -> Result<Option<Bytes>> {
+        let end = at.saturating_add(chunk.len() as u64);
+        if end > self.size {
+            let reason = format!("the blob has at least {end} bytes, expected {}", self.size);
+            return Err(response.error(oci_spec_types::ErrorCode::SizeInvalid, reason));
+        }
+        let begin = std::mem::replace(at, end);
+        let part = self.left.start.clamp(begin, end)..self.left.end.clamp(begin, end);
+        // Both ends lie within the piece, whose length is a usize.
+        chunk.truncate((part.end - begin) as usize);
+        let chunk = chunk.split_off(((part.start - begin) as usize).min(chunk.len()));
+        if chunk.is_empty() {
+            return Ok(None);
+        }
+        self.left.start = part.end;
+        Ok(Some(chunk))
+    }
+
+    /// Asks for the rest.
+    async fn resume(&mut self, mut error: Error) -> Result<(Response, u64)> {
+        loop {
+            let registry = self.repository.registry();
+            self.attempts.failed(registry.state(), error).await?;
+            self.attempts.ready(registry.state()).await;
+            let again =
+                registry.reopen_blob(&self.repository, &self.digest, self.left.clone(), self.size);
+            match again.await {
+                Ok(resumed) => return Ok(resumed),
+                Err(failed) => error = failed,
+            }
+        }
+    }
+}

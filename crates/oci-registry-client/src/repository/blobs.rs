@@ -1,0 +1,172 @@
+//! Blobs: found, read, deleted (distribution-spec, "Pulling blobs").
+
+use http::{HeaderValue, Method, header};
+use oci_ref::{BlobRead, ByteRange, ErrorKind};
+use oci_spec_types::{Digest, ErrorCode};
+
+use super::Repository;
+use super::blob_body::BlobBody;
+use crate::content_range::ContentRange;
+use crate::request::{About, Request, header_value};
+use crate::response::Response;
+use crate::{Result, registry::Registry};
+
+impl Repository {
+    pub(super) fn about_blob(&self, digest: &Digest) -> About {
+        self.about(format_args!("blob {digest}"), ErrorCode::BlobUnknown)
+    }
+
+    pub(super) fn blob_request(&self, method: Method, digest: &Digest) -> Request<'_> {
+        let url = self.url(&format!("blobs/{digest}"));
+        self.reading(method, url, self.about_blob(digest))
+            .header(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"))
+    }
+
+    /// The size of a blob; `None` if it is not there.
+    pub(super) async fn find_blob(&self, digest: &Digest) -> Result<Option<u64>> {
+        let answer = self.registry().send(&self.blob_request(Method::HEAD, digest)).await;
+        let answer = match answer {
+            Err(error) if error.is_not_found() => return Ok(None),
+            answer => answer?,
+        };
+        check_digest(&answer, digest)?;
+        match answer.content_length() {
+            Some(size) => Ok(Some(size)),
+            None => Err(answer.error(ErrorKind::Internal, "the answer has no Content-Length")),
+        }
+    }
+
+    /// Reads a blob, or a part of it. A registry that gives all where a part was asked for is read until that part.
+    pub(super) async fn read_blob(&self, digest: &Digest, range: ByteRange) -> Result<BlobRead> {
+        // All of an empty blob is fine, while no byte of it can be asked for.
+        let range = if range == ByteRange::From(0) { ByteRange::All } else { range };
+        let mut request = self.blob_request(Method::GET, digest).expect(&[200, 206]);
+        if let Some(value) = range_header(range) {
+            request = request.header(header::RANGE, header_value(&value));
+        }
+        if let ByteRange::Inclusive(first, last) = range
+            && first > last
+        {
+            let about = self.about_blob(digest);
+            let reason = format!("bytes {first} to {last} are not a range");
+            return Err(crate::Error::new(ErrorKind::Invalid, about.what, reason));
+        }
+        let response = self.registry().send(&request).await?;
+        check_digest(&response, digest)?;
+        let (size, came) = match content_range(&response)? {
+            Some(part) => (part.size, part.range()),
+            None => {
+                let size = response.content_length();
+                (size, 0..size.unwrap_or(u64::MAX))
+            }
+        };
+        let size = match size {
+            Some(size) => size,
+            // An answer without its length: the size is asked for.
+            None => self.find_blob(digest).await?.ok_or_else(|| {
+                response.error(ErrorCode::BlobUnknown, "the blob vanished while it was being read")
+            })?,
+        };
+        let came = came.start..came.end.min(size);
+        let wanted = range.within(size).ok_or_else(|| {
+            let reason = format!("{range:?} does not fit into its {size} bytes");
+            response.error(ErrorKind::RangeInvalid { size }, reason)
+        })?;
+        if response.status() == http::StatusCode::PARTIAL_CONTENT && came != wanted {
+            let reason =
+                format!("the answer has the bytes {came:?} of {size}, expected {wanted:?}");
+            return Err(response.error(ErrorKind::Internal, reason));
+        }
+        let body = BlobBody::new(self.clone(), digest.clone(), size, wanted.clone());
+        Ok(BlobRead { size, range: wanted, body: body.start(response, came.start) })
+    }
+
+    pub(super) async fn remove_blob(&self, digest: &Digest) -> Result<()> {
+        let request = self.deleting(self.url(&format!("blobs/{digest}")), self.about_blob(digest));
+        let answer = self.registry().send(&request).await?;
+        check_digest(&answer, digest)
+    }
+}
+
+/// A digest that the registry gives must be the one asked for.
+pub(super) fn check_digest(answer: &Response, digest: &Digest) -> Result<()> {
+    match answer.digest()? {
+        Some(claimed) if claimed.algorithm() == digest.algorithm() && claimed != *digest => {
+            Err(answer.error(
+                ErrorCode::DigestInvalid,
+                format!("Docker-Content-Digest is {claimed}, expected {digest}"),
+            ))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The part that a `206` has; `None` for a `200`. A `206` that does not say it well is an error.
+pub(super) fn content_range(response: &Response) -> Result<Option<ContentRange>> {
+    if response.status() != http::StatusCode::PARTIAL_CONTENT {
+        return Ok(None);
+    }
+    let value = response.header(header::CONTENT_RANGE).unwrap_or_default();
+    let part = ContentRange::parse(value).ok_or_else(|| {
+        response.error(
+            ErrorKind::Internal,
+            format!("Content-Range is {value:?}, which is no range of bytes"),
+        )
+    })?;
+    let length = part.range().end - part.range().start;
+    match response.content_length() {
+        Some(found) if found != length => Err(response.error(
+            ErrorKind::Internal,
+            format!("Content-Range is {value:?}, but Content-Length is {found}"),
+        )),
+        _ => Ok(Some(part)),
+    }
+}
+
+fn range_header(range: ByteRange) -> Option<String> {
+    match range {
+        ByteRange::All => None,
+        ByteRange::From(first) => Some(format!("bytes={first}-")),
+        ByteRange::Inclusive(first, last) => Some(format!("bytes={first}-{last}")),
+        ByteRange::Last(count) => Some(format!("bytes=-{count}")),
+    }
+}
+
+impl Registry {
+    /// The part of a blob's body from `from` to before `end`, asked for again after a break.
+    pub(super) async fn reopen_blob(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        part: std::ops::Range<u64>,
+        size: u64,
+    ) -> Result<(Response, u64)> {
+        let value = match part.end == size {
+            true => format!("bytes={}-", part.start),
+            false => format!("bytes={}-{}", part.start, part.end - 1),
+        };
+        let request = repository
+            .blob_request(Method::GET, digest)
+            .expect(&[200, 206])
+            .header(header::RANGE, header_value(&value));
+        let response = self.exchange(&request).await?;
+        let Some(came) = content_range(&response)? else {
+            return match response.content_length() {
+                Some(found) if found != size => Err(response.error(
+                    ErrorCode::SizeInvalid,
+                    format!("the blob now has {found} bytes, expected {size}"),
+                )),
+                _ => Ok((response, 0)),
+            };
+        };
+        if came.range() != part || came.size.is_some_and(|found| found != size) {
+            let reason = format!(
+                "the answer has the bytes {:?} of {:?}, expected {part:?} of {size}",
+                came.range(),
+                came.size
+            );
+            return Err(response.error(ErrorKind::Internal, reason));
+        }
+        Ok((response, part.start))
+    }
+}

@@ -1,0 +1,83 @@
+//! Content by its descriptor: a manifest or a blob, as its media type says.
+
+use futures_util::{StreamExt, stream};
+use oci_ref::{Blob, Body, Manifest, Precondition, Reopen, Result, Source, Store, Target};
+use oci_spec_types::{Descriptor, Digest, Tag};
+
+use super::Repository;
+use bytes::Bytes;
+
+impl Repository {
+    /// Whether the content with this media type is a manifest here; all else is a blob.
+    fn is_manifest(&self, descriptor: &Descriptor) -> bool {
+        self.client().config().manifest_types.contains(&descriptor.media_type)
+    }
+
+    /// Reads a manifest or a blob, verified against its descriptor.
+    pub async fn fetch(&self, descriptor: &Descriptor) -> Result<Blob> {
+        if !self.is_manifest(descriptor) {
+            return Blob::open(self, descriptor).await;
+        }
+        let manifest = self.manifest(&Target::Digest(descriptor.digest.clone())).await?;
+        let bytes = Manifest::verify(descriptor, manifest.bytes().clone())?.bytes().clone();
+        let body: Body = stream::once(async move { Ok(bytes) }).boxed();
+        Blob::new(descriptor.clone(), body)
+    }
+
+    /// Whether a manifest or a blob is there.
+    pub async fn exists(&self, descriptor: &Descriptor) -> Result<bool> {
+        if !self.is_manifest(descriptor) {
+            return Ok(self.blob_size(&descriptor.digest).await?.is_some());
+        }
+        match self.resolve(&Target::Digest(descriptor.digest.clone())).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_not_found() => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes a manifest or a blob, without asking whether it is there.
+    pub async fn push(&self, descriptor: &Descriptor, content: Bytes) -> Result<()> {
+        if !self.is_manifest(descriptor) {
+            return self.put_blob(descriptor, &content as &dyn Reopen).await;
+        }
+        let manifest = Manifest::verify(descriptor, content)?;
+        self.put_manifest(&manifest, &[], &Precondition::None).await
+    }
+
+    /// Writes a manifest or a blob, unless it is there.
+    pub async fn push_if_missing(&self, descriptor: &Descriptor, content: Bytes) -> Result<()> {
+        match self.exists(descriptor).await? {
+            true => Ok(()),
+            false => self.push(descriptor, content).await,
+        }
+    }
+
+    /// Deletes a manifest or a blob.
+    pub async fn delete(&self, descriptor: &Descriptor) -> Result<()> {
+        match self.is_manifest(descriptor) {
+            true => self.delete_manifest(&descriptor.digest).await,
+            false => self.delete_blob(&descriptor.digest).await,
+        }
+    }
+
+    /// Lets a tag name a manifest that is there.
+    pub async fn tag(&self, target: &Target, tag: &Tag) -> Result<()> {
+        let manifest = self.manifest(target).await?;
+        self.put_manifest(&manifest, std::slice::from_ref(tag), &Precondition::None).await
+    }
+
+    /// The manifests that refer to another, of any type, all of them.
+    pub async fn predecessors(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
+        let mut all = Vec::new();
+        let mut next = None;
+        loop {
+            let page = self.referrers(subject, None, next.as_ref(), 1000).await?.page;
+            all.extend(page.items);
+            match page.next {
+                Some(cursor) => next = Some(cursor),
+                None => return Ok(all),
+            }
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! Manifests: read, described, written, deleted (distribution-spec, "Pulling manifests", "Pushing Manifests").
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, header};
+use oci_ref::{ErrorKind, Manifest, Precondition, Target};
+use oci_spec_types::{Algorithm, Descriptor, Digest, ErrorCode, MediaType, Tag};
+
+use super::Repository;
+use crate::payload::Payload;
+use crate::request::{About, header_value};
+use crate::response::Response;
+use crate::{Result, location, page};
+
+/// How many tags one request sets. The specification asks registries to take at least so many.
+const TAGS_A_REQUEST: usize = 10;
+
+impl Repository {
+    fn about_manifest(&self, target: &Target) -> About {
+        self.about(format_args!("manifest {target}"), ErrorCode::ManifestUnknown)
+    }
+
+    fn accept_header(&self) -> HeaderValue {
+        let types: Vec<_> =
+            self.client().config().manifest_types.iter().map(MediaType::as_str).collect();
+        match types.is_empty() {
+            true => HeaderValue::from_static("*/*"),
+            false => header_value(&types.join(", ")),
+        }
+    }
+
+    /// Reads a manifest. The tag, if there is one, is what is asked for; the digest, if there is one, verifies.
+    pub(super) async fn read_manifest(&self, target: &Target) -> Result<Manifest> {
+        let url = self.url(&format!("manifests/{}", reference(target)));
+        let request = self
+            .reading(Method::GET, url, self.about_manifest(target))
+            .header(header::ACCEPT, self.accept_header());
+        let (response, bytes) =
+            self.registry().read(&request, self.client().config().manifest_limit).await?;
+        verify(&response, bytes, target.digest())
+    }
+
+    /// Describes a manifest without reading it, if the registry's answer to `HEAD` suffices for that.
+    pub(super) async fn describe(&self, target: &Target) -> Result<Descriptor> {
+        let url = self.url(&format!("manifests/{}", reference(target)));
+        let request = self
+            .reading(Method::HEAD, url, self.about_manifest(target))
+            .header(header::ACCEPT, self.accept_header());
+        let described = match self.registry().send(&request).await {
+            Ok(response) => describe(&response, target.digest())?,
+            Err(error) if error.has_status(405) || error.has_status(501) => None,
+            Err(error) => return Err(error),
+        };
+        match described {
+            Some(descriptor) => Ok(descriptor),
+            None => Ok(self.read_manifest(target).await?.descriptor().clone()),
+        }
+    }
+
+    /// Writes a manifest, then the tags, as few requests as the registry needs for it.
+    pub(super) async fn write_manifest(
+        &self,
+        manifest: &Manifest,
+        tags: &[Tag],
+        when: &Precondition,
+    ) -> Result<()> {
+        let mut lists_subject = false;
+        let mut rest: Vec<&Tag> = tags.iter().collect();
+        let conditional = *when != Precondition::None;
+        // A tag alone cannot say that the digest is not of sha256.
+        let by_digest =
+            manifest.digest().known_algorithm() != Some(Algorithm::Sha256) || tags.len() > 1;
+        if tags.is_empty() || (by_digest && !conditional) {
+            let digest = manifest.digest().as_str();
+            for group in groups(tags) {
+                match self.put_manifest_as(manifest, digest, group, &Precondition::None).await {
+                    Ok(answer) => {
+                        lists_subject |= lists_subject_of(&answer, manifest);
+                        let taken = taken_tags(&answer);
+                        rest.retain(|tag| !taken.contains(tag));
+                        if taken.is_empty() {
+                            break;
+                        }
+                    }
+                    // Perhaps it is the parameters that are refused; without them, the registry will tell.
+                    Err(error)
+                        if !group.is_empty()
+                            && matches!(error.status(), Some(400 | 404 | 405 | 414 | 501)) =>
+                    {
+                        break;
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        }
+        for tag in rest {
+            self.check_precondition(tag, when).await?;
+            let answer = self.put_manifest_as(manifest, tag.as_str(), &[], when).await?;
+            lists_subject |= lists_subject_of(&answer, manifest);
+        }
+        if manifest.subject().is_some() {
+            self.after_push_with_subject(manifest, lists_subject).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes a manifest under a tag or its digest, and under further tags.
+    pub(super) async fn put_manifest_as(
+        &self,
+        manifest: &Manifest,
+        reference: &str,
+        tags: &[Tag],
+        when: &Precondition,
+    ) -> Result<Response> {
+        let mut url = self.url(&format!("manifests/{reference}"));
+        for tag in tags {
+            url = location::with_query(url, "tag", tag.as_str());
+        }
+        let about = self.about(format_args!("manifest {reference}"), ErrorCode::NameUnknown);
+        let mut request = self
+            .writing(Method::PUT, url, about)
+            .header(header::CONTENT_TYPE, header_value(manifest.media_type().as_str()))
+            .payload(Payload::Bytes(manifest.bytes().clone()))
+            .expect(&[201, 200, 202]);
+        request = match when {
+            Precondition::None => request,
+            Precondition::Matches(digests) => {
+                request.header(header::IF_MATCH, header_value(&entity_tags(digests)))
+            }
+            Precondition::Exists => request.header(header::IF_MATCH, HeaderValue::from_static("*")),
+            Precondition::Absent => {
+                request.header(header::IF_NONE_MATCH, HeaderValue::from_static("*"))
+            }
+        };
+        let answer = self.registry().send(&request).await?;
+        match answer.digest()? {
+            Some(claimed) if !is_digest_of(&claimed, manifest.bytes(), manifest.digest()) => {
+                Err(answer.error(
+                    ErrorCode::DigestInvalid,
+                    format!("the registry stored {claimed}, expected {}", manifest.digest()),
+                ))
+            }
+            _ => Ok(answer),
+        }
+    }
+
+    /// Looks whether a condition holds. A registry that does not know conditions is not asked in vain; one that does
+    /// checks again, at the moment of writing.
+    async fn check_precondition(&self, tag: &Tag, when: &Precondition) -> Result<()> {
+        if *when == Precondition::None {
+            return Ok(());
+        }
+        let target = Target::Tag(tag.clone());
+        let found = match self.describe(&target).await {
+            Ok(descriptor) => Some(descriptor.digest),
+            Err(error) if error.is_not_found() => None,
+            Err(error) => return Err(error),
+        };
+        let holds = match (when, &found) {
+            (Precondition::None, _) => true,
+            (Precondition::Matches(digests), Some(found)) => digests.contains(found),
+            (Precondition::Exists, found) => found.is_some(),
+            (Precondition::Absent, found) => found.is_none(),
+            (Precondition::Matches(_), None) => false,
+        };
+        if holds {
+            return Ok(());
+        }
+        let found = found.map_or("nothing".to_owned(), |digest| digest.to_string());
+        let reason = format!("the condition {when:?} does not hold: it names {found}");
+        let about = self.about(format_args!("tag {tag}"), ErrorCode::ManifestUnknown);
+        Err(crate::Error::new(ErrorKind::PreconditionFailed, about.what, reason))
+    }
+
+    pub(super) async fn remove_tag(&self, tag: &Tag) -> Result<()> {
+        let about = self.about(format_args!("tag {tag}"), ErrorCode::ManifestUnknown);
+        let request = self.deleting(self.url(&format!("manifests/{tag}")), about);
+        self.registry().send(&request).await.map(|_| ())
+    }
+
+    /// Deletes a manifest, and nothing about its subject.
+    pub(super) async fn remove_manifest_only(&self, digest: &Digest) -> Result<()> {
+        let about = self.about_manifest(&Target::Digest(digest.clone()));
+        let request = self.deleting(self.url(&format!("manifests/{digest}")), about);
+        let answer = self.registry().send(&request).await?;
+        match answer.digest()? {
+            Some(claimed) if claimed.algorithm() == digest.algorithm() && claimed != *digest => {
+                Err(answer.error(
+                    ErrorCode::DigestInvalid,
+                    format!("the registry says that it deleted {claimed}, expected {digest}"),
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What stands in the address: the tag, if there is one.
+fn reference(target: &Target) -> String {
+    match (target.tag(), target.digest()) {
+        (Some(tag), _) => tag.to_string(),
+        (None, digest) => digest.map(ToString::to_string).unwrap_or_default(),
+    }
+}
+
+/// The tags in groups, one of them empty if there are none.
+fn groups(tags: &[Tag]) -> Vec<&[Tag]> {
+    match tags.is_empty() {
+        true => vec![&[]],
+        false => tags.chunks(TAGS_A_REQUEST).collect(),
+    }
+}
+
+fn entity_tags(digests: &[Digest]) -> String {
+    let quoted: Vec<_> = digests.iter().map(|digest| format!("\"{digest}\"")).collect();
+    quoted.join(", ")
+}
+
+/// The tags that the registry says it has set (`OCI-Tag`).
+fn taken_tags(answer: &Response) -> Vec<Tag> {
+    let values = answer.headers().get_all("OCI-Tag").iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).filter_map(|tag| tag.trim().parse().ok()).collect()
+}
+
+/// Whether the registry says that it lists the manifest among its subject's referrers (`OCI-Subject`).
+fn lists_subject_of(answer: &Response, manifest: &Manifest) -> bool {
+    let subject = manifest.subject().map(|subject| subject.digest.as_str());
+    subject.is_some() && answer.header("OCI-Subject") == subject
+}
+
+/// Whether a digest of the registry's is one of these bytes, which have the digest `known`.
+fn is_digest_of(claimed: &Digest, bytes: &[u8], known: &Digest) -> bool {
+    match claimed.known_algorithm() {
+        Some(_) if claimed.algorithm() != known.algorithm() => claimed.verify(bytes).is_ok(),
+        Some(_) => claimed == known,
+        // What cannot be verified is not used.
+        None => true,
+    }
+}
+
+/// The descriptor in an answer to `HEAD`; `None` if it has too little for one.
+fn describe(response: &Response, expected: Option<&Digest>) -> Result<Option<Descriptor>> {
+    let claimed = response.digest()?;
+    if let (Some(claimed), Some(expected)) = (&claimed, expected)
+        && claimed != expected
+    {
+        // Of another algorithm: only the bytes can tell.
+        return match claimed.algorithm() == expected.algorithm() {
+            true => Err(wrong_digest(response, claimed, expected)),
+            false => Ok(None),
+        };
+    }
+    // A digest that cannot be verified later is of no use.
+    let digest = expected.or(claimed.as_ref()).filter(|digest| digest.known_algorithm().is_some());
+    let media_type = page::media_type(response).filter(MediaType::is_manifest);
+    match (media_type, response.content_length(), digest) {
+        (Some(media_type), Some(size), Some(digest)) => {
+            Ok(Some(Descriptor::new(media_type, digest.clone(), size)))
+        }
+        _ => Ok(None),
+    }
+}
+
+/// The manifest in an answer to `GET`.
+fn verify(response: &Response, bytes: Bytes, expected: Option<&Digest>) -> Result<Manifest> {
+    let claimed = response.digest()?;
+    if let (Some(claimed), Some(expected)) = (&claimed, expected)
+        && !is_digest_of(claimed, &bytes, expected)
+    {
+        return Err(wrong_digest(response, claimed, expected));
+    }
+    let digest = expected.or(claimed.as_ref().filter(|digest| digest.known_algorithm().is_some()));
+    Manifest::parse(bytes, page::media_type(response).as_ref(), digest).map_err(|source| {
+        let error = oci_ref::Error::from(source);
+        response.error(error.kind().clone(), error.message().to_owned()).with_source(error)
+    })
+}
+
+fn wrong_digest(response: &Response, claimed: &Digest, expected: &Digest) -> crate::Error {
+    response.error(
+        ErrorCode::DigestInvalid,
+        format!("Docker-Content-Digest is {claimed}, expected {expected}"),
+    )
+}

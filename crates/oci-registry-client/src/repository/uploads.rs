@@ -1,0 +1,229 @@
+//! Blobs written when their digest is known, and the sessions of all uploads (distribution-spec, "Pushing blobs").
+
+use bytes::Bytes;
+use futures_util::TryStreamExt;
+use http::{HeaderValue, Method, StatusCode, header};
+use oci_ref::{Blob, ErrorKind, Mounted, Reopen, Staged};
+use oci_spec_types::{Algorithm, Descriptor, Digest, ErrorCode, Name};
+use reqwest::Url;
+
+use super::Repository;
+use super::blobs::check_digest;
+use super::staged::StagedUpload;
+use crate::auth::Scopes;
+use crate::builder::UploadMode;
+use crate::content_range;
+use crate::payload::Payload;
+use crate::request::{About, Request};
+use crate::response::Response;
+use crate::retry::Attempts;
+use crate::{Error, Result, location};
+
+/// An upload that the registry has opened.
+#[derive(Clone, Debug)]
+pub(super) struct Session {
+    /// Where it goes on: the newest `Location`.
+    pub(super) url: Url,
+    /// The smallest chunk that the registry takes, but for the last (`OCI-Chunk-Min-Length`).
+    pub(super) min_chunk: u64,
+}
+
+impl Session {
+    fn of(answer: &Response) -> Result<Self> {
+        let min_chunk =
+            answer.header("OCI-Chunk-Min-Length").and_then(|value| value.trim().parse().ok());
+        Ok(Self { url: answer.location()?, min_chunk: min_chunk.unwrap_or(0) })
+    }
+
+    /// Goes on where an answer leads.
+    pub(super) fn follow(&mut self, answer: &Response) -> Result<()> {
+        if answer.headers().contains_key(header::LOCATION) {
+            self.url = answer.location()?;
+        }
+        Ok(())
+    }
+}
+
+impl Repository {
+    pub(super) fn about_upload(&self) -> About {
+        self.about("upload", ErrorCode::BlobUploadUnknown)
+    }
+
+    /// Writes a blob whose digest is known.
+    pub(super) async fn write_blob(
+        &self,
+        descriptor: &Descriptor,
+        content: &dyn Reopen,
+    ) -> Result<()> {
+        let mode = self.client().config().upload_mode;
+        if mode == UploadMode::Chunked {
+            return self.write_in_chunks(descriptor, content).await;
+        }
+        let mut attempts = Attempts::new(self.client().clone());
+        loop {
+            attempts.ready(self.registry().state()).await;
+            match self.write_at_once(descriptor, content).await {
+                Ok(()) => return Ok(()),
+                Err(error)
+                    if mode == UploadMode::Auto && matches!(error.status(), Some(413 | 416)) =>
+                {
+                    return self.write_in_chunks(descriptor, content).await;
+                }
+                Err(error) => attempts.failed(self.registry().state(), error).await?,
+            }
+        }
+    }
+
+    /// One attempt, with a session of its own: registries differ in what a session is worth after a failure.
+    async fn write_at_once(&self, descriptor: &Descriptor, content: &dyn Reopen) -> Result<()> {
+        let request = self.opening(self.algorithm_of(&descriptor.digest)?);
+        let session = Session::of(&self.registry().exchange(&request).await?)?;
+        let payload = Payload::Content { descriptor, content };
+        let closed = self.close_session(&session, &descriptor.digest, payload).await;
+        if closed.is_err() {
+            self.cancel_session(&session).await;
+        }
+        closed
+    }
+
+    async fn write_in_chunks(&self, descriptor: &Descriptor, content: &dyn Reopen) -> Result<()> {
+        let reading = |error: oci_ref::Error| {
+            let reason = format!("the content to be sent cannot be read: {error}");
+            Error::new(error.kind().clone(), self.about_blob(&descriptor.digest).what, reason)
+                .with_source(error)
+        };
+        let body = content.open(0).await.map_err(reading)?;
+        let mut blob = Blob::new(descriptor.clone(), body).map_err(reading)?;
+        let mut upload = StagedUpload::new(self.clone(), self.algorithm_of(&descriptor.digest)?);
+        let written = async {
+            while let Some(chunk) = blob.try_next().await.map_err(reading)? {
+                upload.push(chunk).await?;
+            }
+            Ok(())
+        };
+        match written.await {
+            Ok(()) => Box::new(upload).finish(&descriptor.digest).await,
+            Err(error) => {
+                upload.give_up().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// The algorithm of a digest that is to be written. One that cannot be verified here is refused.
+    fn algorithm_of(&self, digest: &Digest) -> Result<Algorithm> {
+        digest.known_algorithm().ok_or_else(|| {
+            let reason = "its digest cannot be verified: unsupported algorithm";
+            Error::new(ErrorCode::DigestInvalid, self.about_blob(digest).what, reason)
+        })
+    }
+
+    /// Opens an upload.
+    pub(super) async fn open_session(&self, algorithm: Algorithm) -> Result<Session> {
+        Session::of(&self.registry().send(&self.opening(algorithm)).await?)
+    }
+
+    fn opening(&self, algorithm: Algorithm) -> Request<'_> {
+        let mut url = self.url("blobs/uploads/");
+        if algorithm != Algorithm::Sha256 {
+            url = location::with_query(url, "digest-algorithm", algorithm.as_str());
+        }
+        let about = self.about("new upload", ErrorCode::NameUnknown);
+        self.writing(Method::POST, url, about).expect(&[202])
+    }
+
+    /// Closes an upload: with all its content, or with none if that is there already. Not repeated.
+    pub(super) async fn close_session(
+        &self,
+        session: &Session,
+        digest: &Digest,
+        payload: Payload<'_>,
+    ) -> Result<()> {
+        let url = location::with_query(session.url.clone(), "digest", digest.as_str());
+        let about =
+            self.about(format_args!("upload of blob {digest}"), ErrorCode::BlobUploadUnknown);
+        let request = self
+            .writing(Method::PUT, url, about)
+            .header(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))
+            .payload(payload)
+            .expect(&[201]);
+        let answer = self.registry().exchange(&request).await?;
+        check_digest(&answer, digest)
+    }
+
+    /// How many bytes an upload has, by the registry. `known` is what this side knows of.
+    pub(super) async fn session_offset(&self, session: &mut Session, known: u64) -> Result<u64> {
+        let request = self
+            .writing(Method::GET, session.url.clone(), self.about_upload())
+            .expect(&[204, 200, 202]);
+        let answer = self.registry().send(&request).await?;
+        session.follow(&answer)?;
+        offset_of(&answer, known).map(|offset| offset.unwrap_or(0))
+    }
+
+    /// Sends a chunk that begins at `offset`. Not repeated. The answer's offset is given, if it has one.
+    pub(super) async fn send_chunk(
+        &self,
+        session: &mut Session,
+        offset: u64,
+        chunk: Bytes,
+    ) -> Result<Option<u64>> {
+        let end = offset + chunk.len() as u64;
+        let range = format!("{offset}-{}", end.saturating_sub(1));
+        let request = self
+            .writing(Method::PATCH, session.url.clone(), self.about_upload())
+            .header(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"))
+            .header(header::CONTENT_RANGE, crate::request::header_value(&range))
+            .payload(Payload::Bytes(chunk))
+            .expect(&[202, 201, 204]);
+        let answer = self.registry().exchange(&request).await?;
+        session.follow(&answer)?;
+        offset_of(&answer, end)
+    }
+
+    /// Cancels an upload. That it fails does not matter: sessions expire.
+    pub(super) async fn cancel_session(&self, session: &Session) {
+        let request = self
+            .writing(Method::DELETE, session.url.clone(), self.about_upload())
+            .expect(&[204, 202, 200]);
+        let _ = self.registry().exchange(&request).await;
+    }
+
+    /// Takes a blob over from a sibling repository. A registry that refuses is no error: the blob can still be sent.
+    pub(super) async fn mount_blob(&self, digest: &Digest, from: Option<&Name>) -> Result<Mounted> {
+        let mut url = location::with_query(self.url("blobs/uploads/"), "mount", digest.as_str());
+        let mut scopes = Scopes::push(self.name());
+        if let Some(from) = from {
+            url = location::with_query(url, "from", from.as_str());
+            scopes = scopes.merge(&Scopes::pull(from));
+        }
+        let about = self.about(format_args!("mount of blob {digest}"), ErrorCode::BlobUnknown);
+        let request = self.request(Method::POST, url, about).scopes(scopes).expect(&[201, 202]);
+        let answer = match self.registry().send(&request).await {
+            Ok(answer) => answer,
+            Err(error) if error.status().is_some() => return Ok(Mounted::No),
+            Err(error) => return Err(error),
+        };
+        if answer.status() == StatusCode::CREATED {
+            check_digest(&answer, digest)?;
+            return Ok(Mounted::Done);
+        }
+        let algorithm = digest.known_algorithm().unwrap_or(Algorithm::Sha256);
+        let upload = StagedUpload::of_session(self.clone(), algorithm, Session::of(&answer)?);
+        Ok(Mounted::Upload(Box::new(upload) as Box<dyn Staged>))
+    }
+}
+
+/// How many bytes an upload has, by the `Range` of an answer; `None` if there is none.
+fn offset_of(answer: &Response, known: u64) -> Result<Option<u64>> {
+    let Some(value) = answer.header(header::RANGE) else {
+        return Ok(None);
+    };
+    match content_range::upload_offset(value, known) {
+        Some(offset) => Ok(Some(offset)),
+        None => {
+            Err(answer
+                .error(ErrorKind::Internal, format!("Range is {value:?}, which says no length")))
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! One request, all the way: attempts, authentication, redirects, and what the answer's status means.
+
+use bytes::Bytes;
+use http::header::{self, HeaderName};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use oci_ref::ErrorKind;
+use oci_spec_types::{ErrorCode, Name};
+use reqwest::Url;
+
+use crate::auth::{Purpose, Scopes};
+use crate::payload::Payload;
+use crate::registry::Registry;
+use crate::response::{Response, Trace};
+use crate::retry::Attempts;
+use crate::{Error, Result};
+
+/// The most hops that a request takes.
+const MAX_REDIRECTS: usize = 10;
+
+/// What a request is about, for errors.
+#[derive(Clone, Debug)]
+pub(crate) struct About {
+    /// Such as `manifest 1.0 of r.example/a`.
+    pub(crate) what: String,
+    /// What it means that it is not there.
+    pub(crate) missing: ErrorCode,
+}
+
+impl About {
+    pub(crate) fn new(what: impl Into<String>, missing: ErrorCode) -> Self {
+        Self { what: what.into(), missing }
+    }
+}
+
+/// A request to a registry.
+pub(crate) struct Request<'a> {
+    pub(crate) method: Method,
+    pub(crate) url: Url,
+    pub(crate) about: About,
+    repository: Option<&'a Name>,
+    scopes: Scopes,
+    headers: HeaderMap,
+    payload: Payload<'a>,
+    expected: &'static [u16],
+}
+
+impl<'a> Request<'a> {
+    /// A request that expects `200`, and has no content.
+    pub(crate) fn new(method: Method, url: Url, about: About) -> Self {
+        Self {
+            method,
+            url,
+            about,
+            repository: None,
+            scopes: Scopes::default(),
+            headers: HeaderMap::new(),
+            payload: Payload::Nothing,
+            expected: &[200],
+        }
+    }
+
+    pub(crate) fn repository(mut self, name: &'a Name) -> Self {
+        self.repository = Some(name);
+        self
+    }
+
+    /// What the request needs to be allowed.
+    pub(crate) fn scopes(mut self, scopes: Scopes) -> Self {
+        self.scopes = scopes;
+        self
+    }
+
+    pub(crate) fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.append(name, value);
+        self
+    }
+
+    pub(crate) fn payload(mut self, payload: Payload<'a>) -> Self {
+        self.payload = payload;
+        self
+    }
+
+    /// The statuses that are no errors.
+    pub(crate) fn expect(mut self, statuses: &'static [u16]) -> Self {
+        self.expected = statuses;
+        self
+    }
+
+    pub(crate) fn expects(&self, status: StatusCode) -> bool {
+        self.expected.contains(&status.as_u16())
+    }
+
+    fn has_content(&self) -> bool {
+        matches!(self.method, Method::POST | Method::PUT | Method::PATCH)
+    }
+
+    fn trace(&self, url: &Url) -> Trace {
+        Trace { method: self.method.clone(), url: url.clone(), about: self.about.clone() }
+    }
+}
+
+impl Registry {
+    /// Sends a request until it is answered as expected, or there is no hope for that.
+    pub(crate) async fn send(&self, request: &Request<'_>) -> Result<Response> {
+        let mut attempts = Attempts::new(self.client().clone());
+        loop {
+            attempts.ready(self.state()).await;
+            match self.exchange(request).await {
+                Ok(response) => return Ok(response),
+                Err(error) => attempts.failed(self.state(), error).await?,
+            }
+        }
+    }
+
+    /// Sends a request, and reads the whole answer, if it has no more than `limit` bytes. A body that breaks off is a
+    /// failed attempt like any other.
+    pub(crate) async fn read(
+        &self,
+        request: &Request<'_>,
+        limit: u64,
+    ) -> Result<(Response, Bytes)> {
+        let mut attempts = Attempts::new(self.client().clone());
+        loop {
+            attempts.ready(self.state()).await;
+            let read = async {
+                let mut response = self.exchange(request).await?;
+                let body = response.bytes(limit).await?;
+                Ok((response, body))
+            };
+            match read.await {
+                Ok(read) => return Ok(read),
+                Err(error) => attempts.failed(self.state(), error).await?,
+            }
+        }
+    }
+
+    /// One attempt: the request, and once more if the registry wants to know first who asks.
+    pub(crate) async fn exchange(&self, request: &Request<'_>) -> Result<Response> {
+        let purpose = Purpose { repository: request.repository, scopes: &request.scopes };
+        let authorization = self.authorization(purpose).await?;
+        let response =
+            self.follow(request, authorization.as_ref().map(|value| (value, self.base()))).await?;
+        // A host that the registry has sent us to is not told who we are.
+        if response.status() != StatusCode::UNAUTHORIZED
+            || !is_same_origin(response.url(), self.base())
+        {
+            return response.accept(request).await;
+        }
+        let answer = self
+            .answer(response.headers(), response.url(), purpose, authorization.as_ref())
+            .await?;
+        let Some(authorization) = answer else {
+            return Err(response.into_error().await);
+        };
+        // What the refusal says is of no use any more; reading it keeps the connection.
+        drop(response.into_error().await);
+        let response = self.follow(request, Some((&authorization, self.base()))).await?;
+        response.accept(request).await
+    }
+
+    /// Sends a request, and follows where the answers lead. The authorization goes to the origin for which it is, and
+    /// nowhere else. From https it never leads to plain HTTP.
+    pub(crate) async fn follow(
+        &self,
+        request: &Request<'_>,
+        authorization: Option<(&HeaderValue, &Url)>,
+    ) -> Result<Response> {
+        let mut url = request.url.clone();
+        for _ in 0..=MAX_REDIRECTS {
+            let response = self.hop(request, &url, authorization).await?;
+            self.client().tell_warnings(self.host(), response.headers());
+            match redirect(request, &response)? {
+                Some(next) => url = next,
+                None => return Ok(response),
+            }
+        }
+        Err(request
+            .trace(&url)
+            .error(ErrorKind::Internal, format!("redirected more than {MAX_REDIRECTS} times")))
+    }
+
+    async fn hop(
+        &self,
+        request: &Request<'_>,
+        url: &Url,
+        authorization: Option<(&HeaderValue, &Url)>,
+    ) -> Result<Response> {
+        let client = self.client();
+        let trace = request.trace(url);
+        if let Some(reason) = client.no_tls().filter(|_| url.scheme() == "https") {
+            return Err(trace.error(ErrorKind::Io, format!("https is not possible: {reason}")));
+        }
+        let mut raw = reqwest::Request::new(request.method.clone(), url.clone());
+        *raw.headers_mut() = request.headers.clone();
+        if let Some((value, _)) = authorization.filter(|(_, origin)| is_same_origin(url, origin)) {
+            raw.headers_mut().insert(header::AUTHORIZATION, value.clone());
+        }
+        // Opened before a place is taken: the content may come from a request to the same registry.
+        let outgoing = request.payload.open(&request.about).await?;
+        let progress = outgoing.progress;
+        if request.has_content() {
+            raw.headers_mut().insert(header::CONTENT_LENGTH, outgoing.length.into());
+            *raw.body_mut() = Some(outgoing.body);
+        }
+        let places = if request.has_content() { &self.state().writes } else { &self.state().reads };
+        let _place = places.acquire().await.expect("the semaphore is never closed");
+        let idle = client.config().idle_timeout;
+        let answer = progress.wait(client.http().execute(raw), idle).await;
+        match answer {
+            Some(Ok(inner)) => Ok(Response::new(inner, trace, idle)),
+            failed => Err(match progress.content_error(&request.about) {
+                Some(error) => error,
+                None => trace.connection(failed.and_then(Result::err)),
+            }),
+        }
+    }
+}
+
+/// Where an answer leads, if it does. The method stays what it was, so that `303` is followed for reads only.
+fn redirect(request: &Request<'_>, response: &Response) -> Result<Option<Url>> {
+    let reads = matches!(request.method, Method::GET | Method::HEAD);
+    match response.status().as_u16() {
+        301 | 302 | 307 | 308 => {}
+        303 if reads => {}
+        _ => return Ok(None),
+    }
+    if request.expects(response.status()) {
+        return Ok(None);
+    }
+    response.location().map(Some)
+}
+
+pub(crate) fn is_same_origin(one: &Url, other: &Url) -> bool {
+    one.origin() == other.origin()
+}
+
+/// A header's value from text that can stand in one by its form: numbers, digests, media types, ranges.
+pub(crate) fn header_value(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).expect("digests, types and ranges are visible ASCII")
+}
+
+impl Error {
+    /// Whether there was an answer with this status.
+    pub(crate) fn has_status(&self, status: u16) -> bool {
+        self.status() == Some(status)
+    }
+}

@@ -1,0 +1,204 @@
+//! An answer: its headers, and its body within limits.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{self, AsHeaderName};
+use http::{HeaderMap, Method, StatusCode};
+use oci_ref::ErrorKind;
+use oci_spec_types::{Digest, ErrorCode};
+use reqwest::Url;
+
+use crate::request::{About, Request};
+use crate::{Error, Result, content_range, location, retry};
+
+/// The most of an error's body that is read, so that its codes are understood. Less of it is shown.
+const MAX_ERROR_BODY: u64 = 64 << 10;
+
+/// An answer whose body has not been read.
+pub(crate) struct Response {
+    inner: reqwest::Response,
+    trace: Trace,
+    idle: Option<Duration>,
+}
+
+/// What errors of an answer say of the request.
+#[derive(Clone, Debug)]
+pub(crate) struct Trace {
+    pub(crate) method: Method,
+    pub(crate) url: Url,
+    pub(crate) about: About,
+}
+
+impl Trace {
+    pub(crate) fn error(&self, kind: impl Into<ErrorKind>, reason: impl Into<String>) -> Error {
+        Error::new(kind, self.about.what.clone(), reason).with_request(&self.method, &self.url)
+    }
+
+    /// The error for a connection that failed, or kept silent (`None`).
+    pub(crate) fn connection(&self, error: Option<reqwest::Error>) -> Error {
+        let Some(error) = error else {
+            let reason = "the registry kept silent for too long";
+            return self.error(ErrorKind::Unavailable, reason).retryable(true);
+        };
+        // The address stands in our own error, with its secrets hidden.
+        let error = error.without_url();
+        let permanent = is_permanent(&error);
+        let kind = if permanent { ErrorKind::Io } else { ErrorKind::Unavailable };
+        let mut reason = error.to_string();
+        let mut cause = std::error::Error::source(&error);
+        while let Some(next) = cause {
+            reason = format!("{reason}: {next}");
+            cause = next.source();
+        }
+        self.error(kind, reason).with_source(error).retryable(!permanent)
+    }
+}
+
+/// Whether an error will come again however often the request is made: a certificate that is not trusted, a request that
+/// cannot be sent.
+fn is_permanent(error: &reqwest::Error) -> bool {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(cause) = next {
+        let tls = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        if cause.is::<rustls::Error>() || tls.is_some_and(|tls| tls.is::<rustls::Error>()) {
+            return true;
+        }
+        next = cause.source();
+    }
+    error.is_builder()
+}
+
+impl Response {
+    pub(crate) fn new(inner: reqwest::Response, trace: Trace, idle: Option<Duration>) -> Self {
+        Self { inner, trace, idle }
+    }
+
+    pub(crate) fn status(&self) -> StatusCode {
+        self.inner.status()
+    }
+
+    pub(crate) fn headers(&self) -> &HeaderMap {
+        self.inner.headers()
+    }
+
+    /// A header's value, if it is there once or more, and is text.
+    pub(crate) fn header(&self, name: impl AsHeaderName) -> Option<&str> {
+        self.headers().get(name)?.to_str().ok()
+    }
+
+    /// The address that answered, after redirects.
+    pub(crate) fn url(&self) -> &Url {
+        &self.trace.url
+    }
+
+    /// An error about this answer that its status alone does not make.
+    pub(crate) fn error(&self, kind: impl Into<ErrorKind>, reason: impl Into<String>) -> Error {
+        self.trace.error(kind, reason).with_status(self.status())
+    }
+
+    /// The length of the body, or what it would be for a `GET`.
+    pub(crate) fn content_length(&self) -> Option<u64> {
+        self.header(header::CONTENT_LENGTH)?.parse().ok()
+    }
+
+    /// The digest that the registry gives (`Docker-Content-Digest`). One that is not well formed is an error.
+    pub(crate) fn digest(&self) -> Result<Option<Digest>> {
+        let Some(value) = self.headers().get("Docker-Content-Digest") else {
+            return Ok(None);
+        };
+        let parsed = value.to_str().ok().and_then(|value| value.parse().ok());
+        parsed.map(Some).ok_or_else(|| {
+            self.error(
+                ErrorCode::DigestInvalid,
+                format!("Docker-Content-Digest is {value:?}, which is no digest"),
+            )
+        })
+    }
+
+    /// Where the answer leads (`Location`).
+    pub(crate) fn location(&self) -> Result<Url> {
+        let value = self.header(header::LOCATION).ok_or_else(|| {
+            self.error(ErrorKind::Internal, format!("the answer {} has no Location", self.status()))
+        })?;
+        location::resolve(value, self.url())
+            .map_err(|reason| self.error(ErrorKind::Internal, reason))
+    }
+
+    /// This answer if its status is one that was expected; else the error that it makes.
+    pub(crate) async fn accept(self, request: &Request<'_>) -> Result<Self> {
+        if request.expects(self.status()) {
+            return Ok(self);
+        }
+        Err(self.into_error().await)
+    }
+
+    /// The error that this answer makes.
+    pub(crate) async fn into_error(mut self) -> Error {
+        let (status, trace) = (self.status(), self.trace.clone());
+        let wait = retry::retry_after(self.headers(), jiff::Timestamp::now());
+        let size = match status {
+            StatusCode::RANGE_NOT_SATISFIABLE => self.range_size(),
+            _ => None,
+        };
+        // What broke off is still worth showing.
+        let body = self.beginning(MAX_ERROR_BODY).await;
+        let error = Error::answered(status, trace.about.what.clone(), &trace.about.missing, &body)
+            .with_request(&trace.method, &trace.url)
+            .with_retry_after(wait);
+        match size {
+            Some(size) => error.with_kind(ErrorKind::RangeInvalid { size }),
+            None => error,
+        }
+    }
+
+    /// How many bytes there are, by a `416`: of a blob, or of an upload.
+    fn range_size(&self) -> Option<u64> {
+        let blob = self.header(header::CONTENT_RANGE).and_then(content_range::unsatisfied_size);
+        blob.or_else(|| content_range::upload_offset(self.header(header::RANGE)?, 0))
+    }
+
+    /// As much of the body as there is, up to `limit` bytes and a little more. Why it broke off does not matter.
+    async fn beginning(&mut self, limit: u64) -> Bytes {
+        let mut all = BytesMut::new();
+        while let Ok(Some(chunk)) = self.chunk().await {
+            all.extend_from_slice(&chunk);
+            if all.len() as u64 >= limit {
+                break;
+            }
+        }
+        all.freeze()
+    }
+
+    /// The whole body, if it has no more than `limit` bytes.
+    pub(crate) async fn bytes(&mut self, limit: u64) -> Result<Bytes> {
+        let too_large = self.error(
+            ErrorKind::TooLarge { limit },
+            format!("the answer has more than {limit} bytes"),
+        );
+        if self.content_length().is_some_and(|length| length > limit) {
+            return Err(too_large);
+        }
+        let mut all = BytesMut::new();
+        while let Some(chunk) = self.chunk().await? {
+            if (all.len() + chunk.len()) as u64 > limit {
+                return Err(too_large);
+            }
+            all.extend_from_slice(&chunk);
+        }
+        Ok(all.freeze())
+    }
+
+    /// The next piece of the body; `None` at its end.
+    pub(crate) async fn chunk(&mut self) -> Result<Option<Bytes>> {
+        let chunk = match self.idle {
+            Some(idle) => tokio::time::timeout(idle, self.inner.chunk()).await.ok(),
+            None => Some(self.inner.chunk().await),
+        };
+        match chunk {
+            Some(Ok(chunk)) => Ok(chunk),
+            Some(Err(error)) => Err(self.trace.connection(Some(error))),
+            None => Err(self.trace.connection(None)),
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! Tags and repositories, in pages.
+
+use futures_util::TryStreamExt;
+use oci_ref::{Cursor, ErrorKind, Source};
+use oci_spec_types::{ErrorCode, Tag};
+
+use crate::server::{Answer, Server, builder};
+
+fn tags(names: &[&str]) -> Answer {
+    Answer::ok(format!(r#"{{"name":"a/b","tags":{names:?}}}"#))
+}
+
+fn texts(tags: &[Tag]) -> Vec<&str> {
+    tags.iter().map(Tag::as_str).collect()
+}
+
+// covers: O13
+#[tokio::test]
+async fn pages_by_link() {
+    let server = Server::start(|seen| match seen.target.as_str() {
+        "/v2/a/b/tags/list?n=2" => {
+            tags(&["a", "b"]).header("Link", r#"</v2/a/b/tags/list?n=2&next=xyz>; rel="next""#)
+        }
+        "/v2/a/b/tags/list?n=2&next=xyz" => tags(&["c"]),
+        "/v2/a/b/tags/list?n=2&last=b" => tags(&["c"]),
+        other => panic!("{other}"),
+    })
+    .await;
+    let repository = server.repository();
+    let first = repository.tags(None, 2).await.unwrap();
+    assert_eq!(texts(&first.items), ["a", "b"]);
+    let second = repository.tags(first.next.as_ref(), 2).await.unwrap();
+    assert_eq!((texts(&second.items), second.next), (vec!["c"], None));
+    let after = Cursor::After("b".into());
+    assert_eq!(texts(&repository.tags(Some(&after), 2).await.unwrap().items), ["c"]);
+
+    let all: Vec<Tag> = repository.tags_stream(None, 2).try_collect().await.unwrap();
+    assert_eq!(texts(&all), ["a", "b", "c"]);
+    let last = "b".parse().unwrap();
+    let rest: Vec<Tag> = repository.tags_stream(Some(&last), 2).try_collect().await.unwrap();
+    assert_eq!(texts(&rest), ["c"]);
+}
+
+// covers: O13
+#[tokio::test]
+async fn a_registry_that_knows_neither_n_nor_last() {
+    let server = Server::start(|_| tags(&["a", "b", "c", "d", "e"])).await;
+    let repository = server.repository();
+    let all: Vec<Tag> = repository.tags_stream(None, 2).try_collect().await.unwrap();
+    assert_eq!(texts(&all), ["a", "b", "c", "d", "e"]);
+    let last = "b".parse().unwrap();
+    let rest: Vec<Tag> = repository.tags_stream(Some(&last), 2).try_collect().await.unwrap();
+    assert_eq!(texts(&rest), ["c", "d", "e"]);
+    assert_eq!(repository.tags(None, 0).await.unwrap().items, []);
+}
+
+#[tokio::test]
+async fn odd_lists() {
+    for body in [r#"{"name":"a/b","tags":null}"#, r#"{"name":"a/b","tags":[]}"#, "{}"] {
+        let server = Server::answering([Answer::ok(body)]).await;
+        assert_eq!(server.repository().tags(None, 10).await.unwrap().items, [], "{body}");
+    }
+    // Digests are no tags.
+    let server = Server::answering([tags(&["a", "sha256:abc", "b"])]).await;
+    assert_eq!(texts(&server.repository().tags(None, 5000).await.unwrap().items), ["a", "b"]);
+    assert_eq!(server.lines(), ["GET /v2/a/b/tags/list?n=1000"]);
+
+    let unknown = Server::answering([Answer::error(404, "NAME_UNKNOWN")]).await;
+    let error = unknown.repository().tags(None, 10).await.unwrap_err();
+    assert_eq!(error.code(), Some(&ErrorCode::NameUnknown));
+
+    let broken = Server::answering([Answer::ok("[")]).await;
+    assert!(
+        broken
+            .repository()
+            .tags(None, 10)
+            .await
+            .unwrap_err()
+            .to_string()
+            .contains("not understood")
+    );
+}
+
+// covers: O13
+#[tokio::test]
+async fn lists_are_limited() {
+    let server = Server::start(|_| tags(&["a", "b", "c"])).await;
+    let repository = server.repository_of(builder().metadata_limit(20));
+    let error = repository.tags(None, 10).await.unwrap_err();
+    assert_eq!(*error.kind(), ErrorKind::TooLarge { limit: 20 });
+}
+
+#[tokio::test]
+async fn links_lead_onwards_on_the_same_registry() {
+    for (link, text) in [
+        ("<http://other.example/v2/a/b/tags/list>; rel=next", "another origin"),
+        ("</v2/a/b/tags/list?n=10>; rel=next", "same page"),
+    ] {
+        let server = Server::start(move |_| tags(&["a"]).header("Link", link)).await;
+        let error = server.repository().tags(None, 10).await.unwrap_err();
+        assert!(error.to_string().contains(text), "{error}");
+    }
+    let server = Server::start(|_| tags(&["a"])).await;
+    let foreign = Cursor::Opaque("http://other.example/v2/a/b/tags/list".into());
+    let error = server.repository().tags(Some(&foreign), 10).await.unwrap_err();
+    assert_eq!(*error.kind(), ErrorKind::Invalid);
+    assert!(server.seen().is_empty());
+}
+
+// covers: O13
+#[tokio::test]
+async fn the_catalogue() {
+    let server = Server::start(|seen| match seen.target.as_str() {
+        "/v2/_catalog?n=1" => Answer::ok(r#"{"repositories":["a/b"]}"#)
+            .header("Link", "</v2/_catalog?n=1&last=a%2Fb>; rel=next"),
+        _ => Answer::ok(r#"{"repositories":["c"]}"#),
+    })
+    .await;
+    let registry = server.repository().registry().clone();
+    let first = registry.catalog(None, 1).await.unwrap();
+    let second = registry.catalog(first.next.as_ref(), 1).await.unwrap();
+    assert_eq!((first.items[0].as_str(), second.items[0].as_str()), ("a/b", "c"));
+    assert_eq!(second.next, None);
+}
