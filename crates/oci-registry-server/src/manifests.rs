@@ -1,0 +1,216 @@
+//! Manifests: end-3, end-7 and end-9.
+//!
+//! `Accept` does not choose between forms: a manifest is served as it was pushed, with the media type that it was
+//! pushed as. The spec leaves negotiation open, any other bytes would have another digest, and an index is not
+//! answered by one of its images.
+
+use axum::response::Response;
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH, LOCATION};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use oci_ref::{Document, Error, Manifest, Precondition, Store, Target};
+use oci_spec_types::{Descriptor, Digest, ErrorCode, MediaType, Name, Tag};
+
+use crate::app::Call;
+use crate::body::RequestBody;
+use crate::error::Failure;
+use crate::{Access, Operation, etag, respond};
+
+/// The most `tag` parameters of one push. The spec asks for at least 10.
+const MAX_TAGS: usize = 100;
+
+pub(crate) async fn get(
+    call: &Call<'_>,
+    name: &Name,
+    target: &Target,
+) -> Result<Response, Failure> {
+    call.allow(Some(name), Operation::PullManifest(target)).await?;
+    let store = call.store(name, Access::Read).await?;
+    if call.is_head() {
+        let descriptor = store.resolve(target).await?;
+        return answer(call, &descriptor, Bytes::new());
+    }
+    let manifest = store.manifest(target).await?;
+    answer(call, manifest.descriptor(), manifest.bytes().clone())
+}
+
+/// The answer to a pull. For HEAD the bytes are none, and the length is that of the manifest all the same.
+fn answer(call: &Call<'_>, descriptor: &Descriptor, bytes: Bytes) -> Result<Response, Failure> {
+    let etag = etag::of(&descriptor.digest);
+    let mut response = match etag::pull(&call.parts.headers, &etag) {
+        etag::Pull::Proceed => {
+            // spec: R6, R7
+            let content_type = respond::value(descriptor.media_type.as_str());
+            respond::document(content_type, bytes)
+        }
+        etag::Pull::NotModified => respond::empty(StatusCode::NOT_MODIFIED),
+        etag::Pull::Failed => return Err(Failure::precondition("the manifest is another one now")),
+    };
+    let headers = response.headers_mut();
+    // spec: R9, R13, R14
+    respond::set_digest(headers, &descriptor.digest);
+    headers.insert(CONTENT_LENGTH, HeaderValue::from(descriptor.size));
+    headers.insert(ETAG, respond::value(&etag));
+    Ok(response)
+}
+
+pub(crate) async fn put(
+    call: &Call<'_>,
+    name: &Name,
+    target: &Target,
+    body: &mut RequestBody,
+) -> Result<Response, Failure> {
+    let extra = extra_tags(call, target)?;
+    let tags = match target.tag() {
+        Some(tag) => std::slice::from_ref(tag),
+        None => &extra,
+    };
+    call.allow(Some(name), Operation::PushManifest { target, tags }).await?;
+    let when = etag::push(&call.parts.headers)?;
+    let declared = content_type(&call.parts.headers)?;
+    let bytes = body.bytes(call.app.options.max_manifest_bytes).await?;
+    let manifest =
+        Manifest::parse(bytes, declared.as_ref(), target.digest()).map_err(Error::from)?;
+    if *manifest.document() == Document::Other && !call.app.options.unknown_manifests {
+        return Err(not_taken(manifest.media_type()));
+    }
+    let store = call.store(name, Access::Write).await?;
+    check_store(&*store, &manifest, tags, &when).await?;
+    store.put_manifest(&manifest, tags, &when).await?;
+
+    let mut response = respond::empty(StatusCode::CREATED);
+    let headers = response.headers_mut();
+    let digest = manifest.digest();
+    // spec: R34, R35
+    let location = format!("{}/v2/{name}/manifests/{digest}", call.base());
+    headers.insert(LOCATION, respond::value(&location));
+    respond::set_digest(headers, digest);
+    headers.insert(ETAG, respond::value(&etag::of(digest)));
+    if let Some(subject) = manifest.subject() {
+        // spec: R42
+        headers.insert(respond::SUBJECT, respond::value(subject.digest.as_str()));
+    }
+    for tag in &extra {
+        // spec: R37
+        headers.append(respond::TAG, respond::value(tag.as_str()));
+    }
+    Ok(response)
+}
+
+/// What the store must be able to do for this push. Tags are compared by the store, in the same step as they are moved;
+/// without tags the condition is about the digest, whose content never changes.
+async fn check_store(
+    store: &dyn Store,
+    manifest: &Manifest,
+    tags: &[Tag],
+    when: &Precondition,
+) -> Result<(), Failure> {
+    let capabilities = store.capabilities();
+    if let Some(types) = &capabilities.manifest_types
+        && !types.contains(manifest.media_type())
+    {
+        return Err(not_taken(manifest.media_type()));
+    }
+    if *when == Precondition::None {
+        return Ok(());
+    }
+    if !tags.is_empty() {
+        return match capabilities.preconditions {
+            true => Ok(()),
+            false => Err(Failure::bad_request("conditional pushes are not supported here")),
+        };
+    }
+    let digest = manifest.digest();
+    let exists = match store.resolve(&Target::Digest(digest.clone())).await {
+        Ok(_) => true,
+        Err(error) if error.is_not_found() => false,
+        Err(error) => return Err(error.into()),
+    };
+    let holds = match when {
+        Precondition::None => true,
+        Precondition::Exists => exists,
+        Precondition::Absent => !exists,
+        Precondition::Matches(digests) => exists && digests.contains(digest),
+    };
+    match holds {
+        true => Ok(()),
+        false => Err(Failure::precondition(format!("manifest {digest} is not in that state"))),
+    }
+}
+
+fn not_taken(media_type: &MediaType) -> Failure {
+    let message = format!("manifests of type {media_type} are not taken here");
+    Failure::new(ErrorCode::ManifestInvalid, message)
+}
+
+/// The tags that a push by digest asks for besides. By tag there are none: the spec has them by digest only.
+fn extra_tags(call: &Call<'_>, target: &Target) -> Result<Vec<Tag>, Failure> {
+    if target.tag().is_some() {
+        return Ok(Vec::new());
+    }
+    let mut tags: Vec<Tag> = Vec::new();
+    for text in call.query.all("tag") {
+        let tag = text.parse::<Tag>();
+        let tag =
+            tag.map_err(|error| Failure::new(ErrorCode::ManifestInvalid, error.to_string()))?;
+        if !tags.contains(&tag) {
+            tags.push(tag);
+        }
+        // spec: R36
+        if tags.len() > MAX_TAGS {
+            let message = format!("more than {MAX_TAGS} tags in one push");
+            let failure = Failure::new(ErrorCode::ManifestInvalid, message);
+            return Err(failure.with_status(StatusCode::URI_TOO_LONG));
+        }
+    }
+    Ok(tags)
+}
+
+/// The type that a manifest comes with, without parameters.
+fn content_type(headers: &HeaderMap) -> Result<Option<MediaType>, Failure> {
+    let Some(value) = headers.get(CONTENT_TYPE) else {
+        return Ok(None);
+    };
+    // spec: R32
+    let media_type = value.to_str().ok().and_then(MediaType::from_content_type);
+    match media_type {
+        Some(media_type) => Ok(Some(media_type)),
+        None => Err(Failure::new(
+            ErrorCode::ManifestInvalid,
+            format!("Content-Type {value:?} is not a media type"),
+        )),
+    }
+}
+
+pub(crate) async fn delete_tag(
+    call: &Call<'_>,
+    name: &Name,
+    tag: &Tag,
+) -> Result<Response, Failure> {
+    call.allow(Some(name), Operation::DeleteTag(tag)).await?;
+    refuse_conditions(call)?;
+    let store = call.store(name, Access::Read).await?;
+    store.delete_tag(tag).await?;
+    Ok(respond::empty(StatusCode::ACCEPTED))
+}
+
+pub(crate) async fn delete(
+    call: &Call<'_>,
+    name: &Name,
+    digest: &Digest,
+) -> Result<Response, Failure> {
+    call.allow(Some(name), Operation::DeleteManifest(digest)).await?;
+    refuse_conditions(call)?;
+    let store = call.store(name, Access::Read).await?;
+    store.delete_manifest(digest).await?;
+    Ok(respond::empty(StatusCode::ACCEPTED))
+}
+
+/// A store deletes without a condition. Who asks for one must not get a deletion that ignores it.
+fn refuse_conditions(call: &Call<'_>) -> Result<(), Failure> {
+    let headers = &call.parts.headers;
+    if headers.contains_key(IF_MATCH) || headers.contains_key(IF_NONE_MATCH) {
+        return Err(Failure::bad_request("conditional deletions are not supported"));
+    }
+    Ok(())
+}
