@@ -1,0 +1,175 @@
+//! The data directory: what lies in it, and that only one process uses it.
+//!
+//! ```text
+//! lock               held while an engine is open; says who holds it
+//! format             that this is such a directory, and of which version; written last
+//! metadata.sqlite    the metadata, and two files beside it that SQLite keeps
+//! objects/           bytes
+//! ```
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use oci_ref::{Error, ErrorKind, Result};
+
+use crate::objects::sync_directory;
+
+/// What the file `format` says. The last word is the version.
+const FORMAT: &str = "oci-registry-store data directory, format 1\n";
+
+const LOCK_FILE: &str = "lock";
+const FORMAT_FILE: &str = "format";
+const FRESH_FORMAT_FILE: &str = "format.new";
+const DATABASE: &str = "metadata.sqlite";
+const OBJECTS: &str = "objects";
+
+/// A data directory that nobody else uses while this value lives.
+pub(crate) struct DataDirectory {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl DataDirectory {
+    /// Opens a directory, or makes it. Blocks.
+    pub(crate) fn open(path: &Path) -> Result<Self> {
+        make(path).map_err(|error| failed("make", path, error))?;
+        let directory = Self { _lock: lock(path)?, path: path.to_owned() };
+        if directory.is_complete()? {
+            return Ok(directory);
+        }
+        refuse_foreign(path)?;
+        match fs::create_dir(directory.objects()) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                Err(failed("write to", path, error))
+            }
+            _ => Ok(directory),
+        }
+    }
+
+    /// Whether it has been used before. Then the database must be there: nothing would remain of what it named.
+    fn is_complete(&self) -> Result<bool> {
+        let path = &self.path;
+        let found = match fs::read(path.join(FORMAT_FILE)) {
+            Ok(found) => found,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(failed("read", path, error)),
+        };
+        let shown = path.display();
+        if found != FORMAT.as_bytes() {
+            let found = String::from_utf8_lossy(&found[..found.len().min(80)]).trim().to_owned();
+            let message = format!(
+                "data directory {shown} has format {found:?}, expected {:?}",
+                FORMAT.trim()
+            );
+            return Err(Error::new(ErrorKind::Invalid, message));
+        }
+        for needed in [DATABASE, OBJECTS] {
+            if !path.join(needed).exists() {
+                let message = format!(
+                    "data directory {shown} is damaged: {needed} is missing; restore it from a backup"
+                );
+                return Err(Error::new(ErrorKind::Internal, message));
+            }
+        }
+        Ok(true)
+    }
+
+    /// Marks it as complete, now that the database is there, and makes that survive a power cut. Blocks.
+    pub(crate) fn complete(&self) -> Result<()> {
+        let complete = || {
+            let marker = self.path.join(FORMAT_FILE);
+            if !marker.exists() {
+                // Written beside and renamed, so that a crash leaves no half of it.
+                let fresh = self.path.join(FRESH_FORMAT_FILE);
+                let mut file = File::create(&fresh)?;
+                file.write_all(FORMAT.as_bytes())?;
+                file.sync_all()?;
+                fs::rename(&fresh, marker)?;
+            }
+            sync_directory(&self.path)
+        };
+        complete().map_err(|error| failed("write to", &self.path, error))
+    }
+
+    pub(crate) fn database(&self) -> PathBuf {
+        self.path.join(DATABASE)
+    }
+
+    pub(crate) fn objects(&self) -> PathBuf {
+        self.path.join(OBJECTS)
+    }
+}
+
+/// Makes a directory, and those above it, so that all of them survive a power cut.
+fn make(path: &Path) -> io::Result<()> {
+    let above = |path: &Path| match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Some(PathBuf::from(".")),
+        parent => parent.map(Path::to_owned),
+    };
+    let missing: Vec<&Path> = path.ancestors().take_while(|path| !path.exists()).collect();
+    fs::create_dir_all(path)?;
+    for made in missing {
+        if let Some(above) = above(made) {
+            sync_directory(&above)?;
+        }
+    }
+    Ok(())
+}
+
+fn failed(doing: &str, path: &Path, error: io::Error) -> Error {
+    Error::io(format!("cannot {doing} data directory {}", path.display()), error)
+}
+
+fn lock(path: &Path) -> Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    let mut file =
+        options.open(path.join(LOCK_FILE)).map_err(|error| failed("write to", path, error))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut holder = String::new();
+            // What it says is only a help.
+            let _ = (&mut file).take(32).read_to_string(&mut holder);
+            let message = format!(
+                "data directory {} is in use by another process ({})",
+                path.display(),
+                holder.trim()
+            );
+            return Err(Error::new(ErrorKind::Unavailable, message));
+        }
+        Err(TryLockError::Error(error)) => return Err(failed("lock", path, error)),
+    }
+    let write = |file: &mut File| {
+        file.set_len(0)?;
+        write!(file, "process {}", std::process::id())
+    };
+    write(&mut file).map_err(|error| failed("write to", path, error))?;
+    Ok(file)
+}
+
+/// A directory without a marker must be empty, so that nobody's files are taken for ours.
+fn refuse_foreign(path: &Path) -> Result<()> {
+    for entry in fs::read_dir(path).map_err(|error| failed("read", path, error))? {
+        let name = entry.map_err(|error| failed("read", path, error))?.file_name();
+        // What a first opening that was cut off has left is ours.
+        let ours = [
+            LOCK_FILE,
+            FRESH_FORMAT_FILE,
+            OBJECTS,
+            DATABASE,
+            "metadata.sqlite-wal",
+            "metadata.sqlite-shm",
+        ];
+        if name != "lost+found" && !ours.iter().any(|ours| name == *ours) {
+            let message = format!(
+                "{} is not a data directory: it has {} in it, and no file named {FORMAT_FILE}; give an empty or a new directory",
+                path.display(),
+                name.display()
+            );
+            return Err(Error::new(ErrorKind::Invalid, message));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,118 @@
+//! The engine: metadata, objects, and what lives in memory beside them.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use oci_ref::Result;
+use tokio::sync::watch;
+
+use crate::blocking;
+use crate::cache::ManifestCache;
+use crate::directory::DataDirectory;
+use crate::metadata::{Metadata, Sqlite};
+use crate::objects::{Files, ObjectKey, Objects};
+use crate::options::EngineOptions;
+use crate::upload::{Claims, SessionId, Tokens, idle_since};
+
+/// How many rows are looked at in one step of cleaning up.
+const STEP: usize = 1000;
+
+/// Everything that repositories and uploads share. The fields are dropped in this order: the directory is given free after
+/// the database is closed.
+pub(crate) struct Engine {
+    pub(crate) metadata: Box<dyn Metadata>,
+    pub(crate) objects: Box<dyn Objects>,
+    pub(crate) manifests: ManifestCache,
+    pub(crate) tokens: Tokens,
+    pub(crate) claims: Claims,
+    pub(crate) options: EngineOptions,
+    _directory: DataDirectory,
+    closed: watch::Sender<()>,
+}
+
+impl Engine {
+    pub(crate) async fn open(path: &Path, options: EngineOptions) -> Result<Arc<Self>> {
+        let (path, sync): (PathBuf, bool) = (path.into(), options.sync);
+        let (directory, metadata, objects) = blocking::run(move || {
+            let directory = DataDirectory::open(&path)?;
+            let metadata = Sqlite::open(&directory.database(), sync)?;
+            let objects = Files::open(directory.objects(), sync)?;
+            directory.complete()?;
+            Ok((directory, metadata, objects))
+        })
+        .await?;
+        let secret = metadata.session_secret(crate::random::bytes()?).await?;
+        let engine = Arc::new(Self {
+            metadata: Box::new(metadata),
+            objects: Box::new(objects),
+            manifests: ManifestCache::new(options.manifest_cache),
+            tokens: Tokens::new(secret),
+            claims: Claims::default(),
+            options,
+            _directory: directory,
+            closed: watch::Sender::new(()),
+        });
+        engine.delete_strays().await?;
+        engine.expire_sessions().await?;
+        Ok(engine)
+    }
+
+    /// Resolves when the engine has been closed.
+    pub(crate) fn closed(&self) -> watch::Receiver<()> {
+        self.closed.subscribe()
+    }
+
+    /// Deletes an object that nobody owns. If that fails, the next start does it.
+    pub(crate) async fn discard(&self, key: &ObjectKey) {
+        if let Err(error) = self.try_discard(key).await {
+            tracing::warn!(%key, %error, "an unused object could not be deleted; the next start tries again");
+        }
+    }
+
+    async fn try_discard(&self, key: &ObjectKey) -> Result<()> {
+        // A commit that failed may yet have reached the disk. After this one, it has not.
+        if self.metadata.condemn_object(key).await? {
+            self.objects.delete(key).await?;
+            self.metadata.forget_object(key).await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes what uploads left behind when the process ended in the middle of them.
+    async fn delete_strays(&self) -> Result<()> {
+        let mut last = None;
+        loop {
+            let strays = self.metadata.stray_objects(last.as_ref(), STEP).await?;
+            for key in &strays {
+                self.discard(key).await;
+            }
+            last = strays.into_iter().next_back();
+            if last.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Ends the sessions that nobody has gone on with for too long. What is being written is not idle.
+    async fn expire_sessions(&self) -> Result<()> {
+        let before = idle_since(self.options.session_idle);
+        for session in self.metadata.idle_sessions(before, STEP).await? {
+            let Some(_claim) = self.claims.claim(&session.id) else { continue };
+            match self.metadata.close_session(session).await {
+                Ok(Some(key)) => self.discard(&key).await,
+                Ok(None) => {}
+                // Somebody has gone on with it, or ended it, since it was listed.
+                Err(error) => tracing::debug!(%error, "an idle upload was not closed"),
+            }
+        }
+        Ok(())
+    }
+
+    /// Expires sessions, and forgets those whose tokens have expired.
+    pub(crate) async fn sweep(&self) -> Result<()> {
+        self.expire_sessions().await?;
+        let expired = SessionId::made_before(self.options.session_idle);
+        while self.metadata.forget_closed_sessions(&expired, STEP).await? == STEP {}
+        Ok(())
+    }
+}

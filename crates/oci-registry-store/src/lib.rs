@@ -1,0 +1,41 @@
+//! A durable engine for an OCI registry: metadata in SQLite, bytes in local files.
+//!
+//! [`DurableRegistry`] is a [`Registry`](oci_registry_server::Registry) over a data directory.
+//!
+//! # How content lies
+//! The database holds the truth, the files hold bytes under random names, and a commit is one transaction. An upload is
+//! written straight into the file where it stays; the digest gets its name by a row. Manifests, and blobs of up to 32 KiB, lie in
+//! the database. Equal content is stored once, and each repository has it only if it was pushed or mounted there.
+//!
+//! # What holds
+//! - Content is acknowledged after its bytes are synced and its transaction is committed. Concurrent requests share a commit.
+//! - A file is announced in the database before it is made, so that a crash leaves nothing that the next start does not
+//!   find and remove.
+//! - A manifest is stored with its references, its entry among referrers and its tags at once, or not at all.
+//! - A blob that a manifest of the same repository references cannot be deleted from it (`DENIED`). The manifests of an
+//!   index can.
+//! - An upload that was suspended goes on after a restart, at the offset that was recorded.
+//!
+//! # What is absent
+//! Content that nothing names any more stays on the disk: there is no garbage collection yet. There is one process
+//! for each data directory, on a system with Unix files.
+
+#[cfg(not(unix))]
+compile_error!(
+    "oci-registry-store needs positioned reads and writes, and directories that can be synced, as on Unix"
+);
+
+mod blocking;
+mod cache;
+mod directory;
+mod engine;
+mod metadata;
+mod objects;
+mod options;
+mod random;
+mod registry;
+mod repository;
+mod upload;
+
+pub use options::EngineOptions;
+pub use registry::DurableRegistry;

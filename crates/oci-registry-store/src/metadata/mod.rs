@@ -1,0 +1,200 @@
+//! Metadata: which repository has which content, and where its bytes lie.
+//!
+//! [`Metadata`] is no query interface. Each of its methods is one whole transaction, so that an implementation on another
+//! database decides for itself how to make it atomic. When a write returns, it is durable.
+
+mod sqlite;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use oci_ref::{Manifest, Page, Precondition, Result, Target};
+use oci_spec_types::{Descriptor, Digest, Name, Tag};
+
+use crate::objects::ObjectKey;
+use crate::upload::SessionId;
+
+pub(crate) use sqlite::Sqlite;
+
+/// Where a blob's bytes lie.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Content {
+    /// In the database itself.
+    Inline(Bytes),
+    /// In an object.
+    Object(ObjectKey),
+}
+
+/// A blob that a repository has.
+#[derive(Debug)]
+pub(crate) struct BlobRecord {
+    pub(crate) size: u64,
+    pub(crate) content: Content,
+}
+
+/// A verified blob, to be named in a repository.
+pub(crate) struct NewBlob {
+    pub(crate) repository: Name,
+    pub(crate) digest: Digest,
+    pub(crate) size: u64,
+    /// An object must be synced.
+    pub(crate) content: Content,
+    /// The session that ends with it, if it was ever given out.
+    pub(crate) session: Option<Claimed>,
+}
+
+/// What came of naming a blob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stored {
+    /// The content that was handed in is now the blob's.
+    Taken,
+    /// Equal content was here already and was linked. An object that was handed in is still pending.
+    Known,
+}
+
+/// A verified manifest, to be stored in a repository under some tags.
+pub(crate) struct NewManifest {
+    pub(crate) repository: Name,
+    pub(crate) manifest: Manifest,
+    pub(crate) tags: Vec<Tag>,
+    pub(crate) when: Precondition,
+    /// Whether the manifests of an index may be missing.
+    pub(crate) sparse: bool,
+}
+
+/// An upload session as it is recorded.
+#[derive(Debug)]
+pub(crate) struct SessionRecord {
+    /// Counts the changes of the record: the fencing number. Who writes must name the version that it has claimed.
+    pub(crate) version: i64,
+    pub(crate) offset: u64,
+    /// The saved state of the hash over the first `offset` bytes.
+    pub(crate) hash_state: Vec<u8>,
+    pub(crate) content: Content,
+    /// When it was last written, in seconds since 1970.
+    pub(crate) touched: i64,
+}
+
+/// What is known of a session.
+#[derive(Debug)]
+pub(crate) enum SessionState {
+    /// Nothing has been recorded.
+    Blank,
+    /// It has content.
+    Open(SessionRecord),
+    /// It was completed or cancelled.
+    Closed,
+}
+
+/// A session that the caller has claimed, and the version of its record, if there is one.
+#[derive(Clone, Debug)]
+pub(crate) struct Claimed {
+    pub(crate) id: SessionId,
+    pub(crate) version: Option<i64>,
+}
+
+/// A state of a session that is to be recorded.
+pub(crate) struct Progress {
+    pub(crate) session: Claimed,
+    pub(crate) repository: Name,
+    pub(crate) offset: u64,
+    pub(crate) hash_state: Vec<u8>,
+    /// An object must be pending and synced.
+    pub(crate) content: Content,
+    /// In seconds since 1970.
+    pub(crate) now: i64,
+}
+
+/// The transactions of the engine.
+///
+/// Names are looked up within a repository: what a repository is not linked to does not exist for it, wherever else it may
+/// be. A repository exists while it has content.
+#[async_trait]
+pub(crate) trait Metadata: Send + Sync + 'static {
+    /// Whether a repository has any content.
+    async fn has_repository(&self, repository: &Name) -> Result<bool>;
+
+    /// At most `limit` repositories in lexical order.
+    async fn catalog(&self, after: Option<&str>, limit: usize) -> Result<Page<Name>>;
+
+    /// The size of a blob.
+    async fn blob_size(&self, repository: &Name, digest: &Digest) -> Result<Option<u64>>;
+
+    /// A blob's size and where its bytes lie.
+    async fn blob(&self, repository: &Name, digest: &Digest) -> Result<Option<BlobRecord>>;
+
+    /// At most `limit` repositories that have a blob, in no order.
+    async fn holders(&self, digest: &Digest, limit: usize) -> Result<Vec<Name>>;
+
+    /// Names a blob in a repository, creating the repository if need be, and ends the session that brought it.
+    async fn commit_blob(&self, blob: NewBlob) -> Result<Stored>;
+
+    /// Links a blob of the repository `from`, if it is there, to `to`.
+    async fn mount(&self, from: &Name, to: &Name, digest: &Digest) -> Result<bool>;
+
+    /// Removes a blob from a repository. Refused (`DENIED`) while one of the repository's manifests references it.
+    async fn delete_blob(&self, repository: &Name, digest: &Digest) -> Result<()>;
+
+    /// The descriptor of a manifest, by a tag or digest that the repository has.
+    async fn resolve(&self, repository: &Name, target: &Target) -> Result<Descriptor>;
+
+    /// The bytes of a manifest that has been resolved.
+    async fn manifest_bytes(&self, digest: &Digest) -> Result<Option<Bytes>>;
+
+    /// Stores a manifest with its references, its entry among its subject's referrers, and its tags.
+    async fn put_manifest(&self, manifest: NewManifest) -> Result<()>;
+
+    /// Removes a manifest, its tags and its entry among referrers.
+    async fn delete_manifest(&self, repository: &Name, digest: &Digest) -> Result<()>;
+
+    /// Removes a tag.
+    async fn delete_tag(&self, repository: &Name, tag: &Tag) -> Result<()>;
+
+    /// At most `limit` tags in lexical order.
+    async fn tags(&self, repository: &Name, after: Option<&str>, limit: usize)
+    -> Result<Page<Tag>>;
+
+    /// At most `limit` referrers in the order of their digests.
+    async fn referrers(
+        &self,
+        repository: &Name,
+        subject: &Digest,
+        artifact_type: Option<&str>,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Page<Descriptor>>;
+
+    /// Notes that an object is about to be written.
+    async fn begin_object(&self, key: &ObjectKey) -> Result<()>;
+
+    /// Makes sure that an object is pending and will never be anything else, so that it may be deleted. `false` if
+    /// a blob or a session owns it, or nobody knows it.
+    async fn condemn_object(&self, key: &ObjectKey) -> Result<bool>;
+
+    /// Forgets a condemned object, which has been deleted.
+    async fn forget_object(&self, key: &ObjectKey) -> Result<()>;
+
+    /// At most `limit` pending objects that no session owns, in the order of their keys.
+    async fn stray_objects(
+        &self,
+        after: Option<&ObjectKey>,
+        limit: usize,
+    ) -> Result<Vec<ObjectKey>>;
+
+    /// What is recorded of a session.
+    async fn session(&self, repository: &Name, id: &SessionId) -> Result<SessionState>;
+
+    /// Records how far a session is. Fails if somebody else has written to it since it was claimed.
+    async fn record_session(&self, progress: Progress) -> Result<()>;
+
+    /// Ends a session without a blob, and gives the object that it owned, which is still pending.
+    async fn close_session(&self, session: Claimed) -> Result<Option<ObjectKey>>;
+
+    /// At most `limit` sessions that were last written before `before`, the oldest first, each with its version.
+    async fn idle_sessions(&self, before: i64, limit: usize) -> Result<Vec<Claimed>>;
+
+    /// Forgets at most `limit` closed sessions with smaller ids, and tells how many.
+    async fn forget_closed_sessions(&self, below: &SessionId, limit: usize) -> Result<usize>;
+
+    /// The secret with which session tokens are signed: the one that is kept, or else `fresh`, which is kept from now on.
+    async fn session_secret(&self, fresh: [u8; 32]) -> Result<[u8; 32]>;
+}

@@ -1,0 +1,126 @@
+//! The transactions about blobs.
+
+use oci_ref::{Error, ErrorKind};
+use oci_spec_types::{Digest, ErrorCode, Name};
+use rusqlite::{Connection, OptionalExtension};
+
+use super::failure::Outcome;
+use super::{rows, sessions};
+use crate::metadata::{BlobRecord, Content, NewBlob, Stored};
+use crate::objects::ObjectKey;
+
+pub(super) fn size(db: &Connection, repository: &Name, digest: &Digest) -> Outcome<Option<u64>> {
+    let mut find = db.prepare_cached(
+        "SELECT blob.size FROM blob
+         JOIN repository_blob ON repository_blob.blob = blob.id
+         JOIN repository ON repository.id = repository_blob.repository
+         WHERE blob.digest = ?2 AND repository.name = ?1",
+    )?;
+    let found: Option<i64> =
+        find.query_row((repository.as_str(), digest.as_str()), |row| row.get(0)).optional()?;
+    found.map(rows::size).transpose()
+}
+
+pub(super) fn get(
+    db: &Connection,
+    repository: &Name,
+    digest: &Digest,
+) -> Outcome<Option<BlobRecord>> {
+    let mut find = db.prepare_cached(
+        "SELECT blob.size, blob.object, blob.data FROM blob
+         JOIN repository_blob ON repository_blob.blob = blob.id
+         JOIN repository ON repository.id = repository_blob.repository
+         WHERE blob.digest = ?2 AND repository.name = ?1",
+    )?;
+    let found = find.query_row((repository.as_str(), digest.as_str()), |row| {
+        Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+    });
+    match found.optional()? {
+        Some((size, object, data)) => {
+            Ok(Some(BlobRecord { size: rows::size(size)?, content: rows::content(object, data)? }))
+        }
+        None => Ok(None),
+    }
+}
+
+pub(super) fn commit(db: &Connection, new: &NewBlob) -> Outcome<Stored> {
+    if let Some(session) = &new.session {
+        sessions::close(db, session)?;
+    }
+    let repository = rows::make_repository(db, &new.repository)?;
+    let mut find = db.prepare_cached("SELECT id FROM blob WHERE digest = ?1")?;
+    let known: Option<i64> = find.query_row([new.digest.as_str()], |row| row.get(0)).optional()?;
+    let (blob, stored) = match known {
+        Some(blob) => (blob, Stored::Known),
+        None => (insert(db, new)?, Stored::Taken),
+    };
+    link(db, repository, blob)?;
+    Ok(stored)
+}
+
+fn insert(db: &Connection, new: &NewBlob) -> Outcome<i64> {
+    if let Content::Object(key) = &new.content {
+        take_pending(db, key)?;
+    }
+    let (object, data) = rows::columns(&new.content);
+    db.prepare_cached("INSERT INTO blob (digest, size, object, data) VALUES (?1, ?2, ?3, ?4)")?
+        .execute((new.digest.as_str(), rows::stored_size(new.size), object, data))?;
+    Ok(db.last_insert_rowid())
+}
+
+/// The object is a blob's from now on.
+fn take_pending(db: &Connection, key: &ObjectKey) -> Outcome<()> {
+    let taken = db
+        .prepare_cached("DELETE FROM pending_object WHERE key = ?1 AND condemned = 0")?
+        .execute([key.as_str()])?;
+    match taken {
+        1 => Ok(()),
+        _ => {
+            Err(Error::new(ErrorKind::Internal, format!("object {key} is not pending any more"))
+                .into())
+        }
+    }
+}
+
+fn link(db: &Connection, repository: i64, blob: i64) -> Outcome<()> {
+    db.prepare_cached(
+        "INSERT INTO repository_blob (repository, blob) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+    )?
+    .execute((repository, blob))?;
+    Ok(())
+}
+
+pub(super) fn mount(db: &Connection, from: &Name, to: &Name, digest: &Digest) -> Outcome<bool> {
+    let Some(source) = rows::repository(db, from)? else { return Ok(false) };
+    let Some(blob) = rows::linked_blob(db, source, digest)? else { return Ok(false) };
+    let target = rows::make_repository(db, to)?;
+    link(db, target, blob)?;
+    Ok(true)
+}
+
+pub(super) fn delete(db: &Connection, name: &Name, digest: &Digest) -> Outcome<()> {
+    let unknown =
+        || Error::new(ErrorCode::BlobUnknown, format!("blob {digest} is not in repository {name}"));
+    let repository = rows::repository(db, name)?.ok_or_else(unknown)?;
+    let blob = rows::linked_blob(db, repository, digest)?.ok_or_else(unknown)?;
+    if let Some(parent) = referenced_by(db, repository, blob)? {
+        let message = format!(
+            "blob {digest} is referenced by manifest {parent} of repository {name}: delete that first"
+        );
+        return Err(Error::new(ErrorCode::Denied, message).into());
+    }
+    db.prepare_cached("DELETE FROM repository_blob WHERE repository = ?1 AND blob = ?2")?
+        .execute((repository, blob))?;
+    rows::drop_if_empty(db, repository)
+}
+
+/// The digest of one manifest of the repository that references the blob.
+fn referenced_by(db: &Connection, repository: i64, blob: i64) -> Outcome<Option<String>> {
+    let mut find = db.prepare_cached(
+        "SELECT manifest.digest FROM manifest_blob
+         JOIN repository_manifest AS link ON link.id = manifest_blob.parent
+         JOIN manifest ON manifest.id = link.manifest
+         WHERE manifest_blob.repository = ?1 AND manifest_blob.blob = ?2 LIMIT 1",
+    )?;
+    Ok(find.query_row((repository, blob), |row| row.get(0)).optional()?)
+}

@@ -1,0 +1,266 @@
+//! The transactions about manifests and tags.
+
+use bytes::Bytes;
+use oci_ref::{Error, ErrorKind, Manifest, Precondition, Target};
+use oci_spec_types::{Descriptor, Digest, ErrorCode, Name, Tag};
+use rusqlite::{Connection, OptionalExtension, Row};
+
+use super::failure::{Outcome, corrupt};
+use super::rows;
+use crate::metadata::NewManifest;
+
+/// The columns from which [`descriptor`] reads.
+const DESCRIBED: &str = "manifest.digest, link.media_type, manifest.size, link.artifact_type";
+
+type Described = (String, String, i64, Option<String>);
+
+fn described(row: &Row<'_>) -> rusqlite::Result<Described> {
+    Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+}
+
+fn descriptor((digest, media_type, size, artifact_type): Described) -> Outcome<Descriptor> {
+    let media_type = rows::parse("a media type", &media_type)?;
+    let mut descriptor =
+        Descriptor::new(media_type, rows::parse("a digest", &digest)?, rows::size(size)?);
+    descriptor.artifact_type = artifact_type;
+    Ok(descriptor)
+}
+
+pub(super) fn resolve(db: &Connection, repository: &Name, target: &Target) -> Outcome<Descriptor> {
+    let found = match target {
+        Target::Digest(digest) => by_digest(db, repository, digest)?,
+        Target::Tag(tag) | Target::Pinned(tag, _) => by_tag(db, repository, tag)?,
+    };
+    let what = if target.tag().is_some() { "tag" } else { "manifest" };
+    let found = found.ok_or_else(|| {
+        let name = target.tag().map_or_else(|| target.to_string(), Tag::to_string);
+        Error::new(
+            ErrorCode::ManifestUnknown,
+            format!("{what} {name} is not in repository {repository}"),
+        )
+    })?;
+    let found = descriptor(found)?;
+    match target {
+        Target::Pinned(tag, expected) if found.digest != *expected => {
+            let message = format!("tag {tag} names {}, expected {expected}", found.digest);
+            Err(Error::new(ErrorCode::ManifestUnknown, message).into())
+        }
+        _ => Ok(found),
+    }
+}
+
+fn by_digest(db: &Connection, repository: &Name, digest: &Digest) -> Outcome<Option<Described>> {
+    let mut find = db.prepare_cached(&format!(
+        "SELECT {DESCRIBED} FROM manifest
+         JOIN repository_manifest AS link ON link.manifest = manifest.id
+         JOIN repository ON repository.id = link.repository
+         WHERE manifest.digest = ?2 AND repository.name = ?1"
+    ))?;
+    Ok(find.query_row((repository.as_str(), digest.as_str()), described).optional()?)
+}
+
+fn by_tag(db: &Connection, repository: &Name, tag: &Tag) -> Outcome<Option<Described>> {
+    let mut find = db.prepare_cached(&format!(
+        "SELECT {DESCRIBED} FROM repository
+         JOIN tag ON tag.repository = repository.id
+         JOIN repository_manifest AS link ON link.id = tag.manifest
+         JOIN manifest ON manifest.id = link.manifest
+         WHERE repository.name = ?1 AND tag.name = ?2"
+    ))?;
+    Ok(find.query_row((repository.as_str(), tag.as_str()), described).optional()?)
+}
+
+pub(super) fn bytes(db: &Connection, digest: &Digest) -> Outcome<Option<Bytes>> {
+    let mut find = db.prepare_cached("SELECT data FROM manifest WHERE digest = ?1")?;
+    let found: Option<Vec<u8>> = find.query_row([digest.as_str()], |row| row.get(0)).optional()?;
+    Ok(found.map(Bytes::from))
+}
+
+pub(super) fn put(db: &Connection, new: &NewManifest) -> Outcome<()> {
+    let repository = rows::make_repository(db, &new.repository)?;
+    check_precondition(db, repository, &new.tags, &new.when)?;
+    let blobs = find_blobs(db, repository, &new.manifest)?;
+    if !new.sparse {
+        check_children(db, repository, &new.manifest)?;
+    }
+    let link = link(db, repository, &new.manifest)?;
+    forget_references(db, link)?;
+    add_references(db, repository, link, &new.manifest, &blobs)?;
+    let mut name = db.prepare_cached(
+        "INSERT INTO tag (repository, name, manifest) VALUES (?1, ?2, ?3)
+         ON CONFLICT DO UPDATE SET manifest = excluded.manifest",
+    )?;
+    for tag in &new.tags {
+        name.execute((repository, tag.as_str(), link))?;
+    }
+    Ok(())
+}
+
+fn check_precondition(
+    db: &Connection,
+    repository: i64,
+    tags: &[Tag],
+    when: &Precondition,
+) -> Outcome<()> {
+    if *when == Precondition::None {
+        return Ok(());
+    }
+    let mut find = db.prepare_cached(
+        "SELECT manifest.digest FROM tag
+         JOIN repository_manifest AS link ON link.id = tag.manifest
+         JOIN manifest ON manifest.id = link.manifest
+         WHERE tag.repository = ?1 AND tag.name = ?2",
+    )?;
+    for tag in tags {
+        let now: Option<String> =
+            find.query_row((repository, tag.as_str()), |row| row.get(0)).optional()?;
+        let holds = match when {
+            Precondition::None => true,
+            Precondition::Exists => now.is_some(),
+            Precondition::Absent => now.is_none(),
+            Precondition::Matches(digests) => {
+                now.as_ref().is_some_and(|now| digests.iter().any(|digest| digest.as_str() == now))
+            }
+        };
+        if !holds {
+            let now = now.map_or_else(|| "does not exist".to_owned(), |now| format!("names {now}"));
+            let message = format!("tag {tag} {now}, which is not what the request demands");
+            return Err(Error::new(ErrorKind::PreconditionFailed, message).into());
+        }
+    }
+    Ok(())
+}
+
+/// The blobs that the manifest references and that the repository has. All must be there but those that are not
+/// distributed.
+fn find_blobs(db: &Connection, repository: i64, manifest: &Manifest) -> Outcome<Vec<i64>> {
+    let mut found = Vec::new();
+    for blob in manifest.blobs() {
+        match rows::linked_blob(db, repository, &blob.digest)? {
+            Some(blob) => found.push(blob),
+            None if blob.media_type.is_non_distributable() => {}
+            None => return Err(missing("blob", blob, manifest).into()),
+        }
+    }
+    Ok(found)
+}
+
+fn check_children(db: &Connection, repository: i64, manifest: &Manifest) -> Outcome<()> {
+    for child in manifest.manifests() {
+        if rows::linked_manifest(db, repository, &child.digest)?.is_none() {
+            return Err(missing("manifest", child, manifest).into());
+        }
+    }
+    Ok(())
+}
+
+fn missing(kind: &str, descriptor: &Descriptor, manifest: &Manifest) -> Error {
+    let message =
+        format!("{kind} {} of manifest {} is not here", descriptor.digest, manifest.digest());
+    Error::new(ErrorCode::ManifestBlobUnknown, message)
+}
+
+/// The manifest in the repository, as the type that it came with now.
+fn link(db: &Connection, repository: i64, manifest: &Manifest) -> Outcome<i64> {
+    let bytes = manifest.bytes();
+    db.prepare_cached(
+        "INSERT INTO manifest (digest, size, data) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
+    )?
+    .execute((
+        manifest.digest().as_str(),
+        rows::stored_size(bytes.len() as u64),
+        bytes.as_ref(),
+    ))?;
+    let mut link = db.prepare_cached(
+        "INSERT INTO repository_manifest (repository, manifest, media_type, artifact_type)
+         SELECT ?1, id, ?3, ?4 FROM manifest WHERE digest = ?2
+         ON CONFLICT DO UPDATE SET media_type = excluded.media_type, artifact_type = excluded.artifact_type
+         RETURNING id",
+    )?;
+    let descriptor = manifest.descriptor();
+    let values = (
+        repository,
+        manifest.digest().as_str(),
+        descriptor.media_type.as_str(),
+        descriptor.artifact_type.as_deref(),
+    );
+    Ok(link.query_row(values, |row| row.get(0))?)
+}
+
+fn add_references(
+    db: &Connection,
+    repository: i64,
+    link: i64,
+    manifest: &Manifest,
+    blobs: &[i64],
+) -> Outcome<()> {
+    // The same layer may occur twice.
+    let mut add = db.prepare_cached(
+        "INSERT INTO manifest_blob (parent, repository, blob) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
+    )?;
+    for blob in blobs {
+        add.execute((link, repository, blob))?;
+    }
+    let mut add = db.prepare_cached(
+        "INSERT INTO manifest_child (parent, child) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+    )?;
+    for child in manifest.manifests() {
+        add.execute((link, child.digest.as_str()))?;
+    }
+    if let (Some(subject), Some(referrer)) = (manifest.subject(), manifest.as_referrer()) {
+        let json = serde_json::to_string(&referrer)
+            .map_err(|error| corrupt("the descriptor of a referrer", &error))?;
+        db.prepare_cached(
+            "INSERT INTO referrer (repository, subject, digest, artifact_type, manifest, descriptor)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )?
+        .execute((
+            repository,
+            subject.digest.as_str(),
+            referrer.digest.as_str(),
+            referrer.artifact_type.as_deref(),
+            link,
+            json,
+        ))?;
+    }
+    Ok(())
+}
+
+fn forget_references(db: &Connection, link: i64) -> Outcome<()> {
+    db.prepare_cached("DELETE FROM manifest_blob WHERE parent = ?1")?.execute([link])?;
+    db.prepare_cached("DELETE FROM manifest_child WHERE parent = ?1")?.execute([link])?;
+    db.prepare_cached("DELETE FROM referrer WHERE manifest = ?1")?.execute([link])?;
+    Ok(())
+}
+
+pub(super) fn delete(db: &Connection, name: &Name, digest: &Digest) -> Outcome<()> {
+    let unknown = || {
+        Error::new(
+            ErrorCode::ManifestUnknown,
+            format!("manifest {digest} is not in repository {name}"),
+        )
+    };
+    let repository = rows::repository(db, name)?.ok_or_else(unknown)?;
+    let link = rows::linked_manifest(db, repository, digest)?.ok_or_else(unknown)?;
+    db.prepare_cached("DELETE FROM tag WHERE manifest = ?1")?.execute([link])?;
+    forget_references(db, link)?;
+    db.prepare_cached("DELETE FROM repository_manifest WHERE id = ?1")?.execute([link])?;
+    rows::drop_if_empty(db, repository)
+}
+
+pub(super) fn delete_tag(db: &Connection, name: &Name, tag: &Tag) -> Outcome<()> {
+    let deleted = match rows::repository(db, name)? {
+        Some(repository) => db
+            .prepare_cached("DELETE FROM tag WHERE repository = ?1 AND name = ?2")?
+            .execute((repository, tag.as_str()))?,
+        None => 0,
+    };
+    match deleted {
+        0 => Err(Error::new(
+            ErrorCode::ManifestUnknown,
+            format!("tag {tag} is not in repository {name}"),
+        )
+        .into()),
+        _ => Ok(()),
+    }
+}

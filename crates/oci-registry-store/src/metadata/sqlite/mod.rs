@@ -1,0 +1,197 @@
+//! Metadata in SQLite, in one file of the data directory.
+//!
+//! This process is the only one that opens the file (the data directory is locked), and one thread of it writes.
+
+mod blobs;
+mod failure;
+mod lists;
+mod manifests;
+mod open;
+mod readers;
+mod rows;
+mod sessions;
+mod writer;
+
+use std::path::Path;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use oci_ref::{Page, Result, Target};
+use oci_spec_types::{Descriptor, Digest, Name, Tag};
+
+use self::readers::Readers;
+use self::writer::Writer;
+use super::{BlobRecord, Claimed, Metadata, NewBlob, NewManifest, Progress, SessionState, Stored};
+use crate::objects::ObjectKey;
+use crate::upload::SessionId;
+
+/// The metadata in a SQLite file.
+pub(crate) struct Sqlite {
+    readers: Readers,
+    writer: Writer,
+}
+
+impl Sqlite {
+    /// Opens the file, or creates it. Blocks.
+    ///
+    /// # Errors
+    /// If it is damaged, of another program, or of a newer version; then it has not been changed.
+    pub(crate) fn open(path: &Path, sync: bool) -> Result<Self> {
+        let writer = open::writer(path, sync)?;
+        let count =
+            std::thread::available_parallelism().map_or(4, |cores| cores.get().clamp(2, 16));
+        let readers = (0..count).map(|_| open::reader(path)).collect::<Result<_>>()?;
+        Ok(Self { readers: Readers::new(readers), writer: Writer::start(writer)? })
+    }
+}
+
+#[async_trait]
+impl Metadata for Sqlite {
+    async fn has_repository(&self, repository: &Name) -> Result<bool> {
+        let name = repository.clone();
+        self.readers.run("look up a repository", move |db| lists::has_repository(db, &name)).await
+    }
+
+    async fn catalog(&self, after: Option<&str>, limit: usize) -> Result<Page<Name>> {
+        let after = after.map(str::to_owned);
+        let read = move |db: &_| lists::catalog(db, after.as_deref(), limit);
+        self.readers.run("list repositories", read).await
+    }
+
+    async fn blob_size(&self, repository: &Name, digest: &Digest) -> Result<Option<u64>> {
+        let (name, digest) = (repository.clone(), digest.clone());
+        self.readers.run("look up a blob", move |db| blobs::size(db, &name, &digest)).await
+    }
+
+    async fn blob(&self, repository: &Name, digest: &Digest) -> Result<Option<BlobRecord>> {
+        let (name, digest) = (repository.clone(), digest.clone());
+        self.readers.run("look up a blob", move |db| blobs::get(db, &name, &digest)).await
+    }
+
+    async fn holders(&self, digest: &Digest, limit: usize) -> Result<Vec<Name>> {
+        let digest = digest.clone();
+        let read = move |db: &_| lists::holders(db, &digest, limit);
+        self.readers.run("list the holders of a blob", read).await
+    }
+
+    async fn commit_blob(&self, blob: NewBlob) -> Result<Stored> {
+        self.writer.run("store a blob", move |db| blobs::commit(db, &blob)).await
+    }
+
+    async fn mount(&self, from: &Name, to: &Name, digest: &Digest) -> Result<bool> {
+        let (from, to, digest) = (from.clone(), to.clone(), digest.clone());
+        self.writer.run("mount a blob", move |db| blobs::mount(db, &from, &to, &digest)).await
+    }
+
+    async fn delete_blob(&self, repository: &Name, digest: &Digest) -> Result<()> {
+        let (name, digest) = (repository.clone(), digest.clone());
+        self.writer.run("delete a blob", move |db| blobs::delete(db, &name, &digest)).await
+    }
+
+    async fn resolve(&self, repository: &Name, target: &Target) -> Result<Descriptor> {
+        let (name, target) = (repository.clone(), target.clone());
+        self.readers
+            .run("look up a manifest", move |db| manifests::resolve(db, &name, &target))
+            .await
+    }
+
+    async fn manifest_bytes(&self, digest: &Digest) -> Result<Option<Bytes>> {
+        let digest = digest.clone();
+        self.readers.run("read a manifest", move |db| manifests::bytes(db, &digest)).await
+    }
+
+    async fn put_manifest(&self, manifest: NewManifest) -> Result<()> {
+        self.writer.run("store a manifest", move |db| manifests::put(db, &manifest)).await
+    }
+
+    async fn delete_manifest(&self, repository: &Name, digest: &Digest) -> Result<()> {
+        let (name, digest) = (repository.clone(), digest.clone());
+        self.writer.run("delete a manifest", move |db| manifests::delete(db, &name, &digest)).await
+    }
+
+    async fn delete_tag(&self, repository: &Name, tag: &Tag) -> Result<()> {
+        let (name, tag) = (repository.clone(), tag.clone());
+        self.writer.run("delete a tag", move |db| manifests::delete_tag(db, &name, &tag)).await
+    }
+
+    async fn tags(
+        &self,
+        repository: &Name,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Page<Tag>> {
+        let (name, after) = (repository.clone(), after.map(str::to_owned));
+        let read = move |db: &_| lists::tags(db, &name, after.as_deref(), limit);
+        self.readers.run("list tags", read).await
+    }
+
+    async fn referrers(
+        &self,
+        repository: &Name,
+        subject: &Digest,
+        artifact_type: Option<&str>,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Page<Descriptor>> {
+        let wanted = lists::Wanted {
+            repository: repository.clone(),
+            subject: subject.clone(),
+            artifact_type: artifact_type.map(str::to_owned),
+        };
+        let after = after.map(str::to_owned);
+        let read = move |db: &_| lists::referrers(db, &wanted, after.as_deref(), limit);
+        self.readers.run("list referrers", read).await
+    }
+
+    async fn begin_object(&self, key: &ObjectKey) -> Result<()> {
+        let key = key.clone();
+        self.writer.run("begin an object", move |db| sessions::begin_object(db, &key)).await
+    }
+
+    async fn condemn_object(&self, key: &ObjectKey) -> Result<bool> {
+        let key = key.clone();
+        self.writer.run("give up an object", move |db| sessions::condemn_object(db, &key)).await
+    }
+
+    async fn forget_object(&self, key: &ObjectKey) -> Result<()> {
+        let key = key.clone();
+        self.writer.run("forget an object", move |db| sessions::forget_object(db, &key)).await
+    }
+
+    async fn stray_objects(
+        &self,
+        after: Option<&ObjectKey>,
+        limit: usize,
+    ) -> Result<Vec<ObjectKey>> {
+        let after = after.cloned();
+        let read = move |db: &_| sessions::stray_objects(db, after.as_ref(), limit);
+        self.readers.run("list pending objects", read).await
+    }
+
+    async fn session(&self, repository: &Name, id: &SessionId) -> Result<SessionState> {
+        let (name, id) = (repository.clone(), id.clone());
+        self.readers.run("look up an upload", move |db| sessions::get(db, &name, &id)).await
+    }
+
+    async fn record_session(&self, progress: Progress) -> Result<()> {
+        self.writer.run("record an upload", move |db| sessions::record(db, &progress)).await
+    }
+
+    async fn close_session(&self, session: Claimed) -> Result<Option<ObjectKey>> {
+        self.writer.run("close an upload", move |db| sessions::close(db, &session)).await
+    }
+
+    async fn idle_sessions(&self, before: i64, limit: usize) -> Result<Vec<Claimed>> {
+        self.readers.run("list idle uploads", move |db| sessions::idle(db, before, limit)).await
+    }
+
+    async fn forget_closed_sessions(&self, below: &SessionId, limit: usize) -> Result<usize> {
+        let below = below.clone();
+        let work = move |db: &_| sessions::forget_closed(db, &below, limit);
+        self.writer.run("forget closed uploads", work).await
+    }
+
+    async fn session_secret(&self, fresh: [u8; 32]) -> Result<[u8; 32]> {
+        self.writer.run("read the upload secret", move |db| sessions::secret(db, &fresh)).await
+    }
+}

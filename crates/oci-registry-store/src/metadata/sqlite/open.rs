@@ -1,0 +1,103 @@
+//! Opening the database file: what it must be, and how it is set up.
+
+use std::path::Path;
+
+use oci_ref::{Error, ErrorKind, Result};
+use rusqlite::{Connection, OpenFlags};
+
+use super::failure::{Outcome, sql_error};
+use super::writer::run_alone;
+
+/// Marks the file as this engine's: "ocir".
+const APPLICATION: i32 = 0x6f63_6972;
+
+/// The version of `schema.sql`.
+const SCHEMA: i32 = 1;
+
+/// How many pages the write-ahead log may have before it is merged into the database: 16 MiB.
+const LOG_PAGES: i32 = 4096;
+
+/// Prepared statements kept for each connection.
+const STATEMENTS: usize = 64;
+
+/// Opens the connection that writes, and creates the tables in a new file.
+pub(super) fn writer(path: &Path, sync: bool) -> Result<Connection> {
+    let mut connection = connect(path).map_err(|error| unusable(path, error))?;
+    let fresh = check(&connection).map_err(|error| unusable(path, error))?;
+    let fresh = fresh.map_err(|found| foreign(path, &found))?;
+    configure(&connection, sync).map_err(|error| unusable(path, error))?;
+    if fresh {
+        run_alone(&mut connection, "create the tables", create)?;
+    }
+    Ok(connection)
+}
+
+/// Opens a connection that reads.
+pub(super) fn reader(path: &Path) -> Result<Connection> {
+    let open = || {
+        let connection = connect(path)?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS);
+        connection.pragma_update(None, "query_only", true)?;
+        Ok(connection)
+    };
+    open().map_err(|error| sql_error("open a connection", error))
+}
+
+/// Opens the file, whatever is in its name: it is never a URI.
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_CREATE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    Connection::open_with_flags(path, flags)
+}
+
+/// Whether the file is new, or else what it is if it cannot be used. Changes nothing.
+fn check(connection: &Connection) -> rusqlite::Result<std::result::Result<bool, String>> {
+    let application: i32 =
+        connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    let version: i32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let tables: i64 =
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    Ok(match (application, version, tables) {
+        (0, 0, 0) => Ok(true),
+        (APPLICATION, SCHEMA, _) => Ok(false),
+        (APPLICATION, newer, _) if newer > SCHEMA => Err(format!(
+            "has schema version {newer}, and this program knows no newer one than {SCHEMA}: use the program that wrote it, or a newer one"
+        )),
+        (APPLICATION, other, _) => Err(format!("has schema version {other}, expected {SCHEMA}")),
+        _ => Err("is the database of another program".into()),
+    })
+}
+
+fn configure(connection: &Connection, sync: bool) -> rusqlite::Result<()> {
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    // NORMAL keeps the database whole through a power cut, but may lose the last commits.
+    connection.pragma_update(None, "synchronous", if sync { "FULL" } else { "NORMAL" })?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    connection.pragma_update(None, "wal_autocheckpoint", LOG_PAGES)?;
+    // In KiB, if negative.
+    connection.pragma_update(None, "cache_size", -8192)
+}
+
+fn create(connection: &Connection) -> Outcome<()> {
+    connection.execute_batch(include_str!("schema.sql"))?;
+    connection.pragma_update(None, "application_id", APPLICATION)?;
+    connection.pragma_update(None, "user_version", SCHEMA)?;
+    Ok(())
+}
+
+fn unusable(path: &Path, error: rusqlite::Error) -> Error {
+    let path = path.display();
+    let message = match error.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::NotADatabase | rusqlite::ErrorCode::DatabaseCorrupt) => {
+            format!("metadata database {path} is damaged: restore it from a backup")
+        }
+        _ => format!("metadata database {path} cannot be opened"),
+    };
+    Error::new(super::failure::kind(&error), message).with_source(error)
+}
+
+fn foreign(path: &Path, found: &str) -> Error {
+    Error::new(ErrorKind::Invalid, format!("metadata database {} {found}", path.display()))
+}

@@ -1,0 +1,103 @@
+//! From columns to types, and the rows that everything else hangs on.
+
+use std::str::FromStr;
+
+use oci_spec_types::{Digest, Name};
+use rusqlite::{Connection, OptionalExtension};
+
+use super::failure::{Outcome, corrupt};
+use crate::metadata::Content;
+use crate::objects::ObjectKey;
+
+/// A text that was stored as a type.
+pub(super) fn parse<T: FromStr>(what: &str, text: &str) -> Outcome<T> {
+    text.parse().map_err(|_| corrupt(what, &text))
+}
+
+/// A size that was stored.
+pub(super) fn size(found: i64) -> Outcome<u64> {
+    u64::try_from(found).map_err(|_| corrupt("a size", &found))
+}
+
+/// A size as SQLite stores it. No content comes near the limit.
+pub(super) fn stored_size(size: u64) -> i64 {
+    i64::try_from(size).unwrap_or(i64::MAX)
+}
+
+/// A limit as SQLite takes it.
+pub(super) fn stored_limit(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+/// Where bytes lie, from the columns `object` and `data`.
+pub(super) fn content(object: Option<String>, data: Option<Vec<u8>>) -> Outcome<Content> {
+    match (object, data) {
+        (Some(key), None) => Ok(Content::Object(object_key(&key)?)),
+        (None, Some(data)) => Ok(Content::Inline(data.into())),
+        neither => Err(corrupt("a place of content", &neither.0)),
+    }
+}
+
+/// The columns `object` and `data`.
+pub(super) fn columns(content: &Content) -> (Option<&str>, Option<&[u8]>) {
+    match content {
+        Content::Inline(data) => (None, Some(data)),
+        Content::Object(key) => (Some(key.as_str()), None),
+    }
+}
+
+pub(super) fn object_key(text: &str) -> Outcome<ObjectKey> {
+    ObjectKey::parse(text).ok_or_else(|| corrupt("an object key", &text))
+}
+
+/// A repository, if it exists.
+pub(super) fn repository(db: &Connection, name: &Name) -> Outcome<Option<i64>> {
+    let mut find = db.prepare_cached("SELECT id FROM repository WHERE name = ?1")?;
+    Ok(find.query_row([name.as_str()], |row| row.get(0)).optional()?)
+}
+
+/// A repository that exists from now on.
+pub(super) fn make_repository(db: &Connection, name: &Name) -> Outcome<i64> {
+    if let Some(id) = repository(db, name)? {
+        return Ok(id);
+    }
+    db.prepare_cached("INSERT INTO repository (name) VALUES (?1)")?.execute([name.as_str()])?;
+    Ok(db.last_insert_rowid())
+}
+
+/// Removes a repository that has nothing any more.
+pub(super) fn drop_if_empty(db: &Connection, repository: i64) -> Outcome<()> {
+    db.prepare_cached(
+        "DELETE FROM repository WHERE id = ?1
+         AND NOT EXISTS (SELECT 1 FROM repository_blob WHERE repository = ?1)
+         AND NOT EXISTS (SELECT 1 FROM repository_manifest WHERE repository = ?1)",
+    )?
+    .execute([repository])?;
+    Ok(())
+}
+
+/// A blob that a repository has.
+pub(super) fn linked_blob(
+    db: &Connection,
+    repository: i64,
+    digest: &Digest,
+) -> Outcome<Option<i64>> {
+    let mut find = db.prepare_cached(
+        "SELECT blob.id FROM blob JOIN repository_blob ON repository_blob.blob = blob.id
+         WHERE blob.digest = ?2 AND repository_blob.repository = ?1",
+    )?;
+    Ok(find.query_row((repository, digest.as_str()), |row| row.get(0)).optional()?)
+}
+
+/// A manifest that a repository has: the id of its link.
+pub(super) fn linked_manifest(
+    db: &Connection,
+    repository: i64,
+    digest: &Digest,
+) -> Outcome<Option<i64>> {
+    let mut find = db.prepare_cached(
+        "SELECT link.id FROM manifest JOIN repository_manifest AS link ON link.manifest = manifest.id
+         WHERE manifest.digest = ?2 AND link.repository = ?1",
+    )?;
+    Ok(find.query_row((repository, digest.as_str()), |row| row.get(0)).optional()?)
+}

@@ -1,0 +1,237 @@
+//! Objects as local files: `objects/<first two digits>/<key>`.
+//!
+//! A file is written where it stays. It is synced, and so is the directory that names it, before the metadata calls its
+//! content stored.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::StreamExt;
+use oci_ref::{Body, Error, ErrorKind, Result};
+use tokio::task::{JoinHandle, spawn_blocking};
+
+use super::{ObjectKey, ObjectWrite, Objects};
+use crate::blocking;
+
+/// How many bytes are read at a time. A reader holds at most two such chunks.
+const READ_CHUNK: u64 = 256 << 10;
+
+/// Objects in a directory.
+pub(crate) struct Files {
+    root: PathBuf,
+    sync: bool,
+}
+
+impl Files {
+    /// Objects in the directory `root`, which is there. Without `sync`, nothing is guarded against a power cut. Blocks.
+    ///
+    /// All the directories below are made at once, so that no upload has to wait for another to make one lasting.
+    pub(crate) fn open(root: PathBuf, sync: bool) -> Result<Self> {
+        let mut made = false;
+        for number in 0..=u8::MAX {
+            let directory = root.join(format!("{number:02x}"));
+            match fs::create_dir(&directory) {
+                Ok(()) => made = true,
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(failed("make", &directory, error)),
+            }
+        }
+        if made && sync {
+            sync_directory(&root).map_err(|error| failed("sync", &root, error))?;
+        }
+        Ok(Self { root, sync })
+    }
+
+    fn path(&self, key: &ObjectKey) -> PathBuf {
+        self.root.join(&key.as_str()[..2]).join(key.as_str())
+    }
+}
+
+#[async_trait]
+impl Objects for Files {
+    async fn create(&self, key: &ObjectKey) -> Result<Box<dyn ObjectWrite>> {
+        let (path, sync) = (self.path(key), self.sync);
+        blocking::run(move || {
+            let file = OpenOptions::new().write(true).create_new(true).open(&path);
+            let file = file.map_err(|error| failed("create", &path, error))?;
+            Ok(Box::new(FileWriter { file: Arc::new(file), path, offset: 0, sync, named: false })
+                as Box<dyn ObjectWrite>)
+        })
+        .await
+    }
+
+    async fn reopen(&self, key: &ObjectKey, offset: u64) -> Result<Box<dyn ObjectWrite>> {
+        let (path, sync) = (self.path(key), self.sync);
+        blocking::run(move || {
+            let open = || {
+                let file = OpenOptions::new().write(true).open(&path)?;
+                let length = file.metadata()?.len();
+                if length > offset {
+                    file.set_len(offset)?;
+                }
+                Ok((file, length))
+            };
+            let (file, length) = open().map_err(|error| failed("reopen", &path, error))?;
+            if length < offset {
+                return Err(too_short(&path, length, offset));
+            }
+            // Its name was synced together with those bytes.
+            Ok(Box::new(FileWriter { file: Arc::new(file), path, offset, sync, named: true })
+                as Box<dyn ObjectWrite>)
+        })
+        .await
+    }
+
+    async fn open(&self, key: &ObjectKey, range: Range<u64>) -> Result<Body> {
+        let path = self.path(key);
+        blocking::run(move || {
+            let open = || {
+                let file = File::open(&path)?;
+                let length = file.metadata()?.len();
+                Ok((file, length))
+            };
+            let (file, length) = open().map_err(|error| failed("open", &path, error))?;
+            if length < range.end {
+                return Err(too_short(&path, length, range.end));
+            }
+            Ok(Reader::new(file, path, range).into_body())
+        })
+        .await
+    }
+
+    async fn delete(&self, key: &ObjectKey) -> Result<()> {
+        let (path, sync) = (self.path(key), self.sync);
+        blocking::run(move || {
+            let delete = || match fs::remove_file(&path) {
+                Ok(()) if sync => sync_parent(&path),
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            };
+            delete().map_err(|error| failed("delete", &path, error))
+        })
+        .await
+    }
+}
+
+/// Makes the names in a directory survive a power cut.
+pub(crate) fn sync_directory(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}
+
+fn sync_parent(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), sync_directory)
+}
+
+fn failed(doing: &str, path: &Path, error: io::Error) -> Error {
+    Error::io(format!("cannot {doing} {}", path.display()), error)
+}
+
+fn too_short(path: &Path, length: u64, expected: u64) -> Error {
+    let message = format!(
+        "stored object {} has {length} bytes, expected at least {expected}",
+        path.display()
+    );
+    Error::new(ErrorKind::Internal, message)
+}
+
+struct FileWriter {
+    file: Arc<File>,
+    path: PathBuf,
+    offset: u64,
+    sync: bool,
+    /// Whether the directory that names the file has been synced.
+    named: bool,
+}
+
+impl FileWriter {
+    async fn work<F>(&self, doing: &'static str, work: F) -> Result<()>
+    where
+        F: FnOnce(&File, &Path) -> io::Result<()> + Send + 'static,
+    {
+        let (file, path) = (Arc::clone(&self.file), self.path.clone());
+        blocking::run(move || work(&file, &path).map_err(|error| failed(doing, &path, error))).await
+    }
+}
+
+#[async_trait]
+impl ObjectWrite for FileWriter {
+    async fn append(&mut self, bytes: Bytes) -> Result<()> {
+        let (offset, length) = (self.offset, bytes.len() as u64);
+        self.work("write", move |file, _| file.write_all_at(&bytes, offset)).await?;
+        self.offset += length;
+        Ok(())
+    }
+
+    async fn sync(&mut self) -> Result<()> {
+        if !self.sync {
+            return Ok(());
+        }
+        let named = self.named;
+        self.work("sync", move |file, path| {
+            file.sync_data()?;
+            if named { Ok(()) } else { sync_parent(path) }
+        })
+        .await?;
+        self.named = true;
+        Ok(())
+    }
+
+    async fn truncate(&mut self, offset: u64) -> Result<()> {
+        self.work("truncate", move |file, _| file.set_len(offset)).await?;
+        self.offset = offset;
+        Ok(())
+    }
+}
+
+/// Reads a file chunk by chunk, the next one while the last is being sent.
+struct Reader {
+    file: Arc<File>,
+    path: Arc<PathBuf>,
+    rest: Range<u64>,
+    ahead: Option<JoinHandle<io::Result<Bytes>>>,
+}
+
+impl Reader {
+    fn new(file: File, path: PathBuf, range: Range<u64>) -> Self {
+        Self { file: Arc::new(file), path: Arc::new(path), rest: range, ahead: None }
+    }
+
+    fn into_body(mut self) -> Body {
+        self.read_ahead();
+        futures_util::stream::unfold(self, |mut reader| async move {
+            let chunk = reader.ahead.take()?.await;
+            let chunk = match chunk {
+                Ok(Ok(chunk)) => {
+                    reader.read_ahead();
+                    Ok(chunk)
+                }
+                Ok(Err(error)) => Err(failed("read", &reader.path, error)),
+                Err(error) => Err(blocking::stopped(error)),
+            };
+            Some((chunk, reader))
+        })
+        .boxed()
+    }
+
+    fn read_ahead(&mut self) {
+        let start = self.rest.start;
+        let length = READ_CHUNK.min(self.rest.end - start);
+        if length == 0 {
+            return;
+        }
+        self.rest.start += length;
+        let file = Arc::clone(&self.file);
+        self.ahead = Some(spawn_blocking(move || {
+            // At most READ_CHUNK.
+            let mut buffer = vec![0; length as usize];
+            file.read_exact_at(&mut buffer, start)?;
+            Ok(buffer.into())
+        }));
+    }
+}

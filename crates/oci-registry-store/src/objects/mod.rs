@@ -1,0 +1,77 @@
+//! Objects: bytes under opaque keys. What they are, and who owns them, only the metadata knows.
+
+mod files;
+
+use std::fmt;
+use std::ops::Range;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use oci_ref::{Body, Result};
+
+pub(crate) use files::{Files, sync_directory};
+
+/// The name of one object: random, so that nothing about its content or owner can be read from it, and so that no
+/// key is ever used twice.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct ObjectKey(Box<str>);
+
+impl ObjectKey {
+    /// Length in hexadecimal digits.
+    const LENGTH: usize = 32;
+
+    /// A key that nobody has.
+    pub(crate) fn fresh() -> Result<Self> {
+        let random: [u8; Self::LENGTH / 2] = crate::random::bytes()?;
+        Ok(Self(hex::encode(random).into()))
+    }
+
+    /// A key that was stored. `None` if it cannot be one, so that no path is ever made of anything else.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let digit = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        (text.len() == Self::LENGTH && text.bytes().all(digit)).then(|| Self(text.into()))
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Where objects lie.
+///
+/// The metadata knows of a key before the first byte is written under it, and forgets it after the object is deleted, so
+/// that after a crash every object is one that the metadata names.
+#[async_trait]
+pub(crate) trait Objects: Send + Sync + 'static {
+    /// Begins an empty object under a fresh key.
+    async fn create(&self, key: &ObjectKey) -> Result<Box<dyn ObjectWrite>>;
+
+    /// Goes on with an object that was left unfinished, after its first `offset` bytes. What lies behind is dropped; it is an
+    /// error if there are fewer.
+    async fn reopen(&self, key: &ObjectKey, offset: u64) -> Result<Box<dyn ObjectWrite>>;
+
+    /// The bytes in `range`, which must all be there. Memory is bounded by a constant number of chunks.
+    async fn open(&self, key: &ObjectKey, range: Range<u64>) -> Result<Body>;
+
+    /// Deletes an object, lastingly. One that is not there is no error.
+    async fn delete(&self, key: &ObjectKey) -> Result<()>;
+}
+
+/// An object that is being written.
+#[async_trait]
+pub(crate) trait ObjectWrite: Send + Sync {
+    /// Writes bytes at the end.
+    async fn append(&mut self, bytes: Bytes) -> Result<()>;
+
+    /// Makes all that was written, and the object's name, survive a power cut.
+    async fn sync(&mut self) -> Result<()>;
+
+    /// Drops all but the first `offset` bytes.
+    async fn truncate(&mut self, offset: u64) -> Result<()>;
+}

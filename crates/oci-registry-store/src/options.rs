@@ -1,0 +1,39 @@
+//! What an engine can be told.
+
+use std::time::Duration;
+
+/// How an engine works.
+///
+/// ```
+/// let mut options = oci_registry_store::EngineOptions::default();
+/// options.sparse = true;
+/// assert!(options.sync);
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct EngineOptions {
+    /// Whether content is synced to the disk before it is acknowledged. On by default.
+    ///
+    /// Without it, pushes are faster, and all that was pushed survives when the *process* ends, however it ends. But after a
+    /// power cut or a crash of the operating system, content that was acknowledged shortly before can be
+    /// missing, and a blob that the metadata names can have holes or be cut off. The metadata itself stays readable.
+    pub sync: bool,
+    /// Whether an index may be stored whose manifests are not all there. Off by default.
+    pub sparse: bool,
+    /// How long an upload may rest before it expires: an hour by default.
+    pub session_idle: Duration,
+    /// How many bytes of memory manifests that were read recently may take: 16 MiB by default. What a manifest takes is
+    /// estimated at four times its bytes. `0` keeps none.
+    pub manifest_cache: usize,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self {
+            sync: true,
+            sparse: false,
+            session_idle: Duration::from_secs(60 * 60),
+            manifest_cache: 16 << 20,
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! The engine as a registry: repositories by name.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use oci_ref::{Cursor, Error, Page, Result, Store};
+use oci_registry_server::{Access, Registry};
+use oci_spec_types::{Digest, ErrorCode, Name};
+
+use crate::engine::Engine;
+use crate::options::EngineOptions;
+use crate::repository::Repository;
+
+/// A registry whose content lies in a data directory: metadata in SQLite, bytes in files beside it.
+///
+/// What has been acknowledged survives a crash and a power cut (unless [`EngineOptions::sync`] is off). One process uses a data
+/// directory at a time. Clones share the engine.
+///
+/// ```
+/// # tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(async {
+/// use oci_ref::{ByteRange, Source, Store};
+/// use oci_registry_server::{Access, Registry};
+/// use oci_registry_store::{DurableRegistry, EngineOptions};
+/// use oci_spec_types::{Descriptor, MediaType};
+///
+/// # let directory = tempfile::tempdir().unwrap();
+/// # let data = directory.path().join("data");
+/// let registry = DurableRegistry::open(&data, EngineOptions::default()).await?;
+/// let repository = registry.repository(&"team/app".parse().unwrap(), Access::Write).await?;
+/// let blob = Descriptor::of(MediaType::OCTET_STREAM, b"hello");
+/// repository.put_blob(&blob, &bytes::Bytes::from("hello")).await?;
+/// drop(repository);
+/// registry.close().await;
+///
+/// let registry = DurableRegistry::open(&data, EngineOptions::default()).await?;
+/// let repository = registry.repository(&"team/app".parse().unwrap(), Access::Read).await?;
+/// assert_eq!(repository.blob_size(&blob.digest).await?, Some(5));
+/// # Ok::<(), oci_ref::Error>(()) }).unwrap();
+/// ```
+#[derive(Clone)]
+pub struct DurableRegistry {
+    engine: Arc<Engine>,
+}
+
+impl DurableRegistry {
+    /// Opens a data directory, and makes it if it is not there. The time this takes does not depend on how much is stored, only on
+    /// how many uploads were cut off when it was used last.
+    ///
+    /// # Errors
+    /// - [`Unavailable`](oci_ref::ErrorKind::Unavailable) if another process, or another engine in this one, uses it;
+    /// - [`Invalid`](oci_ref::ErrorKind::Invalid) if it is not a data directory, or was written by a newer version.
+    ///   Nothing in it has been changed then;
+    /// - [`Internal`](oci_ref::ErrorKind::Internal) if the database is damaged;
+    /// - [`Io`](oci_ref::ErrorKind::Io) if it cannot be made or written to.
+    pub async fn open(path: impl AsRef<Path>, options: EngineOptions) -> Result<Self> {
+        let engine = Engine::open(path.as_ref(), options).await?;
+        Ok(Self { engine })
+    }
+
+    /// Removes what uploads that rest for longer than [`EngineOptions::session_idle`] have left. To be called now and then,
+    /// such as once a minute; opening does it too.
+    ///
+    /// # Errors
+    /// If the database fails. What could not be removed is tried again the next time.
+    pub async fn sweep(&self) -> Result<()> {
+        self.engine.sweep().await
+    }
+
+    /// Closes the registry: waits until every clone, repository and upload has been dropped and the last upload has cleaned up,
+    /// after which the directory can be opened again.
+    ///
+    /// Dropping the last of them closes it too, but then nothing tells when.
+    pub async fn close(self) {
+        let mut closed = self.engine.closed();
+        // Closing the database blocks. If this is not the last handle, it is quick.
+        let dropped = tokio::task::spawn_blocking(move || drop(self));
+        let _ = dropped.await;
+        // The sender is dropped last of all, and never sends.
+        let _ = closed.changed().await;
+    }
+}
+
+#[async_trait]
+impl Registry for DurableRegistry {
+    async fn repository(&self, name: &Name, access: Access) -> Result<Arc<dyn Store>> {
+        if access == Access::Read && !self.engine.metadata.has_repository(name).await? {
+            return Err(Error::new(
+                ErrorCode::NameUnknown,
+                format!("repository {name} is not known"),
+            ));
+        }
+        Ok(Arc::new(Repository::new(Arc::clone(&self.engine), name.clone())))
+    }
+
+    async fn catalog(&self, after: Option<&Cursor>, limit: usize) -> Result<Page<Name>> {
+        let after = after.map(Cursor::name).transpose()?;
+        self.engine.metadata.catalog(after, limit).await
+    }
+
+    async fn holders(&self, digest: &Digest, limit: usize) -> Result<Vec<Name>> {
+        self.engine.metadata.holders(digest, limit).await
+    }
+}

@@ -1,0 +1,180 @@
+//! One repository of the engine, as everybody reads and writes it.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures_util::StreamExt;
+use oci_ref::{
+    BlobRead, Body, ByteRange, Capabilities, Cursor, Error, ErrorKind, Manifest, Mounted, Page,
+    Precondition, Referrers, Result, Source, Staged, Store, Target, UploadId,
+};
+use oci_spec_types::{Algorithm, Descriptor, Digest, ErrorCode, Name, Tag};
+
+use crate::blocking;
+use crate::engine::Engine;
+use crate::metadata::{Content, NewManifest};
+use crate::upload::Upload;
+
+/// A manifest with more bytes is parsed where it does not hold up others.
+const PARSED_AT_ONCE: usize = 64 << 10;
+
+/// A repository, whether it exists already or not.
+pub(crate) struct Repository {
+    engine: Arc<Engine>,
+    name: Name,
+}
+
+impl Repository {
+    pub(crate) fn new(engine: Arc<Engine>, name: Name) -> Self {
+        Self { engine, name }
+    }
+}
+
+#[async_trait]
+impl Source for Repository {
+    async fn resolve(&self, target: &Target) -> Result<Descriptor> {
+        self.engine.metadata.resolve(&self.name, target).await
+    }
+
+    async fn manifest(&self, target: &Target) -> Result<Manifest> {
+        let descriptor = self.resolve(target).await?;
+        if let Some(manifest) = self.engine.manifests.get(&descriptor) {
+            return Ok(manifest);
+        }
+        let digest = &descriptor.digest;
+        let bytes = self.engine.metadata.manifest_bytes(digest).await?.ok_or_else(|| {
+            // Deleted since it was resolved.
+            Error::new(
+                ErrorCode::ManifestUnknown,
+                format!("manifest {digest} is not in repository {}", self.name),
+            )
+        })?;
+        let small = bytes.len() <= PARSED_AT_ONCE;
+        let parse = move || {
+            Manifest::verify(&descriptor, bytes).map_err(|error| {
+                let message = format!("stored manifest {} is damaged", descriptor.digest);
+                Error::new(ErrorKind::Internal, message).with_source(error)
+            })
+        };
+        let manifest = if small { parse() } else { blocking::run(parse).await }?;
+        self.engine.manifests.insert(&manifest);
+        Ok(manifest)
+    }
+
+    async fn blob_size(&self, digest: &Digest) -> Result<Option<u64>> {
+        self.engine.metadata.blob_size(&self.name, digest).await
+    }
+
+    async fn blob(&self, digest: &Digest, range: ByteRange) -> Result<BlobRead> {
+        let record = self.engine.metadata.blob(&self.name, digest).await?.ok_or_else(|| {
+            Error::new(
+                ErrorCode::BlobUnknown,
+                format!("blob {digest} is not in repository {}", self.name),
+            )
+        })?;
+        let size = record.size;
+        let range = range.within(size).ok_or_else(|| {
+            let message = format!("blob {digest} has {size} bytes, none in {range:?}");
+            Error::new(ErrorKind::RangeInvalid { size }, message)
+        })?;
+        let body: Body = match record.content {
+            Content::Inline(data) if data.len() as u64 == size => {
+                // Both ends are at most the length of the data.
+                let part = data.slice(range.start as usize..range.end as usize);
+                let chunks = (!part.is_empty()).then_some(Ok(part));
+                futures_util::stream::iter(chunks).boxed()
+            }
+            Content::Inline(data) => {
+                let message =
+                    format!("stored blob {digest} has {} bytes, expected {size}", data.len());
+                return Err(Error::new(ErrorKind::Internal, message));
+            }
+            Content::Object(key) => self.engine.objects.open(&key, range.clone()).await?,
+        };
+        Ok(BlobRead { size, range, body })
+    }
+
+    async fn tags(&self, after: Option<&Cursor>, limit: usize) -> Result<Page<Tag>> {
+        let after = after.map(Cursor::name).transpose()?;
+        self.engine.metadata.tags(&self.name, after, limit).await
+    }
+
+    async fn referrers(
+        &self,
+        subject: &Digest,
+        artifact_type: Option<&str>,
+        after: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<Referrers> {
+        let after = after.map(Cursor::name).transpose()?;
+        let metadata = &self.engine.metadata;
+        let page = metadata.referrers(&self.name, subject, artifact_type, after, limit).await?;
+        Ok(Referrers { page, filtered: artifact_type.is_some() })
+    }
+}
+
+#[async_trait]
+impl Store for Repository {
+    fn capabilities(&self) -> Capabilities {
+        let mut capabilities = Capabilities::default();
+        capabilities.sparse = Some(self.engine.options.sparse);
+        capabilities.mount = true;
+        capabilities.preconditions = true;
+        capabilities
+    }
+
+    async fn stage(&self, algorithm: Algorithm) -> Result<Box<dyn Staged>> {
+        Ok(Box::new(Upload::begin(Arc::clone(&self.engine), self.name.clone(), algorithm)))
+    }
+
+    async fn resume(&self, upload: &UploadId) -> Result<Box<dyn Staged>> {
+        let upload = Upload::resume(Arc::clone(&self.engine), self.name.clone(), upload).await?;
+        Ok(Box::new(upload))
+    }
+
+    async fn upload_offset(&self, upload: &UploadId) -> Result<u64> {
+        Upload::offset_of(&self.engine, &self.name, upload).await
+    }
+
+    /// Only from a named repository: whether the caller may read from it has been decided by then. Without one, nothing is
+    /// taken over, since a digest alone gives nobody a right to content of others.
+    async fn mount(&self, descriptor: &Descriptor, from: Option<&Name>) -> Result<Mounted> {
+        let digest = &descriptor.digest;
+        let mounted = match from {
+            Some(from) => self.engine.metadata.mount(from, &self.name, digest).await?,
+            None => self.blob_size(digest).await?.is_some(),
+        };
+        Ok(if mounted { Mounted::Done } else { Mounted::No })
+    }
+
+    async fn put_manifest(
+        &self,
+        manifest: &Manifest,
+        tags: &[Tag],
+        when: &Precondition,
+    ) -> Result<()> {
+        let new = NewManifest {
+            repository: self.name.clone(),
+            manifest: manifest.clone(),
+            tags: tags.to_vec(),
+            when: when.clone(),
+            sparse: self.engine.options.sparse,
+        };
+        self.engine.metadata.put_manifest(new).await?;
+        self.engine.manifests.insert(manifest);
+        Ok(())
+    }
+
+    async fn delete_tag(&self, tag: &Tag) -> Result<()> {
+        self.engine.metadata.delete_tag(&self.name, tag).await
+    }
+
+    async fn delete_manifest(&self, digest: &Digest) -> Result<()> {
+        self.engine.metadata.delete_manifest(&self.name, digest).await
+    }
+
+    /// Refused (`DENIED`) while a manifest of this repository references the blob.
+    async fn delete_blob(&self, digest: &Digest) -> Result<()> {
+        self.engine.metadata.delete_blob(&self.name, digest).await
+    }
+}

@@ -1,0 +1,319 @@
+//! Writing an upload's object.
+//!
+//! A task of its own owns the object and sees it to one of its ends: named, recorded, or deleted. Whoever appends may go away
+//! at any moment, so that none of these steps can be left half done. Memory is bounded: one chunk is being
+//! hashed and written, one waits, and one is being filled by the upload.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use oci_ref::{Error, ErrorKind, Result};
+use oci_spec_types::{Algorithm, Digest, Hasher, Name, VerifyError};
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, spawn_blocking};
+
+use super::SessionId;
+use super::claims::Claim;
+use super::id::now;
+use crate::blocking;
+use crate::engine::Engine;
+use crate::metadata::{Claimed, Content, NewBlob, Progress, Stored};
+use crate::objects::{ObjectKey, ObjectWrite};
+
+/// A session that an upload belongs to, and the right to write to it.
+pub(super) struct Session {
+    pub(super) claimed: Claimed,
+    pub(super) claim: Claim,
+}
+
+/// Where an object begins.
+pub(super) enum Start {
+    /// With nothing.
+    Fresh(Algorithm),
+    /// After what a session has recorded.
+    Recorded { key: ObjectKey, offset: u64, hash_state: Vec<u8>, algorithm: Algorithm },
+}
+
+/// The handle of the task. If it is dropped without an end, the upload is given up.
+pub(super) struct ObjectUpload {
+    commands: mpsc::Sender<Command>,
+    /// `None` after it has failed.
+    task: Option<JoinHandle<Result<()>>>,
+}
+
+/// How an upload ends.
+pub(super) enum End {
+    /// It has this digest, or fails.
+    Commit(Digest),
+    /// It is recorded in the session, or as this one if it has none yet.
+    Suspend(SessionId),
+    /// It is given up, and so is its session.
+    Cancel,
+}
+
+enum Command {
+    Append(Bytes),
+    End(End),
+}
+
+impl ObjectUpload {
+    pub(super) fn start(
+        engine: &Arc<Engine>,
+        repository: &Name,
+        session: Option<Session>,
+        start: Start,
+    ) -> Self {
+        let (commands, queue) = mpsc::channel(1);
+        let (claimed, claim) = session.map(|session| (session.claimed, session.claim)).unzip();
+        let (engine, repository) = (Arc::clone(engine), repository.clone());
+        let task = tokio::spawn(async move {
+            // Nobody else may write before this task has ended.
+            let _claim = claim;
+            let object = Object::open(engine, repository, claimed, start).await?;
+            object.run(queue).await
+        });
+        Self { commands, task: Some(task) }
+    }
+
+    pub(super) async fn append(&mut self, chunk: Bytes) -> Result<()> {
+        match self.commands.send(Command::Append(chunk)).await {
+            Ok(()) => Ok(()),
+            // It takes no more, so it has failed.
+            Err(_) => self.outcome().await,
+        }
+    }
+
+    pub(super) async fn end(mut self, end: End) -> Result<()> {
+        // If it takes no more, its outcome tells why.
+        let _ = self.commands.send(Command::End(end)).await;
+        self.outcome().await
+    }
+
+    async fn outcome(&mut self) -> Result<()> {
+        match self.task.take() {
+            Some(task) => task.await.map_err(blocking::stopped)?,
+            None => Err(Error::new(ErrorKind::Invalid, "the upload has failed before")),
+        }
+    }
+}
+
+/// An object that is being written.
+struct Object {
+    engine: Arc<Engine>,
+    repository: Name,
+    session: Option<Claimed>,
+    key: ObjectKey,
+    writer: Box<dyn ObjectWrite>,
+    hasher: Hasher,
+    offset: u64,
+    /// How much of the object its session has recorded; `None` if it has nothing of it.
+    recorded: Option<u64>,
+}
+
+impl Object {
+    async fn open(
+        engine: Arc<Engine>,
+        repository: Name,
+        session: Option<Claimed>,
+        start: Start,
+    ) -> Result<Self> {
+        match start {
+            Start::Fresh(algorithm) => {
+                let key = ObjectKey::fresh()?;
+                engine.metadata.begin_object(&key).await?;
+                let writer = match engine.objects.create(&key).await {
+                    Ok(writer) => writer,
+                    Err(error) => {
+                        engine.discard(&key).await;
+                        return Err(error);
+                    }
+                };
+                let hasher = algorithm.hasher();
+                Ok(Self {
+                    engine,
+                    repository,
+                    session,
+                    key,
+                    writer,
+                    hasher,
+                    offset: 0,
+                    recorded: None,
+                })
+            }
+            Start::Recorded { key, offset, hash_state, algorithm } => {
+                let writer = engine.objects.reopen(&key, offset).await?;
+                let hasher = match Hasher::restore(&hash_state) {
+                    Ok(hasher) => hasher,
+                    Err(reason) => {
+                        tracing::info!(%key, %reason, "hashing an upload again from its start");
+                        hash_again(&engine, &key, offset, algorithm).await?
+                    }
+                };
+                let recorded = Some(offset);
+                Ok(Self { engine, repository, session, key, writer, hasher, offset, recorded })
+            }
+        }
+    }
+
+    async fn run(mut self, mut queue: mpsc::Receiver<Command>) -> Result<()> {
+        loop {
+            match queue.recv().await {
+                Some(Command::Append(chunk)) => {
+                    if let Err(error) = self.append(chunk).await {
+                        self.give_up().await;
+                        return Err(error);
+                    }
+                }
+                Some(Command::End(End::Commit(digest))) => return self.commit(digest).await,
+                Some(Command::End(End::Suspend(id))) => return self.suspend(id).await,
+                Some(Command::End(End::Cancel)) => return self.cancel().await,
+                None => {
+                    self.give_up().await;
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Hashes and writes at the same time.
+    async fn append(&mut self, chunk: Bytes) -> Result<()> {
+        let length = chunk.len() as u64;
+        let mut hasher = self.hasher.clone();
+        let hashed = chunk.clone();
+        let hash = spawn_blocking(move || {
+            hasher.update(&hashed);
+            hasher
+        });
+        let (hasher, written) = futures_util::future::join(hash, self.writer.append(chunk)).await;
+        written?;
+        self.hasher = hasher.map_err(blocking::stopped)?;
+        self.offset += length;
+        Ok(())
+    }
+
+    async fn commit(mut self, digest: Digest) -> Result<()> {
+        match self.verify(&digest).await {
+            Ok(()) => {}
+            Err(error) => {
+                self.close().await;
+                return Err(error);
+            }
+        }
+        let stored = match self.writer.sync().await {
+            Ok(()) => {
+                let blob = NewBlob {
+                    repository: self.repository.clone(),
+                    digest,
+                    size: self.offset,
+                    content: Content::Object(self.key.clone()),
+                    session: self.session.clone(),
+                };
+                self.engine.metadata.commit_blob(blob).await
+            }
+            Err(error) => Err(error),
+        };
+        match stored {
+            Ok(Stored::Taken) => Ok(()),
+            Ok(Stored::Known) => {
+                self.engine.discard(&self.key).await;
+                Ok(())
+            }
+            Err(error) => {
+                self.give_up().await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn verify(&self, digest: &Digest) -> Result<()> {
+        let hasher = match digest.known_algorithm() {
+            Some(algorithm) if algorithm != self.hasher.algorithm() => {
+                hash_again(&self.engine, &self.key, self.offset, algorithm).await?
+            }
+            _ => self.hasher.clone(),
+        };
+        check(hasher, digest)
+    }
+
+    async fn suspend(mut self, id: SessionId) -> Result<()> {
+        let recorded = match self.writer.sync().await {
+            Ok(()) => {
+                let progress = Progress {
+                    session: self.session.clone().unwrap_or(Claimed { id, version: None }),
+                    repository: self.repository.clone(),
+                    offset: self.offset,
+                    hash_state: self.hasher.save(),
+                    content: Content::Object(self.key.clone()),
+                    now: now(),
+                };
+                self.engine.metadata.record_session(progress).await
+            }
+            Err(error) => Err(error),
+        };
+        if recorded.is_err() {
+            self.give_up().await;
+        }
+        recorded
+    }
+
+    async fn cancel(self) -> Result<()> {
+        if let Some(session) = self.session {
+            self.engine.metadata.close_session(session).await?;
+        }
+        self.engine.discard(&self.key).await;
+        Ok(())
+    }
+
+    /// Ends the upload and its session, whatever it has.
+    async fn close(self) {
+        let key = self.key.clone();
+        if let Err(error) = self.cancel().await {
+            tracing::warn!(%key, %error, "an upload could not be closed; it will expire");
+        }
+    }
+
+    /// Frees what has been written and not recorded. A session stays where it was.
+    async fn give_up(mut self) {
+        match self.recorded {
+            None => self.engine.discard(&self.key).await,
+            Some(recorded) => {
+                if let Err(error) = self.writer.truncate(recorded).await {
+                    tracing::warn!(key = %self.key, %error, "bytes of an upload could not be freed");
+                }
+            }
+        }
+    }
+}
+
+/// Checks the digest of all that was hashed.
+pub(super) fn check(hasher: Hasher, expected: &Digest) -> Result<()> {
+    // A digest whose algorithm cannot be computed fails here.
+    expected.verifier()?;
+    let actual = hasher.finish();
+    if actual == *expected {
+        return Ok(());
+    }
+    let expected = expected.clone();
+    Err(VerifyError::Mismatch { expected, actual }.into())
+}
+
+/// Hashes the first `offset` bytes of an object by reading them.
+async fn hash_again(
+    engine: &Engine,
+    key: &ObjectKey,
+    offset: u64,
+    algorithm: Algorithm,
+) -> Result<Hasher> {
+    let mut body = engine.objects.open(key, 0..offset).await?;
+    let mut hasher = algorithm.hasher();
+    while let Some(chunk) = body.next().await {
+        let chunk = chunk?;
+        hasher = blocking::run(move || {
+            hasher.update(&chunk);
+            Ok(hasher)
+        })
+        .await?;
+    }
+    Ok(hasher)
+}

@@ -1,0 +1,128 @@
+//! Lists by pages.
+
+use bytes::Bytes;
+use oci_ref::{Cursor, ErrorKind, Page, Precondition, Source, Store};
+use oci_registry_server::Registry;
+use oci_spec_types::Descriptor;
+
+use crate::support::*;
+
+/// Asserts that pages of every size give the same entries, and that only the last has no next.
+macro_rules! assert_pages {
+    ($all:expr, |$after:ident, $limit:ident| $page:expr) => {{
+        let all = $all;
+        for $limit in [1, 2, 3, all.len().max(1), all.len() + 1, usize::MAX] {
+            let mut found = Vec::new();
+            let mut next: Option<Cursor> = None;
+            loop {
+                let $after = next.as_ref();
+                let page: Page<_> = $page;
+                assert!(page.items.len() <= $limit);
+                found.extend(page.items);
+                next = page.next;
+                if next.is_none() {
+                    break;
+                }
+                assert!(found.len() < all.len());
+            }
+            assert_eq!(found, all, "in pages of {}", $limit);
+        }
+    }};
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tags_in_lexical_order() {
+    let engine = TestEngine::new().await;
+    let store = engine.repository("a/b").await;
+    assert_pages!(Vec::<oci_spec_types::Tag>::new(), |after, limit| store
+        .tags(after, limit)
+        .await
+        .unwrap());
+    let mut tags: Vec<_> =
+        ["v1", "V1", "_x", "v10", "v2", "0", "a.b", "a-b", "a_b"].map(tag).into();
+    push_image(&*store, "x", &tags).await;
+    tags.sort();
+    assert_pages!(tags, |after, limit| store.tags(after, limit).await.unwrap());
+    // A place between two names is as good.
+    let page = store.tags(Some(&Cursor::After("v11".into())), 9).await.unwrap();
+    assert_eq!(page, Page::last(vec![tag("v2")]));
+    assert_eq!(store.tags(None, 0).await.unwrap().items, []);
+    let foreign = Cursor::Opaque("x".into());
+    assert_kind(store.tags(Some(&foreign), 9).await, ErrorKind::Invalid);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn referrers_by_type() {
+    let engine = TestEngine::new().await;
+    let store = engine.repository("a/b").await;
+    let config = push(&*store, &Bytes::from_static(b"{}")).await;
+    let mut typed = config.clone();
+    typed.media_type = "application/vnd.example+json".parse().unwrap();
+    let subject = describe(b"a subject that is not here");
+    let mut all: Vec<Descriptor> = Vec::new();
+    for n in 0..7 {
+        let config = if n % 2 == 0 { &config } else { &typed };
+        let manifest = image(config, &[], &n.to_string(), Some(&subject));
+        // Twice: it is still one.
+        for _ in 0..2 {
+            store.put_manifest(&manifest, &[], &Precondition::None).await.unwrap();
+        }
+        all.push(manifest.as_referrer().unwrap());
+    }
+    all.sort_by(|a, b| a.digest.cmp(&b.digest));
+    let digest = &subject.digest;
+    assert_pages!(all.clone(), |after, limit| {
+        let referrers = store.referrers(digest, None, after, limit).await.unwrap();
+        assert!(!referrers.filtered);
+        referrers.page
+    });
+    let wanted = "application/vnd.example+json";
+    all.retain(|referrer| referrer.artifact_type.as_deref() == Some(wanted));
+    assert_eq!(all.len(), 3);
+    assert_pages!(all, |after, limit| {
+        let referrers = store.referrers(digest, Some(wanted), after, limit).await.unwrap();
+        assert!(referrers.filtered);
+        referrers.page
+    });
+    let none = store.referrers(&config.digest, None, None, 9).await.unwrap();
+    assert_eq!(none.page, Page::last(vec![]));
+}
+
+/// A page of referrers is bounded in bytes, too, since annotations can be long.
+#[tokio::test(flavor = "multi_thread")]
+async fn long_annotations_make_short_pages() {
+    let engine = TestEngine::new().await;
+    let store = engine.repository("a/b").await;
+    let config = push(&*store, &Bytes::from_static(b"{}")).await;
+    let subject = describe(b"subject");
+    let mut all = Vec::new();
+    for n in 0..4 {
+        let manifest =
+            image(&config, &[], &format!("{n}{}", "x".repeat(2_500_000)), Some(&subject));
+        store.put_manifest(&manifest, &[], &Precondition::None).await.unwrap();
+        all.push(manifest.digest().clone());
+    }
+    all.sort();
+    let first = store.referrers(&subject.digest, None, None, 100).await.unwrap().page;
+    assert_eq!(first.items.len(), 1);
+    assert!(first.next.is_some());
+    assert_pages!(all, |after, limit| {
+        let page = store.referrers(&subject.digest, None, after, limit).await.unwrap().page;
+        Page {
+            items: page.items.into_iter().map(|referrer| referrer.digest).collect(),
+            next: page.next,
+        }
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_catalogue() {
+    let engine = TestEngine::new().await;
+    assert_eq!(engine.registry.catalog(None, 9).await.unwrap(), Page::last(vec![]));
+    let mut names: Vec<_> = ["b", "a/b", "a", "a-b", "a0"].map(name).into();
+    for name in &names {
+        push(&*engine.repository(name.as_str()).await, &noise(10, 1)).await;
+    }
+    names.sort();
+    assert_pages!(names, |after, limit| engine.registry.catalog(after, limit).await.unwrap());
+}

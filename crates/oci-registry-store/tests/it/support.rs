@@ -1,0 +1,212 @@
+//! What the tests share: an engine in a temporary directory, and content to put into it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::TryStreamExt;
+use oci_ref::{ByteRange, Error, ErrorKind, Manifest, Precondition, Store};
+use oci_registry_server::{Access, Registry};
+use oci_registry_store::{DurableRegistry, EngineOptions};
+use oci_spec_types::{Algorithm, Descriptor, Digest, ErrorCode, MediaType, Name, Tag};
+use tempfile::TempDir;
+
+/// An engine whose directory goes away with it.
+pub(crate) struct TestEngine {
+    pub(crate) registry: DurableRegistry,
+    pub(crate) options: EngineOptions,
+    pub(crate) directory: TempDir,
+}
+
+impl TestEngine {
+    pub(crate) async fn new() -> Self {
+        Self::with(EngineOptions::default()).await
+    }
+
+    pub(crate) async fn with(options: EngineOptions) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let registry = DurableRegistry::open(directory.path(), options.clone()).await.unwrap();
+        Self { registry, options, directory }
+    }
+
+    /// Closes the engine and opens it again.
+    pub(crate) async fn reopen(self) -> Self {
+        let Self { registry, options, directory } = self;
+        registry.close().await;
+        let registry = DurableRegistry::open(directory.path(), options.clone()).await.unwrap();
+        Self { registry, options, directory }
+    }
+
+    /// An engine on what a crash at this moment would leave: a copy of the directory as it is.
+    pub(crate) async fn crashed(&self) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        copy_directory(self.directory.path(), directory.path());
+        let registry = DurableRegistry::open(directory.path(), self.options.clone()).await.unwrap();
+        Self { registry, options: self.options.clone(), directory }
+    }
+
+    pub(crate) async fn repository(&self, repository: &str) -> Arc<dyn Store> {
+        self.registry.repository(&name(repository), Access::Write).await.unwrap()
+    }
+
+    /// The files that hold objects.
+    pub(crate) fn objects(&self) -> Vec<PathBuf> {
+        objects_in(self.directory.path())
+    }
+
+    /// Closes the engine and leaves its directory.
+    pub(crate) async fn close(self) -> TempDir {
+        self.registry.close().await;
+        self.directory
+    }
+
+    /// Closes the engine, changes its database, and opens it again.
+    pub(crate) async fn tamper(self, sql: &str) -> Self {
+        let Self { registry, options, directory } = self;
+        registry.close().await;
+        let database =
+            rusqlite::Connection::open(directory.path().join("metadata.sqlite")).unwrap();
+        assert!(database.execute(sql, []).unwrap() > 0, "{sql} changed nothing");
+        database.close().unwrap();
+        let registry = DurableRegistry::open(directory.path(), options.clone()).await.unwrap();
+        Self { registry, options, directory }
+    }
+
+    /// How many bytes the objects have together.
+    pub(crate) fn object_bytes(&self) -> u64 {
+        self.objects().iter().map(|path| fs::metadata(path).unwrap().len()).sum()
+    }
+}
+
+/// The files that hold objects in a data directory.
+pub(crate) fn objects_in(data: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for directory in fs::read_dir(data.join("objects")).unwrap() {
+        let files = fs::read_dir(directory.unwrap().path()).unwrap();
+        found.extend(files.map(|file| file.unwrap().path()));
+    }
+    found
+}
+
+fn copy_directory(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            fs::create_dir(&target).unwrap();
+            copy_directory(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+pub(crate) fn name(text: &str) -> Name {
+    text.parse().unwrap()
+}
+
+pub(crate) fn tag(text: &str) -> Tag {
+    text.parse().unwrap()
+}
+
+/// Bytes that compress badly and differ by seed.
+pub(crate) fn noise(length: usize, seed: u64) -> Bytes {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let mut bytes = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(length);
+    bytes.into()
+}
+
+pub(crate) fn describe(bytes: &[u8]) -> Descriptor {
+    Descriptor::of(MediaType::OCTET_STREAM, bytes)
+}
+
+/// Stores a blob and gives its descriptor.
+pub(crate) async fn push(store: &dyn Store, bytes: &Bytes) -> Descriptor {
+    let descriptor = describe(bytes);
+    store.put_blob(&descriptor, bytes).await.unwrap();
+    descriptor
+}
+
+pub(crate) async fn pull(
+    store: &dyn Store,
+    digest: &Digest,
+    range: ByteRange,
+) -> Result<Bytes, Error> {
+    let read = store.blob(digest, range).await?;
+    let expected = read.range.end - read.range.start;
+    let chunks: Vec<Bytes> = read.body.try_collect().await?;
+    let bytes = Bytes::from(chunks.concat());
+    assert_eq!(bytes.len() as u64, expected);
+    Ok(bytes)
+}
+
+/// An image of some blobs that all exist, told apart by a text.
+pub(crate) fn image(
+    config: &Descriptor,
+    layers: &[Descriptor],
+    text: &str,
+    subject: Option<&Descriptor>,
+) -> Manifest {
+    let mut document = serde_json::json!({
+        "schemaVersion": 2,
+        "mediaType": MediaType::OCI_IMAGE_MANIFEST,
+        "config": config,
+        "layers": layers,
+        "annotations": {"text": text},
+    });
+    if let Some(subject) = subject {
+        document["subject"] = serde_json::to_value(subject).unwrap();
+    }
+    Manifest::parse(document.to_string().into(), None, None).unwrap()
+}
+
+pub(crate) fn index(manifests: &[&Manifest]) -> Manifest {
+    let manifests: Vec<&Descriptor> =
+        manifests.iter().map(|manifest| manifest.descriptor()).collect();
+    let document = serde_json::json!({
+        "schemaVersion": 2,
+        "mediaType": MediaType::OCI_IMAGE_INDEX,
+        "manifests": manifests,
+    });
+    Manifest::parse(document.to_string().into(), None, None).unwrap()
+}
+
+/// Stores an image with one small config and gives it.
+pub(crate) async fn push_image(store: &dyn Store, text: &str, tags: &[Tag]) -> Manifest {
+    let config = push(store, &Bytes::from_static(b"{}")).await;
+    let manifest = image(&config, &[], text, None);
+    store.put_manifest(&manifest, tags, &Precondition::None).await.unwrap();
+    manifest
+}
+
+pub(crate) fn sha256() -> Algorithm {
+    Algorithm::Sha256
+}
+
+/// The error of something that must fail.
+pub(crate) fn error_of<T>(result: Result<T, Error>) -> Error {
+    match result {
+        Ok(_) => panic!("it succeeded"),
+        Err(error) => error,
+    }
+}
+
+#[track_caller]
+pub(crate) fn assert_code<T>(result: Result<T, Error>, expected: ErrorCode) {
+    let error = error_of(result);
+    assert_eq!(error.code(), Some(&expected), "{error:?}");
+}
+
+#[track_caller]
+pub(crate) fn assert_kind<T>(result: Result<T, Error>, expected: ErrorKind) {
+    let error = error_of(result);
+    assert_eq!(*error.kind(), expected, "{error:?}");
+}
