@@ -1,0 +1,101 @@
+//! What can be said on the command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::location::Location;
+
+/// Serves, copies and inspects container images and artifacts.
+///
+/// REFERENCES are written as skopeo's:
+///   docker://host/name:tag         an image in a registry, by tag
+///   docker://host/name@sha256:…    … by digest
+///   oci:path[:name]                an OCI image layout in a directory
+///   oci:path@sha256:…              … a manifest of it by digest
+///
+/// EXIT CODES: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 not allowed, 5 try again later.
+#[derive(Debug, Parser)]
+#[command(name = "ocictl", version, verbatim_doc_comment)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a registry with embedded storage.
+    Serve(ServeArgs),
+    /// Copy an image, an index with all its images, or an artifact.
+    Copy(CopyArgs),
+    /// Show what a reference names, without choosing a platform.
+    Inspect(InspectArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// Where to listen. Port 0 takes a free one.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:5000")]
+    pub(crate) listen: SocketAddr,
+
+    /// Where the content lies [default: $XDG_DATA_HOME/ocictl or ~/.local/share/ocictl]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+
+    /// Answer before content is synced to disk. Faster, but what was pushed in the last seconds before a power cut or
+    /// a crash of the system may be lost although it was acknowledged.
+    #[arg(long)]
+    pub(crate) no_sync: bool,
+
+    /// How long transfers under way may take to finish at shutdown, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub(crate) grace: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CopyArgs {
+    /// Where to copy from.
+    #[arg(value_name = "SRC")]
+    pub(crate) source: Location,
+
+    /// Where to copy to. A digest here must be the digest of what is copied.
+    #[arg(value_name = "DST")]
+    pub(crate) destination: Location,
+
+    /// How many requests run at a time.
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) concurrency: u16,
+
+    /// Print nothing but errors.
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InspectArgs {
+    /// What to show.
+    #[arg(value_name = "REF")]
+    pub(crate) reference: Location,
+
+    /// Print the manifest's exact bytes.
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) raw: bool,
+
+    /// Print a JSON document.
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArgs,
+}
+
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct ConnectionArgs {
+    /// Use HTTP instead of HTTPS for all registries. Loopback addresses use it anyway.
+    #[arg(long)]
+    pub(crate) plain_http: bool,
+}

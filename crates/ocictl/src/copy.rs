@@ -1,0 +1,92 @@
+//! `ocictl copy`: everything that a reference names, byte for byte.
+
+use oci_ref::{CopyOptions, Target};
+
+use crate::cli::CopyArgs;
+use crate::failure::Failure;
+use crate::location::Location;
+use crate::open;
+use crate::output;
+
+pub(crate) async fn run(args: CopyArgs) -> Result<(), Failure> {
+    let doing = format!("copying {} to {}", args.source, args.destination);
+    let from = open::source(&args.source, args.connection).await?;
+    let found = from
+        .source
+        .resolve(&from.target)
+        .await
+        .map_err(|error| Failure::of(format!("reading {}", args.source), error))?;
+    let to = open::destination(&args.destination, args.connection, &found).await?;
+    let options = CopyOptions {
+        tags: to.tags,
+        concurrency: args.concurrency.into(),
+        mount_from: same_registry(&args.source, &args.destination),
+        ..CopyOptions::default()
+    };
+    // What was resolved is what is copied, even if the tag moves meanwhile.
+    let target = Target::Digest(found.digest);
+    let copied = oci_ref::copy(from.source, &target, to.store, options)
+        .await
+        .map_err(|error| Failure::of(doing, error))?;
+    match args.quiet {
+        true => Ok(()),
+        false => report(&args, &copied),
+    }
+}
+
+/// The source's repository, if it is at the destination's registry.
+fn same_registry(source: &Location, destination: &Location) -> Option<oci_spec_types::Name> {
+    match (source, destination) {
+        (Location::Registry(source), Location::Registry(destination))
+            if source.host() == destination.host() && source.name() != destination.name() =>
+        {
+            Some(source.name().clone())
+        }
+        _ => None,
+    }
+}
+
+fn report(args: &CopyArgs, copied: &oci_ref::Copied) -> Result<(), Failure> {
+    let text = format!(
+        "{} {}\n{} manifests and {} blobs ({}) copied, {} blobs mounted, {} were there\n",
+        copied.descriptor.digest,
+        args.destination,
+        copied.manifests,
+        copied.blobs,
+        bytes(copied.bytes),
+        copied.mounted,
+        copied.skipped
+    );
+    output::print(text.as_bytes())
+}
+
+/// A number of bytes for people.
+pub(crate) fn bytes(count: u64) -> String {
+    let units = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut value = count as f64;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < units.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    match unit {
+        0 => format!("{count} B"),
+        _ => format!("{value:.1} {}", units[unit]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn bytes_for_people() {
+        for (count, text) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1536, "1.5 KiB"),
+            (64 << 20, "64.0 MiB"),
+            (u64::MAX, "16777216.0 TiB"),
+        ] {
+            assert_eq!(super::bytes(count), text);
+        }
+    }
+}

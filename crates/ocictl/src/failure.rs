@@ -1,0 +1,105 @@
+//! How the tool fails: the chain of what went wrong, one hint, and an exit code that scripts can rely on.
+
+use std::error::Error as StdError;
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use oci_ref::{Error, ErrorKind};
+use oci_spec_types::ErrorCode;
+
+/// A failure of the tool.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    message: String,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+    hint: Option<String>,
+    code: u8,
+}
+
+impl Failure {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), source: None, hint: None, code: 1 }
+    }
+
+    pub(crate) fn because(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// An error of the libraries, with what was being done.
+    pub(crate) fn of(doing: impl Into<String>, error: Error) -> Self {
+        let code = exit_code(&error);
+        let hint = hint_for(&error);
+        Self { message: doing.into(), source: Some(error.into()), hint, code }
+    }
+
+    /// The chain in one line, each cause once.
+    fn chain(&self) -> String {
+        let mut text = self.message.clone();
+        let mut said = self.message.clone();
+        let mut next = self.source.as_deref().map(|source| source as &dyn StdError);
+        while let Some(error) = next {
+            let message = error.to_string();
+            if !said.contains(&message) {
+                let _ = write!(text, ": {message}");
+                said = message;
+            }
+            next = error.source();
+        }
+        text
+    }
+
+    /// Says it on standard error, and gives the exit code.
+    #[expect(clippy::print_stderr, reason = "the tool speaks to people here")]
+    pub(crate) fn report(&self) -> ExitCode {
+        eprintln!("ocictl: {}", self.chain());
+        if let Some(hint) = &self.hint {
+            eprintln!("  hint: {hint}");
+        }
+        ExitCode::from(self.code)
+    }
+}
+
+fn exit_code(error: &Error) -> u8 {
+    if error.is_not_found() {
+        3
+    } else if error.is_unauthorized() || error.is_denied() {
+        4
+    } else if error.is_retryable() {
+        5
+    } else {
+        1
+    }
+}
+
+fn hint_for(error: &Error) -> Option<String> {
+    let hint = match error.kind() {
+        ErrorKind::Code(ErrorCode::NameUnknown) => "check the repository's name",
+        ErrorKind::Code(ErrorCode::ManifestUnknown) => "check the tag or digest",
+        ErrorKind::Code(ErrorCode::ManifestBlobUnknown) => {
+            "the destination wants everything that a manifest references to be there first"
+        }
+        ErrorKind::StorageFull => "make room, and run the same command again; nothing is lost",
+        ErrorKind::Unavailable => "run the same command again later; what was copied stays",
+        _ => return None,
+    };
+    Some(hint.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_chain_says_each_cause_once() {
+        let cause = Error::new(ErrorCode::BlobUnknown, "blob x is not known");
+        let failure = Failure::of("copying", cause.context("reading blob x"));
+        assert_eq!(failure.chain(), "copying: reading blob x: blob x is not known");
+        assert_eq!(failure.code, 3);
+    }
+}

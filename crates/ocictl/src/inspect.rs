@@ -1,0 +1,97 @@
+//! `ocictl inspect`: what a reference names.
+
+use std::sync::Arc;
+
+use futures_util::TryStreamExt;
+use oci_ref::{Found, Manifest, Ref, Visit, WalkOptions, walk_refs};
+use oci_spec_types::Descriptor;
+use serde_json::{Value, json};
+
+use crate::cli::InspectArgs;
+use crate::copy::bytes;
+use crate::failure::Failure;
+use crate::open;
+use crate::output::print;
+
+pub(crate) async fn run(args: InspectArgs) -> Result<(), Failure> {
+    let reading = || format!("reading {}", args.reference);
+    let from = open::source(&args.reference, args.connection).await?;
+    let manifest =
+        from.source.manifest(&from.target).await.map_err(|error| Failure::of(reading(), error))?;
+    if args.raw {
+        return print(manifest.bytes());
+    }
+    let root = Ref::new(manifest, Arc::clone(&from.source))
+        .map_err(|error| Failure::of(reading(), error))?;
+    let options = WalkOptions { sparse: true, ..WalkOptions::default() };
+    let mut visits: Vec<Visit> = walk_refs(root, options)
+        .try_collect()
+        .await
+        .map_err(|error| Failure::of(reading(), error))?;
+    visits.sort_by(|a, b| a.path.cmp(&b.path));
+    if args.json {
+        let document = json!({
+            "reference": args.reference.to_string(),
+            "manifests": visits.iter().map(visit_json).collect::<Vec<_>>(),
+        });
+        let mut text = serde_json::to_vec_pretty(&document)
+            .map_err(|error| Failure::new("writing JSON").because(error))?;
+        text.push(b'\n');
+        return print(&text);
+    }
+    let mut text = format!("{}\n", args.reference);
+    for visit in &visits {
+        describe(visit, &mut text);
+    }
+    print(text.as_bytes())
+}
+
+/// One line a manifest, and one a blob, indented by depth.
+fn describe(visit: &Visit, text: &mut String) {
+    let indent = "  ".repeat(visit.path.positions().len());
+    let platform = visit.descriptor.platform.as_ref();
+    let platform = platform.map_or_else(String::new, |platform| format!("  {platform}"));
+    let (kind, manifest) = match &visit.found {
+        Found::Ref(Ref::Image(image)) => ("image", Some(image.manifest())),
+        Found::Ref(Ref::Index(index)) => ("index", Some(index.manifest())),
+        Found::Other(manifest) => ("manifest", Some(manifest)),
+        _ => ("missing", None),
+    };
+    let artifact = manifest.and_then(|manifest| manifest.descriptor().artifact_type.as_deref());
+    let artifact = artifact.map_or_else(String::new, |kind| format!("  artifact {kind}"));
+    text.push_str(&format!(
+        "{indent}{kind} {}  {}  {}{platform}{artifact}\n",
+        visit.descriptor.digest,
+        visit.descriptor.media_type,
+        bytes(visit.descriptor.size),
+    ));
+    if let Some(subject) = manifest.and_then(Manifest::subject) {
+        text.push_str(&format!("{indent}  subject {}\n", subject.digest));
+    }
+    for blob in manifest.into_iter().flat_map(Manifest::blobs) {
+        text.push_str(&format!(
+            "{indent}  {}  {}  {}\n",
+            blob.digest,
+            blob.media_type,
+            bytes(blob.size)
+        ));
+    }
+}
+
+fn visit_json(visit: &Visit) -> Value {
+    let manifest = match &visit.found {
+        Found::Ref(found) => Some(found.manifest()),
+        Found::Other(manifest) => Some(manifest),
+        _ => None,
+    };
+    let blobs: Vec<&Descriptor> = manifest.into_iter().flat_map(Manifest::blobs).collect();
+    json!({
+        "path": visit.path.to_string(),
+        "descriptor": visit.descriptor,
+        "missing": manifest.is_none(),
+        "artifactType": manifest.and_then(|manifest| manifest.descriptor().artifact_type.as_deref()),
+        "subject": manifest.and_then(Manifest::subject),
+        "annotations": manifest.and_then(Manifest::annotations),
+        "blobs": blobs,
+    })
+}

@@ -1,0 +1,48 @@
+//! `ocictl`: serves, copies and inspects container images and artifacts.
+
+mod cli;
+mod copy;
+mod failure;
+mod inspect;
+mod location;
+mod open;
+mod output;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_env("OCICTL_LOG")
+                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn")),
+        )
+        .with_writer(std::io::stderr)
+        .init();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            return failure::Failure::new("starting the async runtime failed")
+                .because(error)
+                .report();
+        }
+    };
+    let done = runtime.block_on(async {
+        match cli.command {
+            Command::Serve(args) => serve::run(args).await,
+            Command::Copy(args) => copy::run(args).await,
+            Command::Inspect(args) => inspect::run(args).await,
+        }
+    });
+    // Blocking reads of files that nobody waits for any more must not hold the process up.
+    runtime.shutdown_background();
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}

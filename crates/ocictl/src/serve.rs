@@ -1,0 +1,76 @@
+//! `ocictl serve`: a registry with embedded storage.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use oci_registry_server::{ServeOptions, ServerOptions, router, serve};
+use oci_registry_store::{DurableRegistry, EngineOptions};
+use tokio::net::TcpListener;
+
+use crate::cli::ServeArgs;
+use crate::failure::Failure;
+use crate::output;
+
+pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
+    let data = args.data.map_or_else(default_data, Ok)?;
+    let mut options = EngineOptions::default();
+    options.sync = !args.no_sync;
+    let registry = DurableRegistry::open(&data, options)
+        .await
+        .map_err(|error| Failure::of(format!("opening the data in {}", data.display()), error))?;
+    let listener = TcpListener::bind(args.listen).await.map_err(|error| {
+        Failure::new(format!("listening on {}", args.listen))
+            .because(error)
+            .hint("--listen 127.0.0.1:0 takes a free port")
+    })?;
+    let address = listener
+        .local_addr()
+        .map_err(|error| Failure::new("asking where the server listens").because(error))?;
+    announce(address, &data)?;
+    let app = router(Arc::new(registry), ServerOptions::new());
+    let options = ServeOptions::new().grace(Duration::from_secs(args.grace));
+    serve(listener, app, options, shutdown()).await;
+    Ok(())
+}
+
+/// Where content lies unless it is said: with the user's other data.
+fn default_data() -> Result<PathBuf, Failure> {
+    let absolute =
+        |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = absolute("XDG_DATA_HOME")
+        .or_else(|| absolute("HOME").map(|home| home.join(".local/share")))
+        .ok_or_else(|| {
+            Failure::new("neither XDG_DATA_HOME nor HOME says where data lies")
+                .hint("say it with --data DIR")
+        })?;
+    Ok(base.join("ocictl"))
+}
+
+fn announce(address: SocketAddr, data: &Path) -> Result<(), Failure> {
+    let data = data.display();
+    let text = format!(
+        "listening on http://{address}\n\
+         data in {data}\n\
+         push to it:  ocictl copy oci:LAYOUT:NAME docker://{address}/my/image:latest\n"
+    );
+    output::print(text.as_bytes())
+}
+
+/// Ends at an interrupt (Ctrl-C) or at SIGTERM.
+async fn shutdown() {
+    let interrupt = tokio::signal::ctrl_c();
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+            tokio::select! {
+                _ = interrupt => {}
+                _ = terminate.recv() => {}
+            }
+            return;
+        }
+    }
+    let _ = interrupt.await;
+}
