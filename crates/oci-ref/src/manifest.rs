@@ -122,6 +122,8 @@ impl Manifest {
             Document::Index(index) => index.artifact_type.clone(),
             Document::Other => None,
         };
+        // Empty means missing (distribution-spec, "Listing Referrers").
+        descriptor.artifact_type = descriptor.artifact_type.filter(|artifact| !artifact.is_empty());
         Ok(Self(Arc::new(Inner { bytes, descriptor, document })))
     }
 

@@ -7,7 +7,7 @@ use oci_ref::suite::content::{Piece, image, image_with, index, tag};
 use oci_ref::{
     DEFAULT_BLOB_LIMIT, ErrorKind, Manifest, ManifestError, Memory, Ref, Source, Store, Target,
 };
-use oci_spec_types::{Descriptor, Digest, ErrorCode, MediaType};
+use oci_spec_types::{Descriptor, Digest, ErrorCode, ImageManifest, MediaType};
 
 use crate::support::{Graph, chain};
 
@@ -218,4 +218,17 @@ async fn manifests_embedded_in_an_index_are_used() {
     let error = list.read(&descriptor).await.unwrap_err();
     assert_eq!(error.code(), Some(&ErrorCode::SizeInvalid));
     assert_eq!(memory.blob_size(packed.manifest.digest()).await.unwrap(), None);
+}
+
+#[test]
+fn an_empty_artifact_type_is_none() {
+    let config = Descriptor::empty_json();
+    let mut image = ImageManifest::new(config.clone(), Vec::new());
+    image.subject = Some(Descriptor::of(MediaType::OCI_IMAGE_MANIFEST, b"subject"));
+    let mut document = serde_json::to_value(&image).unwrap();
+    document["artifactType"] = "".into();
+    let manifest = Manifest::parse(document.to_string().into(), None, None).unwrap();
+    assert_eq!(manifest.descriptor().artifact_type, None);
+    let listed = manifest.as_referrer().unwrap();
+    assert_eq!(listed.artifact_type.as_deref(), Some(config.media_type.as_str()));
 }
