@@ -79,13 +79,13 @@ fn exit_code(error: &Error) -> u8 {
 
 fn hint_for(error: &Error) -> Option<String> {
     let hint = match error.kind() {
-        ErrorKind::Code(ErrorCode::NameUnknown) => "check the repository's name",
+        ErrorKind::Code(ErrorCode::NameUnknown) => "check the name of the repository or layout",
         ErrorKind::Code(ErrorCode::ManifestUnknown) => "check the tag or digest",
         ErrorKind::Code(ErrorCode::ManifestBlobUnknown) => {
             "the destination wants everything that a manifest references to be there first"
         }
         ErrorKind::StorageFull => "make room, and run the same command again; nothing is lost",
-        ErrorKind::Unavailable => "run the same command again later; what was copied stays",
+        ErrorKind::Unavailable => "run the same command again later; what was done stays",
         _ => return None,
     };
     Some(hint.into())

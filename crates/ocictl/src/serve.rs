@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use oci_ref::ErrorKind;
 use oci_registry_server::{ServeOptions, ServerOptions, router, serve};
 use oci_registry_store::{DurableRegistry, EngineOptions};
 use tokio::net::TcpListener;
@@ -17,9 +18,16 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
     let data = args.data.map_or_else(default_data, Ok)?;
     let mut options = EngineOptions::default();
     options.sync = !args.no_sync;
-    let registry = DurableRegistry::open(&data, options)
-        .await
-        .map_err(|error| Failure::of(format!("opening the data in {}", data.display()), error))?;
+    let registry = DurableRegistry::open(&data, options).await.map_err(|error| {
+        let in_use = *error.kind() == ErrorKind::Unavailable;
+        let failure = Failure::of(format!("opening the data in {}", data.display()), error);
+        match in_use {
+            true => {
+                failure.hint("one process serves a directory at a time; --data DIR takes another")
+            }
+            false => failure,
+        }
+    })?;
     let listener = TcpListener::bind(args.listen).await.map_err(|error| {
         Failure::new(format!("listening on {}", args.listen))
             .because(error)

@@ -1,0 +1,159 @@
+//! The tool, as it is run by hand.
+
+#![allow(clippy::unwrap_used)]
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use oci_ref::Layout;
+use oci_ref::suite::sample::{self, Sample};
+use tempfile::TempDir;
+
+const OCICTL: &str = env!("CARGO_BIN_EXE_ocictl");
+
+/// A server on a free port, killed when dropped.
+struct Server {
+    child: Child,
+    host: String,
+}
+
+impl Server {
+    fn start(data: &Path) -> Self {
+        let mut command = Command::new(OCICTL);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data);
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let host = line.trim().strip_prefix("listening on http://").expect(&line).to_owned();
+        Self { child, host }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+fn ocictl(args: &[&str]) -> Output {
+    Command::new(OCICTL).args(args).output().unwrap()
+}
+
+/// Runs the tool, which must succeed, and gives what it printed.
+fn done(args: &[&str]) -> String {
+    let output = ocictl(args);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{args:?}: {errors}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Runs the tool, which must fail with an exit code, and gives what it said.
+fn failed(args: &[&str], code: i32) -> String {
+    let output = ocictl(args);
+    let errors = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(code), "{args:?}: {errors}");
+    errors
+}
+
+fn sample_layout(path: &Path) -> Sample {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let layout = Layout::create(path).await.unwrap();
+        sample::write_all(&layout).await.unwrap()
+    })
+}
+
+/// A scratch directory with a layout of samples in it.
+fn scratch() -> (TempDir, String, Sample) {
+    let scratch = TempDir::new().unwrap();
+    let layout = scratch.path().join("sample");
+    let sample = sample_layout(&layout);
+    (scratch, format!("oci:{}", layout.display()), sample)
+}
+
+#[test]
+fn an_index_comes_back_from_a_registry_that_was_killed() {
+    let (scratch, layout, sample) = scratch();
+    let data = scratch.path().join("data");
+    let server = Server::start(&data);
+    let pushed =
+        done(&["copy", &format!("{layout}:index"), &format!("docker://{}/a/b:v1", server.host)]);
+    assert!(pushed.starts_with(sample.index.digest.as_str()), "{pushed}");
+    drop(server);
+
+    let server = Server::start(&data);
+    let registry = format!("docker://{}/a/b:v1", server.host);
+    let back = format!("oci:{}", scratch.path().join("back").display());
+    done(&["copy", "--quiet", &registry, &format!("{back}:index")]);
+    let shown = |reference: &str| {
+        done(&["inspect", reference]).lines().skip(1).collect::<Vec<_>>().join("\n")
+    };
+    let expected = shown(&format!("{layout}:index"));
+    assert_eq!(shown(&registry), expected);
+    assert_eq!(shown(&format!("{back}:index")), expected);
+    assert_eq!(shown(&back), expected, "the only entry needs no name");
+    for line in
+        [format!("index {}", sample.index.digest), format!("  index {}", sample.nested.digest)]
+    {
+        assert!(expected.contains(&line), "{expected}");
+    }
+    assert!(!expected.contains("missing"), "{expected}");
+}
+
+#[test]
+fn a_manifest_is_shown_as_it_is_and_as_json() {
+    let (_scratch, layout, sample) = scratch();
+    let by_digest = format!("{layout}@{}", sample.notes.digest);
+    let raw = done(&["inspect", "--raw", &by_digest]);
+    assert_eq!(oci_spec_types::Digest::sha256(raw.as_bytes()), sample.notes.digest);
+    let json: serde_json::Value =
+        serde_json::from_str(&done(&["inspect", "--json", &by_digest])).unwrap();
+    let root = &json["manifests"][0];
+    assert_eq!(root["descriptor"]["digest"], sample.notes.digest.as_str());
+    assert_eq!(root["subject"]["digest"], sample.index.digest.as_str());
+    assert_eq!(root["missing"], false);
+}
+
+#[test]
+fn failures_say_what_is_wrong_and_have_their_exit_codes() {
+    let (scratch, layout, sample) = scratch();
+    let server = Server::start(&scratch.path().join("data"));
+    let nothing = format!("docker://{}/a/b:v1", server.host);
+    let said = failed(&["inspect", &nothing], 3);
+    assert!(said.contains("a/b") && said.contains("hint:"), "{said}");
+    let said = failed(&["inspect", &format!("{layout}:nothing")], 3);
+    assert!(said.contains("nothing"), "{said}");
+    let said = failed(&["inspect", &layout], 1);
+    assert!(said.contains("entries") && said.contains(":image"), "{said}");
+    let said = failed(&["inspect", "oci:/does/not/exist"], 3);
+    assert!(said.contains("/does/not/exist"), "{said}");
+    let said = failed(&["inspect", "busybox"], 2);
+    assert!(said.contains("names no transport"), "{said}");
+    // Nothing is written under a digest that it does not have.
+    let wrong = format!("docker://{}/a/b@{}", server.host, sample.notes.digest);
+    let said = failed(&["copy", &format!("{layout}:image"), &wrong], 1);
+    assert!(
+        said.contains(sample.notes.digest.as_str()) && said.contains(sample.image.digest.as_str()),
+        "{said}"
+    );
+    failed(&["inspect", &nothing], 3);
+}
+
+#[test]
+fn data_in_use_and_ports_in_use_are_refused_clearly() {
+    let (scratch, _, _) = scratch();
+    let data = scratch.path().join("data");
+    let server = Server::start(&data);
+    let path = data.to_str().unwrap();
+    let said = failed(&["serve", "--listen", "127.0.0.1:0", "--data", path], 5);
+    assert!(said.contains(path) && said.contains("--data DIR"), "{said}");
+    let other = scratch.path().join("other");
+    let said = failed(&["serve", "--listen", &server.host, "--data", other.to_str().unwrap()], 1);
+    assert!(said.contains(&server.host) && said.contains("hint:"), "{said}");
+    let file = scratch.path().join("file");
+    std::fs::write(&file, "").unwrap();
+    let said = failed(&["serve", "--listen", "127.0.0.1:0", "--data", file.to_str().unwrap()], 1);
+    assert!(said.contains(file.to_str().unwrap()), "{said}");
+}
