@@ -1,6 +1,6 @@
 //! A registry in memory: `cargo run --example memory -- 127.0.0.1:5000`, and optionally `--sparse` to take manifests
 //! whose references are not all there. Ctrl-C ends it.
-#![expect(clippy::print_stderr, reason = "an example talks to whoever runs it")]
+#![expect(clippy::print_stdout, reason = "an example talks to whoever runs it")]
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ async fn main() -> std::io::Result<()> {
 
     let registry = if sparse { MemoryRegistry::sparse() } else { MemoryRegistry::new() };
     let listener = TcpListener::bind(address).await?;
-    eprintln!("listening on {}", listener.local_addr()?);
+    println!("listening on http://{}", listener.local_addr()?);
     let app = router(Arc::new(registry), ServerOptions::new());
     let interrupted = async {
         // Without the signal the registry goes on until it is killed.

@@ -58,3 +58,8 @@ pub use options::ServerOptions;
 pub use registry::{Access, Registry};
 pub use serve::{ServeOptions, serve};
 pub use testing::{RecordedRequest, TestRegistry};
+
+/// The README's example is compiled and run with the documentation's examples.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

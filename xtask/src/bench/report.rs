@@ -1,0 +1,104 @@
+//! The figures as a table and as JSON.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::bench::load::Measured;
+use crate::bench::scenarios::Scenario;
+use crate::bench::stats::Usage;
+use crate::bench::target::Target;
+use crate::process::Result;
+
+/// One scenario on one target.
+pub(crate) struct Row {
+    scenario: &'static str,
+    target: String,
+    operations: usize,
+    per_second: f64,
+    megabytes_per_second: f64,
+    p50_us: f64,
+    p99_us: f64,
+    cpu_us: Option<f64>,
+    peak_mib: Option<f64>,
+}
+
+impl Row {
+    pub(crate) fn new(
+        scenario: &Scenario,
+        target: &Target,
+        measured: &Measured,
+        before: Usage,
+        after: Usage,
+    ) -> Self {
+        let operations = measured.latencies.len();
+        let seconds = measured.elapsed.as_secs_f64();
+        let micros = |hundredths| measured.percentile(hundredths).as_secs_f64() * 1e6;
+        let cpu = after.cpu.saturating_sub(before.cpu).as_secs_f64();
+        Self {
+            scenario: scenario.name,
+            target: target.name.clone(),
+            operations,
+            per_second: operations as f64 / seconds,
+            megabytes_per_second: measured.bytes as f64 / seconds / 1e6,
+            p50_us: micros(50),
+            p99_us: micros(99),
+            cpu_us: target.pid.map(|_| cpu * 1e6 / operations.max(1) as f64),
+            peak_mib: target.pid.map(|_| after.peak_resident as f64 / f64::from(1 << 20)),
+        }
+    }
+
+    /// One line, as soon as it is known.
+    pub(crate) fn line(&self) -> String {
+        format!("{}: {}: {:.0}/s", self.scenario, self.target, self.per_second)
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "scenario": self.scenario,
+            "target": self.target,
+            "operations": self.operations,
+            "per_second": self.per_second,
+            "megabytes_per_second": self.megabytes_per_second,
+            "p50_microseconds": self.p50_us,
+            "p99_microseconds": self.p99_us,
+            "server_cpu_microseconds": self.cpu_us,
+            "server_peak_resident_mib": self.peak_mib,
+        })
+    }
+}
+
+/// The table, in Markdown. `of ours` is each rate as a part of ours in the same scenario.
+pub(crate) fn table(rows: &[Row]) -> String {
+    let mut text = String::from(
+        "\n| scenario | target | /s | of ours | MB/s | p50 µs | p99 µs | CPU µs/op | peak MiB |\n\
+         | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n",
+    );
+    for row in rows {
+        let ours = rows.iter().find(|other| other.scenario == row.scenario);
+        let ratio = ours.map_or(f64::NAN, |ours| row.per_second / ours.per_second);
+        let optional =
+            |value: Option<f64>| value.map_or_else(|| "?".into(), |value| format!("{value:.0}"));
+        let _ = writeln!(
+            text,
+            "| {} | {} | {:.0} | {ratio:.2} | {:.0} | {:.0} | {:.0} | {} | {} |",
+            row.scenario,
+            row.target,
+            row.per_second,
+            row.megabytes_per_second,
+            row.p50_us,
+            row.p99_us,
+            optional(row.cpu_us),
+            optional(row.peak_mib),
+        );
+    }
+    text
+}
+
+pub(crate) fn write_json(path: &Path, rows: &[Row]) -> Result {
+    let document = json!({ "rows": rows.iter().map(Row::json).collect::<Vec<_>>() });
+    let failed = |error: &dyn std::fmt::Display| format!("writing {}: {error}", path.display());
+    let text = serde_json::to_vec_pretty(&document).map_err(|error| failed(&error))?;
+    std::fs::write(path, text).map_err(|error| failed(&error))
+}

@@ -1,0 +1,242 @@
+//! What is measured.
+
+use std::sync::Arc;
+
+use oci_spec_types::{Descriptor, Digest, ImageManifest, MediaType};
+
+use crate::bench::http::Connection;
+use crate::bench::target::Target;
+use crate::process::Result;
+
+const REPOSITORY: &str = "bench/data";
+const TAG: &str = "v1";
+const SMALL: usize = 4 << 10;
+const LARGE: usize = 64 << 20;
+
+/// One thing that is measured.
+pub(crate) struct Scenario {
+    pub(crate) name: &'static str,
+    pub(crate) writes: bool,
+    large: bool,
+    kind: Kind,
+}
+
+enum Kind {
+    GetManifest { method: &'static str, by_tag: bool },
+    GetBlob,
+    PushBlob,
+    PushImage,
+}
+
+pub(crate) const ALL: &[Scenario] = &[
+    read("GET manifest by tag", Kind::GetManifest { method: "GET", by_tag: true }),
+    read("GET manifest by digest", Kind::GetManifest { method: "GET", by_tag: false }),
+    read("HEAD manifest by tag", Kind::GetManifest { method: "HEAD", by_tag: true }),
+    read("HEAD manifest by digest", Kind::GetManifest { method: "HEAD", by_tag: false }),
+    read("GET blob 4 KiB", Kind::GetBlob),
+    Scenario { name: "GET blob 64 MiB", writes: false, large: true, kind: Kind::GetBlob },
+    write("push blob 4 KiB", Kind::PushBlob),
+    Scenario { name: "push blob 64 MiB", writes: true, large: true, kind: Kind::PushBlob },
+    write("push layer + manifest + tag", Kind::PushImage),
+];
+
+const fn read(name: &'static str, kind: Kind) -> Scenario {
+    Scenario { name, writes: false, large: false, kind }
+}
+
+const fn write(name: &'static str, kind: Kind) -> Scenario {
+    Scenario { name, writes: true, large: false, kind }
+}
+
+/// A blob that can be pushed.
+pub(crate) struct Blob {
+    bytes: Vec<u8>,
+    digest: Digest,
+}
+
+impl Blob {
+    fn new(bytes: Vec<u8>) -> Self {
+        let digest = Digest::sha256(&bytes);
+        Self { bytes, digest }
+    }
+
+    fn descriptor(&self, media_type: MediaType) -> Descriptor {
+        Descriptor::new(media_type, self.digest.clone(), self.bytes.len() as u64)
+    }
+}
+
+/// What is read, and what is pushed.
+pub(crate) struct Content {
+    small: Blob,
+    large: Blob,
+    config: Blob,
+    manifest: Blob,
+    /// Begins every pushed blob, so that two runs against one server do not push the same.
+    run: u64,
+}
+
+/// What an operation sends, made before its time is taken.
+pub(crate) struct Prepared {
+    blob: Option<Blob>,
+    manifest: Option<Blob>,
+    number: u64,
+}
+
+impl Content {
+    pub(crate) fn new() -> Arc<Self> {
+        let small = Blob::new(noise(1, SMALL));
+        let config = Blob::new(b"{}".to_vec());
+        let manifest = image(&config, &small);
+        let run = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_or(0, |since| since.as_nanos() as u64);
+        Arc::new(Self { large: Blob::new(noise(2, LARGE)), small, config, manifest, run })
+    }
+
+    /// The files that a static server serves in place of a registry: path and bytes.
+    pub(crate) fn files(&self) -> Vec<(String, &[u8])> {
+        let mut files = vec![(manifest_path(TAG), self.manifest.bytes.as_slice())];
+        files.push((manifest_path(self.manifest.digest.as_str()), &self.manifest.bytes));
+        for blob in [&self.small, &self.large] {
+            files.push((blob_path(&blob.digest), &blob.bytes));
+        }
+        files
+    }
+}
+
+/// Bytes that no disk or wire compresses, the same for the same seed (splitmix64).
+fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed;
+    let mut bytes = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut word = state;
+        word = (word ^ word >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        word = (word ^ word >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        bytes.extend_from_slice(&(word ^ word >> 31).to_le_bytes());
+    }
+    bytes.truncate(length);
+    bytes
+}
+
+fn image(config: &Blob, layer: &Blob) -> Blob {
+    let config = config.descriptor(MediaType::OCI_EMPTY_JSON);
+    let layers = vec![layer.descriptor(MediaType::OCI_LAYER)];
+    let mut manifest = ImageManifest::new(config, layers);
+    manifest.artifact_type = Some("application/vnd.example.bench".into());
+    Blob::new(serde_json::to_vec(&manifest).unwrap_or_default())
+}
+
+fn blob_path(digest: &Digest) -> String {
+    format!("/v2/{REPOSITORY}/blobs/{digest}")
+}
+
+fn manifest_path(reference: &str) -> String {
+    format!("/v2/{REPOSITORY}/manifests/{reference}")
+}
+
+/// Stores what the reading scenarios read.
+pub(crate) async fn prepare(target: &Target, content: &Content) -> Result {
+    if target.read_only {
+        return Ok(());
+    }
+    let mut connection = Connection::open(&target.host).await?;
+    for blob in [&content.config, &content.small, &content.large] {
+        let found = connection.send("HEAD", &blob_path(&blob.digest), "", &[]).await?;
+        if found.status != 200 {
+            push_blob(&mut connection, blob).await?;
+        }
+    }
+    push_manifest(&mut connection, &content.manifest, TAG).await
+}
+
+async fn push_blob(connection: &mut Connection, blob: &Blob) -> Result {
+    let begun =
+        connection.send("POST", &format!("/v2/{REPOSITORY}/blobs/uploads/"), "", &[]).await?;
+    expect(begun.status, 202, "beginning an upload")?;
+    let location = begun.location.ok_or("an upload began without a Location")?;
+    let path = match location.find("/v2/") {
+        Some(start) => &location[start..],
+        None => return Err(format!("Location {location:?} has no /v2/")),
+    };
+    let separator = if path.contains('?') { '&' } else { '?' };
+    let path = format!("{path}{separator}digest={}", blob.digest);
+    let headers = "Content-Type: application/octet-stream\r\n";
+    let done = connection.send("PUT", &path, headers, &blob.bytes).await?;
+    expect(done.status, 201, "closing an upload")
+}
+
+async fn push_manifest(connection: &mut Connection, manifest: &Blob, tag: &str) -> Result {
+    let headers = format!("Content-Type: {}\r\n", MediaType::OCI_IMAGE_MANIFEST);
+    let done = connection.send("PUT", &manifest_path(tag), &headers, &manifest.bytes).await?;
+    expect(done.status, 201, "pushing a manifest")
+}
+
+fn expect(found: u16, expected: u16, doing: &str) -> Result {
+    if found == expected {
+        return Ok(());
+    }
+    Err(format!("{doing}: status {found}, expected {expected}"))
+}
+
+impl Scenario {
+    /// How many connections: large content fills the machine with few.
+    pub(crate) fn connections(&self, small: u16) -> usize {
+        usize::from(if self.large { small.min(4) } else { small })
+    }
+
+    /// Makes what an operation sends.
+    pub(crate) fn prepare(&self, content: &Content, number: u64) -> Prepared {
+        let seed = content.run.wrapping_mul(31).wrapping_add(number);
+        let blob = match self.kind {
+            Kind::PushBlob if self.large => Some(Blob::new(noise(seed, LARGE))),
+            Kind::PushBlob | Kind::PushImage => Some(Blob::new(noise(seed, SMALL))),
+            _ => None,
+        };
+        let manifest = match (&self.kind, &blob) {
+            (Kind::PushImage, Some(blob)) => Some(image(&content.config, blob)),
+            _ => None,
+        };
+        Prepared { blob, manifest, number }
+    }
+
+    /// Does one operation, and says how many bytes of content moved.
+    pub(crate) async fn run(
+        &self,
+        connection: &mut Connection,
+        content: &Content,
+        prepared: &Prepared,
+    ) -> Result<u64> {
+        match &self.kind {
+            Kind::GetManifest { method, by_tag } => {
+                let digest = content.manifest.digest.as_str();
+                let path = manifest_path(if *by_tag { TAG } else { digest });
+                let accept = format!("Accept: {}\r\n", MediaType::OCI_IMAGE_MANIFEST);
+                let answer = connection.send(method, &path, &accept, &[]).await?;
+                expect(answer.status, 200, method)?;
+                Ok(answer.length)
+            }
+            Kind::GetBlob => {
+                let blob = if self.large { &content.large } else { &content.small };
+                let answer = connection.send("GET", &blob_path(&blob.digest), "", &[]).await?;
+                expect(answer.status, 200, "GET")?;
+                if answer.length != blob.bytes.len() as u64 {
+                    return Err(format!(
+                        "a blob of {} bytes came with {}",
+                        blob.bytes.len(),
+                        answer.length
+                    ));
+                }
+                Ok(answer.length)
+            }
+            Kind::PushBlob | Kind::PushImage => {
+                let blob = prepared.blob.as_ref().ok_or("nothing was prepared to be pushed")?;
+                push_blob(connection, blob).await?;
+                if let Some(manifest) = &prepared.manifest {
+                    push_manifest(connection, manifest, &format!("t{}", prepared.number)).await?;
+                }
+                Ok(blob.bytes.len() as u64)
+            }
+        }
+    }
+}

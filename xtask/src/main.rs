@@ -1,0 +1,51 @@
+//! `cargo xtask`: what is run on this workspace.
+
+mod bench;
+mod conformance;
+mod features;
+mod interop;
+mod process;
+mod tidy;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// What is run on this workspace.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// The server and the tool against real clients: skopeo and umoci. A client that is not installed is a failure.
+    Interop(interop::Options),
+    /// Our server and its peers under the same load, in the same run.
+    Bench(bench::Options),
+    /// What the distribution specification asks of a registry: of ours with each engine, or of any with --url.
+    Conformance(conformance::Options),
+    /// Build each crate with no features, the default ones and all.
+    Features,
+    /// House rules that no compiler checks.
+    Tidy,
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().task {
+        Task::Interop(options) => interop::run_all(&options),
+        Task::Bench(options) => bench::run(&options),
+        Task::Conformance(options) => conformance::run_all(&options),
+        Task::Features => features::run_all(),
+        Task::Tidy => tidy::run_task(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            process::say(&format!("failed: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! What holds for the workspace as a whole.
+
+#![allow(clippy::unwrap_used)]
+
+mod dependencies;
