@@ -13,4 +13,5 @@ mod referrers;
 mod resume;
 mod retries;
 mod server;
+mod unreliable;
 mod uploads;

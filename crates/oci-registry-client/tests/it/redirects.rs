@@ -43,18 +43,32 @@ async fn another_host_sees_no_credentials() {
 
 #[tokio::test]
 async fn a_demand_of_another_host_is_not_met() {
-    let thief =
-        Server::start(|_| Answer::status(401).header("WWW-Authenticate", "Basic realm=\"x\""))
+    // The last would have the password sent to a token service of the thief's.
+    for demand in ["Basic realm=\"x\"", "Bearer realm=\"/token\",service=\"s\""] {
+        for asks_first in [false, true] {
+            let thief = Server::start(move |seen| match seen.target.starts_with("/token") {
+                true => Answer::ok(r#"{"token":"t"}"#),
+                false => Answer::status(401).header("WWW-Authenticate", demand),
+            })
             .await;
-    let location = thief.url("/blob");
-    let registry = Server::start(move |seen| match seen.header("authorization") {
-        None => Answer::status(401).header("WWW-Authenticate", "Basic realm=\"x\""),
-        Some(_) => Answer::status(307).header("Location", &location),
-    })
-    .await;
-    let error = read(&with_password(&registry)).await.unwrap_err();
-    assert!(error.is_unauthorized(), "{error}");
-    assert!(thief.seen().iter().all(|seen| seen.header("authorization").is_none()));
+            let location = thief.url("/blob");
+            let registry = Server::start(move |seen| match seen.header("authorization") {
+                None if asks_first => {
+                    Answer::status(401).header("WWW-Authenticate", "Basic realm=\"x\"")
+                }
+                _ => Answer::status(307).header("Location", &location),
+            })
+            .await;
+            let repository = with_password(&registry);
+            // The second time the client knows what the registry wants.
+            for _ in 0..2 {
+                let error = read(&repository).await.unwrap_err();
+                assert!(error.is_unauthorized(), "{error}");
+            }
+            assert_eq!(thief.lines(), ["GET /blob", "GET /blob"]);
+            assert!(thief.seen().iter().all(|seen| seen.header("authorization").is_none()));
+        }
+    }
 }
 
 #[tokio::test]

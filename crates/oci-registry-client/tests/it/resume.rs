@@ -33,7 +33,7 @@ fn ranges(server: &Server) -> Vec<Option<String>> {
     server.seen().iter().map(|seen| seen.header("range").map(str::to_owned)).collect()
 }
 
-// covers: M11, O4, M10
+// covers: M11, M10
 #[tokio::test(start_paused = true)]
 async fn it_goes_on_where_it_broke_off() {
     // More breaks than attempts: progress lets them begin anew.
