@@ -325,7 +325,15 @@ impl Store for Memory {
     }
 
     async fn delete_blob(&self, digest: &Digest) -> Result<()> {
-        match self.lock().blobs.remove(digest) {
+        let mut state = self.lock();
+        let references = |manifest: &&Manifest| manifest.blobs().any(|blob| blob.digest == *digest);
+        if state.blobs.contains_key(digest)
+            && let Some(manifest) = state.manifests.values().find(references)
+        {
+            let message = format!("blob {digest} is referenced by manifest {}", manifest.digest());
+            return Err(Error::new(ErrorCode::Denied, message));
+        }
+        match state.blobs.remove(digest) {
             Some(_) => Ok(()),
             None => Err(Error::new(ErrorCode::BlobUnknown, format!("blob {digest} is not known"))),
         }

@@ -37,5 +37,5 @@ mod registry;
 mod repository;
 mod upload;
 
-pub use options::EngineOptions;
+pub use options::{EngineOptions, References};
 pub use registry::DurableRegistry;

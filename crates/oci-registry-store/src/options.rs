@@ -2,11 +2,23 @@
 
 use std::time::Duration;
 
+/// What of a manifest's references must be there when it is stored. A subject and non-distributable layers need never be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum References {
+    /// All.
+    #[default]
+    Complete,
+    /// The blobs of an image; the manifests of an index may come later, or never.
+    SparseIndexes,
+    /// Nothing: what is missing is recorded, and counts as referenced once it comes.
+    Unchecked,
+}
+
 /// How an engine works.
 ///
 /// ```
 /// let mut options = oci_registry_store::EngineOptions::default();
-/// options.sparse = true;
+/// options.references = oci_registry_store::References::SparseIndexes;
 /// assert!(options.sync);
 /// ```
 #[derive(Clone, Debug)]
@@ -18,8 +30,8 @@ pub struct EngineOptions {
     /// power cut or a crash of the operating system, content that was acknowledged shortly before can be
     /// missing, and a blob that the metadata names can have holes or be cut off. The metadata itself stays readable.
     pub sync: bool,
-    /// Whether an index may be stored whose manifests are not all there. Off by default.
-    pub sparse: bool,
+    /// What of a manifest's references must be there when it is stored: all by default.
+    pub references: References,
     /// How long an upload may rest before it expires: an hour by default.
     pub session_idle: Duration,
     /// How many bytes of memory manifests that were read recently may take: 16 MiB by default. What a manifest takes is
@@ -31,7 +43,7 @@ impl Default for EngineOptions {
     fn default() -> Self {
         Self {
             sync: true,
-            sparse: false,
+            references: References::Complete,
             session_idle: Duration::from_secs(60 * 60),
             manifest_cache: 16 << 20,
         }

@@ -10,7 +10,7 @@ use oci_ref::{
 };
 use oci_spec_types::{Algorithm, Descriptor, Digest, ErrorCode, Name, Tag};
 
-use crate::blocking;
+use crate::{References, blocking};
 use crate::engine::Engine;
 use crate::metadata::{Content, NewManifest};
 use crate::upload::Upload;
@@ -117,7 +117,7 @@ impl Source for Repository {
 impl Store for Repository {
     fn capabilities(&self) -> Capabilities {
         let mut capabilities = Capabilities::default();
-        capabilities.sparse = Some(self.engine.options.sparse);
+        capabilities.sparse = Some(self.engine.options.references != References::Complete);
         capabilities.mount = true;
         capabilities.preconditions = true;
         capabilities
@@ -158,7 +158,7 @@ impl Store for Repository {
             manifest: manifest.clone(),
             tags: tags.to_vec(),
             when: when.clone(),
-            sparse: self.engine.options.sparse,
+            references: self.engine.options.references,
         };
         self.engine.metadata.put_manifest(new).await?;
         self.engine.manifests.insert(manifest);

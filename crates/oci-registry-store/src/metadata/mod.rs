@@ -10,6 +10,7 @@ use bytes::Bytes;
 use oci_ref::{Manifest, Page, Precondition, Result, Target};
 use oci_spec_types::{Descriptor, Digest, Name, Tag};
 
+use crate::References;
 use crate::objects::ObjectKey;
 use crate::upload::SessionId;
 
@@ -57,8 +58,8 @@ pub(crate) struct NewManifest {
     pub(crate) manifest: Manifest,
     pub(crate) tags: Vec<Tag>,
     pub(crate) when: Precondition,
-    /// Whether the manifests of an index may be missing.
-    pub(crate) sparse: bool,
+    /// What of its references must be there.
+    pub(crate) references: References,
 }
 
 /// An upload session as it is recorded.

@@ -62,7 +62,7 @@ async fn a_crash_in_the_middle_of_an_upload_leaves_nothing() {
 async fn a_crash_after_a_suspend_keeps_what_was_recorded() {
     let engine = TestEngine::new().await;
     let store = engine.repository("a/b").await;
-    let bytes = noise(2_000_000, 1);
+    let bytes = noise(700_000, 1);
     let mut staged = store.stage(sha256()).await.unwrap();
     staged.append(bytes.slice(..600_000)).await.unwrap();
     let id = staged.suspend().await.unwrap();
@@ -76,6 +76,11 @@ async fn a_crash_after_a_suspend_keeps_what_was_recorded() {
     assert_eq!(resumed.offset(), 600_000);
     resumed.append(bytes.slice(600_000..)).await.unwrap();
     resumed.commit(&describe(&bytes).digest).await.unwrap();
+    assert_eq!(
+        crashed.object_bytes(),
+        700_000,
+        "what was written after the suspend is still there"
+    );
     assert_eq!(pull(&*other, &describe(&bytes).digest, ByteRange::All).await.unwrap(), bytes);
     staged.cancel().await.unwrap();
 }

@@ -2,8 +2,12 @@
 
 use bytes::Bytes;
 use oci_ref::{ErrorKind, Manifest, Precondition, Source, Store, Target};
-use oci_registry_store::EngineOptions;
+use oci_ref::suite::content;
+use oci_registry_server::{Access, Registry};
+use oci_registry_store::{DurableRegistry, EngineOptions, References};
 use oci_spec_types::{Algorithm, Descriptor, ErrorCode, MediaType};
+
+use tempfile::TempDir;
 
 use crate::support::*;
 
@@ -62,7 +66,7 @@ async fn references_must_be_there() {
     assert_eq!(store.capabilities().sparse, Some(false));
 
     let mut options = EngineOptions::default();
-    options.sparse = true;
+    options.references = References::SparseIndexes;
     let engine = TestEngine::with(options).await;
     let store = engine.repository("a/b").await;
     assert_eq!(store.capabilities().sparse, Some(true));
@@ -209,4 +213,26 @@ async fn of_many_that_compare_and_set_one_wins() {
     });
     let won = futures_util::future::join_all(racers).await;
     assert_eq!(won.into_iter().filter(|won| *won.as_ref().unwrap()).count(), 1);
+}
+
+#[tokio::test]
+async fn unchecked_references_count_once_their_content_comes() {
+    let directory = TempDir::new().unwrap();
+    let mut options = EngineOptions::default();
+    options.references = References::Unchecked;
+    let registry = DurableRegistry::open(directory.path(), options).await.unwrap();
+    let store = registry.repository(&"a/b".parse().unwrap(), Access::Write).await.unwrap();
+    let packed = content::image("unchecked").unwrap();
+    store.put_manifest(&packed.manifest, &[], &Precondition::None).await.unwrap();
+    for blob in &packed.blobs {
+        let digest = &blob.descriptor.digest;
+        assert!(store.delete_blob(digest).await.unwrap_err().is_not_found());
+        blob.put(&*store).await.unwrap();
+        // It is referenced like any other now, so it stays.
+        assert!(store.delete_blob(digest).await.unwrap_err().is_denied());
+    }
+    store.delete_manifest(packed.manifest.digest()).await.unwrap();
+    for blob in &packed.blobs {
+        store.delete_blob(&blob.descriptor.digest).await.unwrap();
+    }
 }

@@ -82,11 +82,30 @@ fn take_pending(db: &Connection, key: &ObjectKey) -> Outcome<()> {
     }
 }
 
+/// Puts a blob into a repository. What was referenced there before it came is referenced from now on.
 fn link(db: &Connection, repository: i64, blob: i64) -> Outcome<()> {
-    db.prepare_cached(
-        "INSERT INTO repository_blob (repository, blob) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
-    )?
-    .execute((repository, blob))?;
+    let linked = db
+        .prepare_cached(
+            "INSERT INTO repository_blob (repository, blob) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+        )?
+        .execute((repository, blob))?;
+    if linked == 0 {
+        return Ok(());
+    }
+    let found = db
+        .prepare_cached(
+            "INSERT INTO manifest_blob (parent, repository, blob)
+             SELECT missing.parent, ?1, ?2 FROM missing_blob AS missing
+             WHERE missing.repository = ?1 AND missing.digest = (SELECT digest FROM blob WHERE id = ?2)",
+        )?
+        .execute((repository, blob))?;
+    if found > 0 {
+        db.prepare_cached(
+            "DELETE FROM missing_blob
+             WHERE repository = ?1 AND digest = (SELECT digest FROM blob WHERE id = ?2)",
+        )?
+        .execute((repository, blob))?;
+    }
     Ok(())
 }
 

@@ -7,6 +7,7 @@ use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::failure::{Outcome, corrupt};
 use super::rows;
+use crate::References;
 use crate::metadata::NewManifest;
 
 /// The columns from which [`descriptor`] reads.
@@ -79,8 +80,8 @@ pub(super) fn bytes(db: &Connection, digest: &Digest) -> Outcome<Option<Bytes>> 
 pub(super) fn put(db: &Connection, new: &NewManifest) -> Outcome<()> {
     let repository = rows::make_repository(db, &new.repository)?;
     check_precondition(db, repository, &new.tags, &new.when)?;
-    let blobs = find_blobs(db, repository, &new.manifest)?;
-    if !new.sparse {
+    let blobs = find_blobs(db, repository, new)?;
+    if new.references == References::Complete {
         check_children(db, repository, &new.manifest)?;
     }
     let link = link(db, repository, &new.manifest)?;
@@ -133,16 +134,27 @@ fn check_precondition(
 
 /// The blobs that the manifest references and that the repository has. All must be there but those that are not
 /// distributed.
-fn find_blobs(db: &Connection, repository: i64, manifest: &Manifest) -> Outcome<Vec<i64>> {
-    let mut found = Vec::new();
-    for blob in manifest.blobs() {
+/// The blobs that a manifest references: those that are here, and those that are not if they need not be.
+#[derive(Default)]
+struct Blobs {
+    here: Vec<i64>,
+    missing: Vec<Digest>,
+}
+
+fn find_blobs(db: &Connection, repository: i64, new: &NewManifest) -> Outcome<Blobs> {
+    let mut blobs = Blobs::default();
+    for blob in new.manifest.blobs() {
         match rows::linked_blob(db, repository, &blob.digest)? {
-            Some(blob) => found.push(blob),
-            None if blob.media_type.is_non_distributable() => {}
-            None => return Err(missing("blob", blob, manifest).into()),
+            Some(blob) => blobs.here.push(blob),
+            None if new.references == References::Unchecked
+                || blob.media_type.is_non_distributable() =>
+            {
+                blobs.missing.push(blob.digest.clone());
+            }
+            None => return Err(missing("blob", blob, &new.manifest).into()),
         }
     }
-    Ok(found)
+    Ok(blobs)
 }
 
 fn check_children(db: &Connection, repository: i64, manifest: &Manifest) -> Outcome<()> {
@@ -192,14 +204,20 @@ fn add_references(
     repository: i64,
     link: i64,
     manifest: &Manifest,
-    blobs: &[i64],
+    blobs: &Blobs,
 ) -> Outcome<()> {
     // The same layer may occur twice.
     let mut add = db.prepare_cached(
         "INSERT INTO manifest_blob (parent, repository, blob) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
     )?;
-    for blob in blobs {
+    for blob in &blobs.here {
         add.execute((link, repository, blob))?;
+    }
+    let mut add = db.prepare_cached(
+        "INSERT INTO missing_blob (parent, repository, digest) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
+    )?;
+    for digest in &blobs.missing {
+        add.execute((link, repository, digest.as_str()))?;
     }
     let mut add = db.prepare_cached(
         "INSERT INTO manifest_child (parent, child) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
@@ -228,6 +246,7 @@ fn add_references(
 
 fn forget_references(db: &Connection, link: i64) -> Outcome<()> {
     db.prepare_cached("DELETE FROM manifest_blob WHERE parent = ?1")?.execute([link])?;
+    db.prepare_cached("DELETE FROM missing_blob WHERE parent = ?1")?.execute([link])?;
     db.prepare_cached("DELETE FROM manifest_child WHERE parent = ?1")?.execute([link])?;
     db.prepare_cached("DELETE FROM referrer WHERE manifest = ?1")?.execute([link])?;
     Ok(())

@@ -65,6 +65,15 @@ CREATE TABLE manifest_blob (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX manifest_blob_by_blob ON manifest_blob (repository, blob);
 
+-- Blobs that were referenced when they were not there. Once one comes, it is referenced as any other.
+CREATE TABLE missing_blob (
+    parent     INTEGER NOT NULL REFERENCES repository_manifest ON DELETE RESTRICT,
+    repository INTEGER NOT NULL,
+    digest     TEXT NOT NULL,
+    PRIMARY KEY (parent, digest)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX missing_blob_by_digest ON missing_blob (repository, digest);
+
 -- By digest and without a key: a child may be missing from a sparse index, and may be deleted before its parent.
 CREATE TABLE manifest_child (
     parent INTEGER NOT NULL REFERENCES repository_manifest ON DELETE RESTRICT,

@@ -233,6 +233,34 @@ mod tests {
         assert!(seen.len() < REQUESTS / 2, "{REQUESTS} requests took {} commits", seen.len());
     }
 
+    /// Whatever a request has written before it is refused, is undone, and nothing else is.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_refused_request_is_undone_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("db");
+        let connection = Connection::open(&path).unwrap();
+        connection.execute_batch("CREATE TABLE t (n INTEGER)").unwrap();
+        let writer = Writer::start(connection).unwrap();
+        let requests = (0..20).map(|n: i64| {
+            writer.run("insert", move |db| {
+                db.execute("INSERT INTO t VALUES (?1)", [n])?;
+                match n % 2 {
+                    0 => Ok(()),
+                    _ => Err(Error::new(ErrorKind::Invalid, "odd").into()),
+                }
+            })
+        });
+        for (n, result) in futures_util::future::join_all(requests).await.into_iter().enumerate() {
+            assert_eq!(result.is_ok(), n % 2 == 0);
+        }
+        drop(writer);
+        let sum = "SELECT count(*), sum(n % 2) FROM t";
+        let found = Connection::open(&path)
+            .unwrap()
+            .query_row(sum, [], |row| Ok((row.get(0)?, row.get(1)?)));
+        assert_eq!(found, Ok((10, 0)));
+    }
+
     #[tokio::test(flavor = "multi_thread")]
     async fn dropping_waits_for_what_was_asked_for() {
         let directory = tempfile::tempdir().unwrap();
