@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::location::Location;
 
@@ -48,9 +48,24 @@ pub(crate) struct ServeArgs {
     #[arg(long)]
     pub(crate) no_sync: bool,
 
+    /// What of a manifest's references must be there when it is pushed.
+    #[arg(long, value_enum, default_value_t = References::Complete)]
+    pub(crate) references: References,
+
     /// How long transfers under way may take to finish at shutdown, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub(crate) grace: u64,
+}
+
+/// What of a manifest's references must be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum References {
+    /// All.
+    Complete,
+    /// The blobs of an image. The manifests of an index may come later, or never.
+    SparseIndexes,
+    /// Nothing.
+    Unchecked,
 }
 
 #[derive(Debug, Args)]

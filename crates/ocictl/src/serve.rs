@@ -7,17 +7,24 @@ use std::time::Duration;
 
 use oci_ref::ErrorKind;
 use oci_registry_server::{ServeOptions, ServerOptions, router, serve};
-use oci_registry_store::{DurableRegistry, EngineOptions};
+use oci_registry_store::{DurableRegistry, EngineOptions, References};
 use tokio::net::TcpListener;
 
-use crate::cli::ServeArgs;
+use crate::cli::{self, ServeArgs};
 use crate::failure::Failure;
 use crate::output;
+
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
 pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
     let data = args.data.map_or_else(default_data, Ok)?;
     let mut options = EngineOptions::default();
     options.sync = !args.no_sync;
+    options.references = match args.references {
+        cli::References::Complete => References::Complete,
+        cli::References::SparseIndexes => References::SparseIndexes,
+        cli::References::Unchecked => References::Unchecked,
+    };
     let registry = DurableRegistry::open(&data, options).await.map_err(|error| {
         let in_use = *error.kind() == ErrorKind::Unavailable;
         let failure = Failure::of(format!("opening the data in {}", data.display()), error);
@@ -37,10 +44,24 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
         .local_addr()
         .map_err(|error| Failure::new("asking where the server listens").because(error))?;
     announce(address, &data)?;
-    let app = router(Arc::new(registry), ServerOptions::new());
+    let sweeper = tokio::spawn(sweep(registry.clone()));
+    let app = router(Arc::new(registry.clone()), ServerOptions::new());
     let options = ServeOptions::new().grace(Duration::from_secs(args.grace));
     serve(listener, app, options, shutdown()).await;
+    sweeper.abort();
+    registry.close().await;
     Ok(())
+}
+
+/// Frees what abandoned uploads have left, now and then.
+async fn sweep(registry: DurableRegistry) {
+    let mut next = tokio::time::interval(SWEEP_EVERY);
+    loop {
+        next.tick().await;
+        if let Err(error) = registry.sweep().await {
+            tracing::warn!(%error, "sweeping abandoned uploads failed");
+        }
+    }
 }
 
 /// Where content lies unless it is said: with the user's other data.

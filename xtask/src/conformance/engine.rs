@@ -115,6 +115,7 @@ impl Running {
             Engine::Durable => {
                 let mut command = Command::new(&programs.ocictl);
                 command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data.path());
+                command.args(sparse.then_some("--references=unchecked"));
                 command
             }
         };
