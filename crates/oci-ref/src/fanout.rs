@@ -42,10 +42,7 @@ impl Fanout {
         &'a self,
         work: impl Fn(&'a Arc<dyn Store>) -> F,
     ) -> Result<()> {
-        join_all(self.stores().map(work))
-            .await
-            .into_iter()
-            .collect()
+        join_all(self.stores().map(work)).await.into_iter().collect()
     }
 }
 
@@ -100,9 +97,7 @@ impl Source for Fanout {
         after: Option<&Cursor>,
         limit: usize,
     ) -> Result<Referrers> {
-        self.first
-            .referrers(subject, artifact_type, after, limit)
-            .await
+        self.first.referrers(subject, artifact_type, after, limit).await
     }
 }
 
@@ -152,9 +147,7 @@ impl Store for Fanout {
     }
 
     async fn stage(&self, _algorithm: Algorithm) -> Result<Box<dyn Staged>> {
-        Err(Error::unsupported(
-            "several stores at once take blobs whose digest is known only",
-        ))
+        Err(Error::unsupported("several stores at once take blobs whose digest is known only"))
     }
 
     async fn put_manifest(
@@ -163,13 +156,11 @@ impl Store for Fanout {
         tags: &[Tag],
         when: &Precondition,
     ) -> Result<()> {
-        self.each(|store| store.put_manifest(manifest, tags, when))
-            .await
+        self.each(|store| store.put_manifest(manifest, tags, when)).await
     }
 
     async fn put_signatures(&self, manifest: &Digest, signatures: &[Bytes]) -> Result<()> {
-        self.each(|store| store.put_signatures(manifest, signatures))
-            .await
+        self.each(|store| store.put_signatures(manifest, signatures)).await
     }
 
     async fn delete_tag(&self, tag: &Tag) -> Result<()> {
@@ -187,11 +178,9 @@ impl Store for Fanout {
 
 fn common(one: Option<Vec<MediaType>>, other: Option<Vec<MediaType>>) -> Option<Vec<MediaType>> {
     match (one, other) {
-        (Some(one), Some(other)) => Some(
-            one.into_iter()
-                .filter(|kind| other.contains(kind))
-                .collect(),
-        ),
+        (Some(one), Some(other)) => {
+            Some(one.into_iter().filter(|kind| other.contains(kind)).collect())
+        }
         (one, other) => one.or(other),
     }
 }
@@ -210,10 +199,7 @@ impl<'a> Feed<'a> {
     }
 
     fn take(&self) -> Option<mpsc::Receiver<Result<Bytes>>> {
-        self.first
-            .lock()
-            .unwrap_or_else(|poisoned| poisoned.into_inner())
-            .take()
+        self.first.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take()
     }
 }
 

@@ -10,10 +10,10 @@ use oci_ref::{
 };
 use oci_spec_types::{Algorithm, Descriptor, Digest, ErrorCode, Name, Tag};
 
-use crate::{References, blocking};
 use crate::engine::Engine;
 use crate::metadata::{Content, NewManifest};
 use crate::upload::Upload;
+use crate::{References, blocking};
 
 /// A manifest with more bytes is parsed where it does not hold up others.
 const PARSED_AT_ONCE: usize = 64 << 10;

@@ -139,7 +139,7 @@ async fn missing_manifests_are_refused_by_name(harness: &dyn Harness) -> Result<
     let error = refused_as(ErrorCode::ManifestBlobUnknown, stored, "an index without a manifest");
     let digest = missing.manifest.digest().as_str();
     let said = chain(&error);
-        assert!(said.contains(digest), "the error does not name {digest}: {said}");
+    assert!(said.contains(digest), "the error does not name {digest}: {said}");
     no_manifest(&*store, index.digest().clone()).await;
     no_manifest(&*store, tag("refused")).await;
     missing.put(&store, &[]).await?;

@@ -1,8 +1,8 @@
 //! Manifests, tags, and the conditions under which they move.
 
 use bytes::Bytes;
-use oci_ref::{ErrorKind, Manifest, Precondition, Source, Store, Target};
 use oci_ref::suite::content;
+use oci_ref::{ErrorKind, Manifest, Precondition, Source, Store, Target};
 use oci_registry_server::{Access, Registry};
 use oci_registry_store::{DurableRegistry, EngineOptions, References};
 use oci_spec_types::{Algorithm, Descriptor, ErrorCode, MediaType};
