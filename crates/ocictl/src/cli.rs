@@ -78,6 +78,23 @@ pub(crate) struct CopyArgs {
     #[arg(value_name = "DST")]
     pub(crate) destination: Location,
 
+    /// Copy the image for this platform in place of the index, as linux/arm64 or linux/arm/v7; `host` is this system's.
+    /// Given several times: the index, with the images for these platforms only.
+    #[arg(long, value_name = "PLATFORM")]
+    pub(crate) platform: Vec<String>,
+
+    /// Write manifests in this format. What it cannot hold is an error.
+    #[arg(long, value_enum, default_value_t = Format::Preserve)]
+    pub(crate) format: Format,
+
+    /// Copy what refers to it too (signatures, bills of materials), and what refers to that.
+    #[arg(long)]
+    pub(crate) referrers: bool,
+
+    /// Say what would move, and move nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
     /// How many requests run at a time.
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) concurrency: u16,
@@ -88,6 +105,19 @@ pub(crate) struct CopyArgs {
 
     #[command(flatten)]
     pub(crate) connection: ConnectionArgs,
+}
+
+/// In which format manifests are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// As they are, byte for byte.
+    Preserve,
+    /// OCI manifests and indexes.
+    Oci,
+    /// Docker schema 2 manifests and lists.
+    Docker,
+    /// As they are if the destination takes that, else as it takes them.
+    Supported,
 }
 
 #[derive(Debug, Args)]

@@ -1,12 +1,14 @@
 //! `ocictl copy`: everything that a reference names, byte for byte.
 
-use oci_ref::{CopyOptions, Target};
+use oci_ref::{CopyOptions, Format, Select, Target, host_platform};
+use oci_spec_types::{Platform, PlatformError};
 
-use crate::cli::CopyArgs;
+use crate::cli::{self, CopyArgs};
 use crate::failure::Failure;
 use crate::location::Location;
 use crate::open;
 use crate::output;
+use crate::progress::Progress;
 
 pub(crate) async fn run(args: CopyArgs) -> Result<(), Failure> {
     let doing = format!("copying {} to {}", args.source, args.destination);
@@ -16,11 +18,23 @@ pub(crate) async fn run(args: CopyArgs) -> Result<(), Failure> {
         .resolve(&from.target)
         .await
         .map_err(|error| Failure::of(format!("reading {}", args.source), error))?;
-    let to = open::destination(&args.destination, args.connection, &found).await?;
+    let to = open::destination(&args.destination, args.connection).await?;
+    let progress = Progress::start(args.quiet);
     let options = CopyOptions {
         tags: to.tags,
+        digest: to.digest,
+        select: select(&args.platform)?,
+        format: match args.format {
+            cli::Format::Preserve => Format::Preserve,
+            cli::Format::Oci => Format::Oci,
+            cli::Format::Docker => Format::Docker,
+            cli::Format::Supported => Format::Supported,
+        },
+        referrers: args.referrers,
+        dry_run: args.dry_run,
         concurrency: args.concurrency.into(),
         mount_from: same_registry(&args.source, &args.destination),
+        progress: progress.as_ref().map(Progress::handler),
         ..CopyOptions::default()
     };
     // What was resolved is what is copied, even if the tag moves meanwhile.
@@ -28,10 +42,27 @@ pub(crate) async fn run(args: CopyArgs) -> Result<(), Failure> {
     let copied = oci_ref::copy(from.source, &target, to.store, options)
         .await
         .map_err(|error| Failure::of(doing, error))?;
+    drop(progress);
     match args.quiet {
         true => Ok(()),
         false => report(&args, &copied),
     }
+}
+
+/// What of an index is copied.
+fn select(platforms: &[String]) -> Result<Select, Failure> {
+    let parse = |text: &String| match text.as_str() {
+        "host" => Ok(host_platform()),
+        text => text.parse().map_err(|error: PlatformError| {
+            Failure::new(format!("--platform {text}")).because(error)
+        }),
+    };
+    let mut wanted: Vec<Platform> = platforms.iter().map(parse).collect::<Result<_, _>>()?;
+    Ok(match wanted.len() {
+        0 => Select::All,
+        1 => Select::Image(wanted.remove(0)),
+        _ => Select::Platforms(wanted),
+    })
 }
 
 /// The source's repository, if it is at the destination's registry.
@@ -48,12 +79,13 @@ fn same_registry(source: &Location, destination: &Location) -> Option<oci_spec_t
 
 fn report(args: &CopyArgs, copied: &oci_ref::Copied) -> Result<(), Failure> {
     let text = format!(
-        "{} {}\n{} manifests and {} blobs ({}) copied, {} blobs mounted, {} were there\n",
+        "{} {}\n{} manifests and {} blobs ({}) {}, {} blobs mounted, {} were there\n",
         copied.descriptor.digest,
         args.destination,
         copied.manifests,
         copied.blobs,
         bytes(copied.bytes),
+        if args.dry_run { "would be copied" } else { "copied" },
         copied.mounted,
         copied.skipped
     );

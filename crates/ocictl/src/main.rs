@@ -7,6 +7,7 @@ mod inspect;
 mod location;
 mod open;
 mod output;
+mod progress;
 mod serve;
 
 use std::process::ExitCode;

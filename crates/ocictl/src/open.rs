@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use oci_ref::{Layout, Source, Store, Target};
 use oci_registry_client::{Client, PlainHttp, Repository};
-use oci_spec_types::{Reference, Tag};
+use oci_spec_types::{Digest, Reference, Tag};
 
 use crate::cli::ConnectionArgs;
 use crate::failure::Failure;
@@ -20,6 +20,8 @@ pub(crate) struct Opened {
 pub(crate) struct Destination {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) tags: Vec<Tag>,
+    /// The digest that what is written must have.
+    pub(crate) digest: Option<Digest>,
 }
 
 fn client(connection: ConnectionArgs) -> Result<Client, Failure> {
@@ -87,27 +89,16 @@ async fn only_entry(layout: &Layout, location: &Location) -> Result<Target, Fail
     Ok(Target::Digest(first.descriptor.digest.clone()))
 }
 
-/// Opens a place to write to. `found` is what will be written there.
+/// Opens a place to write to.
 pub(crate) async fn destination(
     location: &Location,
     connection: ConnectionArgs,
-    found: &oci_spec_types::Descriptor,
 ) -> Result<Destination, Failure> {
-    let wanted = match location {
-        Location::Registry(reference) => reference.digest(),
-        Location::Layout { entry: Entry::Digest(digest), .. } => Some(digest),
-        Location::Layout { .. } => None,
-    };
-    if let Some(wanted) = wanted.filter(|wanted| **wanted != found.digest) {
-        return Err(Failure::new(format!(
-            "the destination names {wanted}, but what is copied has the digest {}",
-            found.digest
-        )));
-    }
     match location {
         Location::Registry(reference) => Ok(Destination {
             store: Arc::new(repository(reference, connection)?),
             tags: reference.tag().cloned().into_iter().collect(),
+            digest: reference.digest().cloned(),
         }),
         Location::Layout { path, entry } => {
             let tags = match entry {
@@ -119,7 +110,11 @@ pub(crate) async fn destination(
             let layout = Layout::create(path)
                 .await
                 .map_err(|error| Failure::of(format!("opening {location}"), error))?;
-            Ok(Destination { store: Arc::new(layout), tags })
+            let digest = match entry {
+                Entry::Digest(digest) => Some(digest.clone()),
+                Entry::Named(_) | Entry::Only => None,
+            };
+            Ok(Destination { store: Arc::new(layout), tags, digest })
         }
     }
 }

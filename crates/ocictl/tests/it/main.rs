@@ -157,3 +157,28 @@ fn data_in_use_and_ports_in_use_are_refused_clearly() {
     let said = failed(&["serve", "--listen", "127.0.0.1:0", "--data", file.to_str().unwrap()], 1);
     assert!(said.contains(file.to_str().unwrap()), "{said}");
 }
+
+#[test]
+fn a_copy_takes_a_platform_and_what_refers_to_it_or_says_what_it_would_take() {
+    let (scratch, layout, sample) = scratch();
+    let to = format!("oci:{}", scratch.path().join("to").display());
+    let index = format!("{layout}:index");
+    let said = done(&["copy", "--dry-run", &index, &format!("{to}:all")]);
+    assert!(said.contains("would be copied"), "{said}");
+    failed(&["inspect", &format!("{to}:all")], 3);
+
+    let said = done(&["copy", "--platform", "linux/amd64", &index, &format!("{to}:one")]);
+    assert!(said.starts_with(sample.image.digest.as_str()), "{said}");
+    let said = failed(&["copy", "--platform", "plan9/mips", &index, &format!("{to}:none")], 3);
+    assert!(said.contains("plan9") && said.contains("linux/arm64"), "{said}");
+
+    // The signature is about the image, and has no name of its own.
+    let signature = format!("{to}@{}", sample.signature.digest);
+    failed(&["inspect", &signature], 3);
+    done(&["copy", "--referrers", &format!("{layout}:image"), &format!("{to}:one")]);
+    let shown = done(&["inspect", &signature]);
+    assert!(shown.contains(&format!("subject {}", sample.image.digest)), "{shown}");
+
+    let said = failed(&["copy", "--format", "docker", &index, &format!("{to}:docker")], 1);
+    assert!(said.contains("Docker"), "{said}");
+}
