@@ -7,17 +7,20 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::location::Location;
 
+const LONG_ABOUT: &str = "\
+Serves, copies and inspects container images and artifacts.
+
+REFERENCES are written as skopeo's:
+  docker://host/name:tag         an image in a registry, by tag
+  docker://host/name@sha256:...  by digest
+  oci:path[:name]                an OCI image layout in a directory
+  oci:path@sha256:...            a manifest of it by digest
+
+EXIT CODES: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 not allowed, 5 try again later.";
+
 /// Serves, copies and inspects container images and artifacts.
-///
-/// REFERENCES are written as skopeo's:
-///   docker://host/name:tag         an image in a registry, by tag
-///   docker://host/name@sha256:…    … by digest
-///   oci:path[:name]                an OCI image layout in a directory
-///   oci:path@sha256:…              … a manifest of it by digest
-///
-/// EXIT CODES: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 not allowed, 5 try again later.
 #[derive(Debug, Parser)]
-#[command(name = "ocictl", version, verbatim_doc_comment)]
+#[command(name = "ocictl", version, long_about = LONG_ABOUT)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
