@@ -56,6 +56,9 @@ pub(crate) async fn get(
         response.headers_mut().insert(CONTENT_RANGE, respond::value(&content_range));
     }
     describe(&mut response, digest, &etag, length);
+    if wanted != ByteRange::All && !part {
+        response.headers_mut().insert(ACCEPT_RANGES, HeaderValue::from_static("none"));
+    }
     Ok(response)
 }
 

@@ -2,7 +2,11 @@
 //!
 //! A [`Registry`] gives repositories, each of which is an [`oci_ref::Store`]; [`router`] is HTTP over that: an
 //! [`axum::Router`] to nest, merge and wrap into layers, or to give to [`serve()`]. One typed decision, [`AccessPolicy`],
-//! stands in front of every operation. [`MemoryRegistry`] is the simplest engine, [`TestRegistry`] a registry for tests.
+//! stands in front of every operation. [`MemoryRegistry`] is the simplest engine. [`add_ref`] puts content there without
+//! HTTP.
+//!
+//! [`TestRegistry`] is a registry for the tests of clients: it records what it is asked, and fails as a [`FaultRule`]
+//! says.
 //!
 //! ```
 //! # tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(async {
@@ -29,6 +33,7 @@
 //! TLS, HTTP/2, authentication and redirects to storage. Put a proxy in front, or a layer around.
 
 mod access;
+mod add_ref;
 mod app;
 mod blobs;
 mod body;
@@ -52,12 +57,16 @@ mod testing;
 mod uploads;
 
 pub use access::{AccessPolicy, AccessRequest, AllowAll, Decision, Operation, PeerAddr};
+pub use add_ref::add_ref;
 pub use app::router;
 pub use memory::MemoryRegistry;
 pub use options::ServerOptions;
 pub use registry::{Access, Registry};
 pub use serve::{ServeOptions, serve};
-pub use testing::{RecordedRequest, TestRegistry};
+pub use testing::{
+    BreakAt, Credentials, Endpoint, Fault, FaultAnswer, FaultRule, RecordedRequest, TestAuth,
+    TestRegistry, TestRegistryBuilder,
+};
 
 /// The README's example is compiled and run with the documentation's examples.
 #[cfg(doctest)]

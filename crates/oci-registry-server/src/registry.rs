@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use oci_ref::{Cursor, Page, Result, Store};
-use oci_spec_types::{Digest, Name};
+use oci_ref::{Cursor, Page, Result, Source, Store};
+use oci_spec_types::{Descriptor, Digest, Name};
 
 /// What a repository is wanted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +35,17 @@ pub trait Registry: Send + Sync + 'static {
     async fn holders(&self, _digest: &Digest, _limit: usize) -> Result<Vec<Name>> {
         Ok(Vec::new())
     }
+
+    /// Takes a blob into a repository whose bytes stay in `source`, to be read from there whenever it is pulled, for
+    /// [`add_ref`](crate::add_ref()). An engine that cannot do this says `false`, and the bytes are copied instead.
+    async fn link(
+        &self,
+        _name: &Name,
+        _blob: &Descriptor,
+        _source: &Arc<dyn Source>,
+    ) -> Result<bool> {
+        Ok(false)
+    }
 }
 
 #[async_trait]
@@ -49,5 +60,9 @@ impl<T: Registry + ?Sized> Registry for Arc<T> {
 
     async fn holders(&self, digest: &Digest, limit: usize) -> Result<Vec<Name>> {
         (**self).holders(digest, limit).await
+    }
+
+    async fn link(&self, name: &Name, blob: &Descriptor, source: &Arc<dyn Source>) -> Result<bool> {
+        (**self).link(name, blob, source).await
     }
 }

@@ -21,7 +21,7 @@ use crate::PeerAddr;
 use crate::paced::Paced;
 
 /// How long to wait before the next attempt when no connection can be accepted, for want of file descriptors above all.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What a connection may buffer of what it reads and writes, heads of requests above all: 128 KiB.
 const BUFFER: usize = 128 << 10;

@@ -4,14 +4,20 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod access;
+mod add_ref;
 mod blobs;
+mod connections;
 mod engines;
+mod faults;
 mod lists;
 mod malformed;
 mod manifests;
 mod mounts;
 mod placement;
+mod raw;
 mod referrers;
+mod rules;
 mod support;
+mod tokens;
 mod transport;
 mod uploads;

@@ -1,18 +1,18 @@
 //! The in-memory engine: a map of repositories.
 
+mod repository;
+
 use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use oci_ref::{
-    BlobRead, ByteRange, Capabilities, Cursor, Error, Manifest, Memory, Mounted, Page,
-    Precondition, Referrers, Result, Source, Staged, Store, Target, UploadId,
-};
-use oci_spec_types::{Algorithm, Descriptor, Digest, ErrorCode, Name, Tag};
+use oci_ref::{Cursor, Error, Memory, Page, Result, Source, Store};
+use oci_spec_types::{Descriptor, Digest, ErrorCode, Name};
 
 use crate::{Access, Registry};
+use repository::Repository;
 
 /// A registry in memory: for tests, and as the simplest engine. Clones share the content.
 ///
@@ -45,12 +45,6 @@ struct Entry {
     repository: Arc<Repository>,
     /// When it was last wanted for writing.
     written: Instant,
-}
-
-/// A repository, and where its siblings are.
-struct Repository {
-    memory: Memory,
-    registry: Weak<Inner>,
 }
 
 impl Default for MemoryRegistry {
@@ -88,8 +82,9 @@ impl MemoryRegistry {
 
     /// A repository itself, to fill it or look into it without HTTP. It becomes known to others when something is
     /// stored in it; one in which nothing is stored is forgotten as uploads are, and wants to be asked for again.
+    /// Manifests that are stored this way are not checked for what they reference.
     pub fn memory(&self, name: &Name) -> Memory {
-        self.0.writable(name, &self.0).memory.clone()
+        self.0.writable(name, &self.0).memory()
     }
 }
 
@@ -99,20 +94,16 @@ impl Inner {
         // Every change under the lock is complete before anything can panic, here and below.
         let repositories = self.repositories.read().unwrap_or_else(PoisonError::into_inner);
         let entry = repositories.get(name)?;
-        (!entry.repository.memory.is_empty()).then(|| entry.repository.clone())
+        (!entry.repository.is_empty()).then(|| entry.repository.clone())
     }
 
     fn writable(&self, name: &Name, this: &Arc<Self>) -> Arc<Repository> {
         self.sweep();
         let mut repositories = self.repositories.write().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        let entry = repositories.entry(name.clone()).or_insert_with(|| Entry {
-            repository: Arc::new(Repository {
-                memory: if self.sparse { Memory::unchecked() } else { Memory::new() },
-                registry: Arc::downgrade(this),
-            }),
-            written: now,
-        });
+        let entry = repositories
+            .entry(name.clone())
+            .or_insert_with(|| Entry { repository: Arc::new(Repository::new(this)), written: now });
         entry.written = now;
         entry.repository.clone()
     }
@@ -129,10 +120,10 @@ impl Inner {
         let mut repositories = self.repositories.write().unwrap_or_else(PoisonError::into_inner);
         repositories.retain(|_, entry| {
             let repository = &entry.repository;
-            repository.memory.expire_uploads(self.upload_expiry);
+            repository.memory().expire_uploads(self.upload_expiry);
             let unused = entry.written.elapsed() >= self.upload_expiry
                 && Arc::strong_count(repository) == 1
-                && repository.memory.is_empty();
+                && repository.is_empty();
             !unused
         });
     }
@@ -159,7 +150,7 @@ impl Registry for MemoryRegistry {
         let repositories = self.0.repositories.read().unwrap_or_else(PoisonError::into_inner);
         let mut known = repositories
             .range::<str, _>((from, Bound::Unbounded))
-            .filter(|(_, entry)| !entry.repository.memory.is_empty())
+            .filter(|(_, entry)| !entry.repository.is_empty())
             .map(|(name, _)| name);
         let items: Vec<Name> = known.by_ref().take(limit).cloned().collect();
         let next = match items.last() {
@@ -173,92 +164,13 @@ impl Registry for MemoryRegistry {
         let repositories = self.0.repositories.read().unwrap_or_else(PoisonError::into_inner);
         let holders = repositories
             .iter()
-            .filter(|(_, entry)| entry.repository.memory.blob_bytes(digest).is_some())
+            .filter(|(_, entry)| entry.repository.holds(digest))
             .map(|(name, _)| name.clone());
         Ok(holders.take(limit).collect())
     }
-}
 
-#[async_trait]
-impl Source for Repository {
-    async fn resolve(&self, target: &Target) -> Result<Descriptor> {
-        self.memory.resolve(target).await
-    }
-
-    async fn manifest(&self, target: &Target) -> Result<Manifest> {
-        self.memory.manifest(target).await
-    }
-
-    async fn blob_size(&self, digest: &Digest) -> Result<Option<u64>> {
-        self.memory.blob_size(digest).await
-    }
-
-    async fn blob(&self, digest: &Digest, range: ByteRange) -> Result<BlobRead> {
-        self.memory.blob(digest, range).await
-    }
-
-    async fn tags(&self, after: Option<&Cursor>, limit: usize) -> Result<Page<Tag>> {
-        self.memory.tags(after, limit).await
-    }
-
-    async fn referrers(
-        &self,
-        subject: &Digest,
-        artifact_type: Option<&str>,
-        after: Option<&Cursor>,
-        limit: usize,
-    ) -> Result<Referrers> {
-        self.memory.referrers(subject, artifact_type, after, limit).await
-    }
-}
-
-#[async_trait]
-impl Store for Repository {
-    fn capabilities(&self) -> Capabilities {
-        let mut capabilities = self.memory.capabilities();
-        capabilities.mount = true;
-        capabilities
-    }
-
-    async fn stage(&self, algorithm: Algorithm) -> Result<Box<dyn Staged>> {
-        self.memory.stage(algorithm).await
-    }
-
-    async fn resume(&self, upload: &UploadId) -> Result<Box<dyn Staged>> {
-        self.memory.resume(upload).await
-    }
-
-    async fn upload_offset(&self, upload: &UploadId) -> Result<u64> {
-        self.memory.upload_offset(upload).await
-    }
-
-    /// Takes a blob over from `from` only: a repository does not know who may read which of its siblings.
-    async fn mount(&self, descriptor: &Descriptor, from: Option<&Name>) -> Result<Mounted> {
-        let registry = self.registry.upgrade();
-        let sibling = from.and_then(|from| registry?.known(from));
-        let mounted = sibling
-            .is_some_and(|sibling| self.memory.mount_from(&sibling.memory, &descriptor.digest));
-        Ok(if mounted { Mounted::Done } else { Mounted::No })
-    }
-
-    async fn put_manifest(
-        &self,
-        manifest: &Manifest,
-        tags: &[Tag],
-        when: &Precondition,
-    ) -> Result<()> {
-        self.memory.put_manifest(manifest, tags, when).await
-    }
-
-    async fn delete_tag(&self, tag: &Tag) -> Result<()> {
-        self.memory.delete_tag(tag).await
-    }
-
-    async fn delete_manifest(&self, digest: &Digest) -> Result<()> {
-        self.memory.delete_manifest(digest).await
-    }
-
-    async fn delete_blob(&self, digest: &Digest) -> Result<()> {
-        self.memory.delete_blob(digest).await
+    async fn link(&self, name: &Name, blob: &Descriptor, source: &Arc<dyn Source>) -> Result<bool> {
+        self.0.writable(name, &self.0).link(blob, source);
+        Ok(true)
     }
 }
