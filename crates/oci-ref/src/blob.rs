@@ -175,7 +175,7 @@ fn wrong_size(descriptor: &Descriptor, found: impl std::fmt::Display) -> Error {
 
 /// Appends content to an upload, and checks that it has exactly the descriptor's size.
 pub(crate) async fn append_exactly(
-    staged: &mut dyn Staged,
+    staged: &mut (impl Staged + ?Sized),
     descriptor: &Descriptor,
     content: &dyn Reopen,
 ) -> Result<()> {

@@ -3,6 +3,14 @@
 //! A repository of content is one small interface: [`Source`] reads, [`Store`] also writes. A registry over HTTP is one,
 //! a layout on disk is one, [`Memory`] is one, and everything else is [`copy`] between two of them.
 //!
+//! | where | read | written | feature |
+//! |---|---|---|---|
+//! | memory | [`Memory`] | [`Memory`] | |
+//! | `oci:` | `Layout` | `Layout` | `layout` |
+//! | `dir:` | `Directory` | `Directory` | `layout` |
+//! | `oci-archive:` | `OciArchive` | `OciArchiveWriter` | `tar` |
+//! | `docker-archive:` | `DockerArchive` | `DockerArchiveWriter` | `tar` |
+//!
 //! - [`Manifest`] holds exact bytes, their digest, and a parsed view. It is made by verifying bytes.
 //! - [`Ref`] is an [`Image`] or an [`Index`]; [`walk_refs`] visits all that a ref reaches.
 //! - [`Blob`] verifies what it reads: whoever reads it to its end has read the right bytes.
@@ -10,12 +18,20 @@
 //!
 //! Nothing here knows HTTP. Errors are one type, [`Error`], whose kinds are the distribution spec's error codes.
 
+#[cfg(feature = "tar")]
+mod archive;
 mod blob;
 mod build;
 mod convert;
 mod copy;
+#[cfg(feature = "layout")]
+mod dir;
+#[cfg(feature = "tar")]
+mod docker_archive;
 mod error;
 mod fanout;
+#[cfg(feature = "layout")]
+mod files;
 mod graph;
 mod layers;
 #[cfg(feature = "layout")]
@@ -31,10 +47,18 @@ pub mod suite;
 mod target;
 mod walk;
 
+#[cfg(feature = "tar")]
+pub use archive::{OciArchive, OciArchiveOptions, OciArchiveWriter};
 pub use blob::{Blob, DEFAULT_BLOB_LIMIT};
 pub use build::{ArtifactBuilder, Built, ImageBuilder, LayerContent};
 pub use convert::{Change, Conversion, Dropped, Loss};
 pub use copy::{Admit, Copied, CopyEvent, CopyOptions, Format, OnCopyEvent, Select, copy};
+#[cfg(feature = "layout")]
+pub use dir::{Directory, DirectoryOptions};
+#[cfg(feature = "tar")]
+pub use docker_archive::{
+    DockerArchive, DockerArchiveImage, DockerArchiveOptions, DockerArchiveWriter,
+};
 pub use error::{Error, ErrorKind, Result};
 pub use fanout::Fanout;
 pub use graph::{Image, Index, Ref};
@@ -42,7 +66,9 @@ pub use layers::Compression;
 #[cfg(feature = "compression")]
 pub use layers::{DEFAULT_LAYER_LIMIT, Layer, Layers};
 #[cfg(feature = "layout")]
-pub use layout::{Layout, LayoutEntry, LayoutOptions};
+pub use layout::{
+    Collected, GcOptions, Layout, LayoutCheck, LayoutEntry, LayoutOptions, LayoutProblem,
+};
 pub use list::{List, ListUpdate};
 pub use manifest::{Document, Manifest, ManifestError};
 pub use memory::Memory;
@@ -50,6 +76,8 @@ pub use platform::{
     Candidate, Choice, ChosenImage, Fit, NoMatch, Verdict, choose_image, host_platform,
 };
 pub use source::{BlobRead, Body, ByteRange, Cursor, Page, Referrers, Source};
-pub use store::{Capabilities, Mounted, Precondition, Reopen, SourceBlob, Staged, Store, UploadId};
+pub use store::{
+    Capabilities, Mounted, Precondition, Reopen, SourceBlob, Staged, Store, UploadId,
+};
 pub use target::Target;
 pub use walk::{Found, RefPath, Visit, WalkOptions, walk_refs};

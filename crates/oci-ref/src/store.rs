@@ -76,6 +76,19 @@ pub trait Staged: Send {
     /// Verifies that all that was written has this digest, and names it. Nothing is left of it otherwise.
     async fn commit(self: Box<Self>, digest: &Digest) -> Result<()>;
 
+    /// Writes all of a blob whose digest and size are known, after what is there, and commits it. Nothing is left of it
+    /// if that fails.
+    async fn put(mut self: Box<Self>, descriptor: &Descriptor, content: &dyn Reopen) -> Result<()> {
+        match crate::blob::append_exactly(&mut *self, descriptor, content).await {
+            Ok(()) => self.commit(&descriptor.digest).await,
+            Err(error) => {
+                // The first error is the one that tells; what is left is swept in any case.
+                let _ = self.cancel().await;
+                Err(error)
+            }
+        }
+    }
+
     /// Makes what was written so far last, and names the upload so that [`Store::resume`] can go on with it.
     async fn suspend(self: Box<Self>) -> Result<UploadId> {
         Err(Error::unsupported("this store cannot suspend an upload"))
@@ -102,15 +115,7 @@ pub trait Store: Source {
                 format!("digest {} cannot be verified: unsupported algorithm", descriptor.digest),
             )
         })?;
-        let mut staged = self.stage(algorithm).await?;
-        match crate::blob::append_exactly(&mut *staged, descriptor, content).await {
-            Ok(()) => staged.commit(&descriptor.digest).await,
-            Err(error) => {
-                // The first error is the one that tells; what is left is swept in any case.
-                let _ = staged.cancel().await;
-                Err(error)
-            }
-        }
+        self.stage(algorithm).await?.put(descriptor, content).await
     }
 
     /// Begins a blob whose digest is not known yet, but its algorithm is.

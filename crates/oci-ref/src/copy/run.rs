@@ -275,16 +275,7 @@ impl Run {
                     self.count(|counts| counts.mounted += 1);
                     return Ok(());
                 }
-                Mounted::Upload(mut staged) => {
-                    match crate::blob::append_exactly(&mut *staged, blob, &content).await {
-                        Ok(()) => staged.commit(&blob.digest).await?,
-                        Err(error) => {
-                            // The first error tells; an upload left over expires.
-                            let _ = staged.cancel().await;
-                            return Err(error);
-                        }
-                    }
-                }
+                Mounted::Upload(staged) => staged.put(blob, &content).await?,
                 Mounted::No => self.to.put_blob(blob, &content).await?,
             }
         }

@@ -70,22 +70,32 @@ impl Image {
         }
         Ok(Layers { image: self.clone(), diff_ids: diff_ids.into_iter(), next: 0, limit })
     }
-}
 
-impl Layers {
-    /// Opens the next layer; `None` after the last. `UNSUPPORTED` for a blob that is no layer.
-    pub async fn next_layer(&mut self) -> Result<Option<Layer>> {
-        let Some(diff_id) = self.diff_ids.next() else { return Ok(None) };
-        let descriptor = &self.image.layers()[self.next];
-        self.next += 1;
+    /// Opens the layer at a position, which is there, and whose diff ID is known.
+    pub(crate) async fn open_layer(
+        &self,
+        position: usize,
+        diff_id: Digest,
+        limit: u64,
+    ) -> Result<Layer> {
+        let descriptor = &self.layers()[position];
         let Some(compression) = Compression::of(&descriptor.media_type) else {
             let Descriptor { digest, media_type, .. } = descriptor;
             return Err(Error::unsupported(format!(
                 "{digest} is of type {media_type}, which is no layer type"
             )));
         };
-        let blob = self.image.open_blob(descriptor).await?;
-        Layer::new(blob, compression, diff_id, self.limit).map(Some)
+        let blob = self.open_blob(descriptor).await?;
+        Layer::new(blob, compression, diff_id, limit)
+    }
+}
+
+impl Layers {
+    /// Opens the next layer; `None` after the last. `UNSUPPORTED` for a blob that is no layer.
+    pub async fn next_layer(&mut self) -> Result<Option<Layer>> {
+        let Some(diff_id) = self.diff_ids.next() else { return Ok(None) };
+        self.next += 1;
+        self.image.open_layer(self.next - 1, diff_id, self.limit).await.map(Some)
     }
 }
 

@@ -7,22 +7,20 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use oci_spec_types::{Descriptor, Digest, ErrorCode};
+use oci_spec_types::Digest;
 use tempfile::NamedTempFile;
 
-use super::files::{
-    make_directory, name_file, read_limited, sync_directory_of, temporary, too_large,
-};
+use super::LayoutOptions;
 use super::index::Entries;
 use super::reach::Facts;
-use super::{LayoutOptions, unknown_manifest};
-use crate::{Error, ErrorKind, Manifest, ManifestError, Result};
+use super::view::{Blobs, DOCUMENT_LIMIT, check_size, no_index, parse_index};
+use crate::files::{
+    Part, Place, make_directory, name_file, read_limited, sync_directory_of, temporary, too_large,
+};
+use crate::{Error, ErrorKind, Manifest, Result};
 
 /// The name of the list of entries.
-pub(super) const INDEX: &str = "index.json";
-
-/// The most that `index.json`, or a manifest, may have: 50 MiB.
-const DOCUMENT_LIMIT: u64 = 50 << 20;
+pub(crate) const INDEX: &str = "index.json";
 
 /// The files of one layout, and what is remembered of them.
 pub(super) struct Disk {
@@ -32,7 +30,7 @@ pub(super) struct Disk {
     /// `index.json` as it was read last. It is used again while the file's bytes are the same.
     last_index: Mutex<Option<(Bytes, Arc<Entries>)>>,
     /// What is known of manifests by digest, which never changes.
-    pub(super) facts: Mutex<HashMap<Digest, Arc<Facts>>>,
+    facts: Mutex<HashMap<Digest, Arc<Facts>>>,
 }
 
 impl Disk {
@@ -53,6 +51,11 @@ impl Disk {
         &self.root
     }
 
+    /// The directory of blobs.
+    pub(super) fn blobs(&self) -> &Path {
+        &self.blobs
+    }
+
     pub(super) fn options(&self) -> &LayoutOptions {
         &self.options
     }
@@ -60,21 +63,14 @@ impl Disk {
     /// Reads `index.json`.
     pub(super) fn read_index(&self) -> Result<Arc<Entries>> {
         let bytes =
-            read_limited(&self.root.join(INDEX), INDEX, DOCUMENT_LIMIT)?.ok_or_else(|| {
-                let message = "index.json does not exist, expected the layout's image index";
-                Error::new(ErrorCode::ManifestInvalid, message)
-            })?;
+            read_limited(&self.root.join(INDEX), INDEX, DOCUMENT_LIMIT)?.ok_or_else(no_index)?;
         let mut last = self.last_index.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         if let Some((known, entries)) = &*last
             && *known == bytes
         {
             return Ok(entries.clone());
         }
-        let entries = Entries::parse(&bytes).map_err(|error| {
-            Error::new(ErrorCode::ManifestInvalid, format!("index.json: {error}"))
-                .with_source(error)
-        })?;
-        let entries = Arc::new(entries);
+        let entries = Arc::new(parse_index(&bytes)?);
         *last = Some((bytes, entries.clone()));
         Ok(entries)
     }
@@ -93,130 +89,24 @@ impl Disk {
         name_file(file, &self.root.join(INDEX), self.options.sync).map_err(failed)
     }
 
-    /// How errors name a blob's file: relative to the layout.
-    pub(super) fn blob_name(&self, digest: &Digest) -> String {
-        let path = self.blob_path(digest);
-        path.strip_prefix(&self.root).unwrap_or(&path).display().to_string()
-    }
-
     /// A digest has neither slashes nor two dots in a row, so this is always below the directory of blobs.
     fn blob_path(&self, digest: &Digest) -> PathBuf {
         self.blobs.join(digest.algorithm()).join(digest.encoded())
-    }
-
-    /// The size of a blob's file, if there is one.
-    pub(super) fn blob_size(&self, digest: &Digest) -> Result<Option<u64>> {
-        match fs::metadata(self.blob_path(digest)) {
-            Ok(found) if found.is_file() => Ok(Some(found.len())),
-            Ok(_) => Err(Error::new(
-                ErrorKind::Internal,
-                format!("{} is not a regular file", self.blob_name(digest)),
-            )),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(self.failed(digest, "read", error)),
-        }
-    }
-
-    /// A blob's file and its size.
-    pub(super) fn open_blob(&self, digest: &Digest) -> Result<Option<(File, u64)>> {
-        // Asked first, because opening something else than a regular file may block.
-        if self.blob_size(digest)?.is_none() {
-            return Ok(None);
-        }
-        let opened = File::open(self.blob_path(digest)).and_then(|file| {
-            let size = file.metadata()?.len();
-            Ok((file, size))
-        });
-        match opened {
-            Ok(opened) => Ok(Some(opened)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(self.failed(digest, "read", error)),
-        }
     }
 
     pub(super) fn failed(&self, digest: &Digest, doing: &str, error: io::Error) -> Error {
         Error::io(format!("{} cannot be {doing}", self.blob_name(digest)), error)
     }
 
-    /// Reads and verifies the manifest that an entry describes; `None` if its file is not there.
-    pub(super) fn read_manifest(&self, entry: &Descriptor) -> Result<Option<Manifest>> {
-        let digest = &entry.digest;
-        let name = self.blob_name(digest);
-        let Some(found) = self.blob_size(digest)? else {
-            return Ok(None);
-        };
-        if found != entry.size {
-            return Err(Error::new(
-                ErrorKind::Internal,
-                format!("{name} has {found} bytes, expected {}", entry.size),
-            ));
-        }
-        let Some(bytes) = read_limited(&self.blob_path(digest), &name, DOCUMENT_LIMIT)? else {
-            return Ok(None);
-        };
-        let parsed = Manifest::parse(bytes, Some(&entry.media_type), Some(digest));
-        let manifest = parsed.map_err(|error| {
-            let message = format!("{name}: {error}");
-            match &error {
-                // What is stored no longer is what was stored.
-                ManifestError::Digest(_) => Error::new(ErrorKind::Internal, message),
-                _ => Error::new(ErrorCode::ManifestInvalid, message),
-            }
-            .with_source(error)
-        })?;
-        Ok(Some(manifest))
-    }
-
-    /// The manifest with a name.
-    pub(super) fn manifest_by_name(&self, name: &str) -> Result<Manifest> {
-        let index = self.read_index()?;
-        let entry = index.named(name).ok_or_else(|| {
-            unknown_manifest(format!("{name:?} is not the name of an entry in index.json"))
-        })?;
-        self.listed_manifest(entry)
-    }
-
-    /// The manifest of an entry, which should be there.
-    pub(super) fn listed_manifest(&self, entry: &Descriptor) -> Result<Manifest> {
-        self.read_manifest(entry)?.ok_or_else(|| {
-            unknown_manifest(format!(
-                "manifest {} is listed, but {} does not exist",
-                entry.digest,
-                self.blob_name(&entry.digest)
-            ))
-        })
-    }
-
     /// Writes a manifest's bytes under their digest.
     pub(super) fn write_manifest(&self, manifest: &Manifest) -> Result<()> {
-        let size = manifest.bytes().len() as u64;
-        if size > DOCUMENT_LIMIT {
-            return Err(too_large(
-                &format!("manifest {}", manifest.digest()),
-                size,
-                DOCUMENT_LIMIT,
-            ));
-        }
+        check_size(manifest)?;
         let written = self.temporary_blob().and_then(|mut file| {
             file.write_all(manifest.bytes())?;
             Ok(file)
         });
         let file = written.map_err(|error| self.failed(manifest.digest(), "written", error))?;
         self.name_blob(file, manifest.digest())
-    }
-
-    /// A file for a blob that has no name yet, on the file system where it will be. It is removed when it is dropped.
-    pub(super) fn temporary_blob(&self) -> io::Result<NamedTempFile> {
-        make_directory(&self.blobs, self.options.sync)?;
-        temporary(&self.blobs)
-    }
-
-    /// Gives a verified blob its name.
-    pub(super) fn name_blob(&self, file: NamedTempFile, digest: &Digest) -> Result<()> {
-        let directory = self.blobs.join(digest.algorithm());
-        make_directory(&directory, self.options.sync)
-            .and_then(|()| name_file(file, &self.blob_path(digest), self.options.sync))
-            .map_err(|error| self.failed(digest, "written", error))
     }
 
     /// Removes a blob's file. `false` if there is none.
@@ -239,5 +129,59 @@ impl Disk {
         make_directory(&directory, self.options.sync).map_err(|error| {
             Error::io(format!("directory {} cannot be made", directory.display()), error)
         })
+    }
+}
+
+impl Blobs for Disk {
+    fn blob_size(&self, digest: &Digest) -> Result<Option<u64>> {
+        match fs::metadata(self.blob_path(digest)) {
+            Ok(found) if found.is_file() => Ok(Some(found.len())),
+            Ok(_) => Err(Error::new(
+                ErrorKind::Internal,
+                format!("{} is not a regular file", self.blob_name(digest)),
+            )),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(self.failed(digest, "read", error)),
+        }
+    }
+
+    fn blob_part(&self, digest: &Digest) -> Result<Option<Part>> {
+        // Asked first, because opening something else than a regular file may block.
+        if self.blob_size(digest)?.is_none() {
+            return Ok(None);
+        }
+        match File::open(self.blob_path(digest)).and_then(Part::whole) {
+            Ok(part) => Ok(Some(part)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(self.failed(digest, "read", error)),
+        }
+    }
+
+    fn document(&self, digest: &Digest) -> Result<Option<Bytes>> {
+        read_limited(&self.blob_path(digest), &self.blob_name(digest), DOCUMENT_LIMIT)
+    }
+
+    /// Relative to the layout.
+    fn blob_name(&self, digest: &Digest) -> String {
+        let path = self.blob_path(digest);
+        path.strip_prefix(&self.root).unwrap_or(&path).display().to_string()
+    }
+
+    fn facts(&self) -> &Mutex<HashMap<Digest, Arc<Facts>>> {
+        &self.facts
+    }
+}
+
+impl Place for Disk {
+    fn temporary_blob(&self) -> io::Result<NamedTempFile> {
+        make_directory(&self.blobs, self.options.sync)?;
+        temporary(&self.blobs)
+    }
+
+    fn name_blob(&self, file: NamedTempFile, digest: &Digest) -> Result<()> {
+        let directory = self.blobs.join(digest.algorithm());
+        make_directory(&directory, self.options.sync)
+            .and_then(|()| name_file(file, &self.blob_path(digest), self.options.sync))
+            .map_err(|error| self.failed(digest, "written", error))
     }
 }

@@ -7,14 +7,15 @@ use std::collections::HashSet;
 
 use oci_spec_types::{Descriptor, Digest, DocumentError, ImageIndex, Tag, annotations::REF_NAME};
 
+use super::LayoutEntry;
 use crate::{Manifest, Precondition};
 
 /// What `index.json` says.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Entries(ImageIndex);
+pub(crate) struct Entries(ImageIndex);
 
 /// An entry's name, if it has one.
-pub(super) fn name(entry: &Descriptor) -> Option<&str> {
+pub(crate) fn name(entry: &Descriptor) -> Option<&str> {
     let name = entry.annotations.get(REF_NAME).map(String::as_str);
     name.filter(|name| !name.is_empty())
 }
@@ -29,31 +30,48 @@ fn is_plain(entry: &Descriptor) -> bool {
 }
 
 impl Entries {
-    pub(super) fn parse(bytes: &[u8]) -> Result<Self, DocumentError> {
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Self, DocumentError> {
         ImageIndex::from_slice(bytes).map(Self)
     }
 
-    pub(super) fn to_bytes(&self) -> serde_json::Result<Vec<u8>> {
+    pub(crate) fn to_bytes(&self) -> serde_json::Result<Vec<u8>> {
         serde_json::to_vec(&self.0)
     }
 
-    pub(super) fn entries(&self) -> &[Descriptor] {
+    pub(crate) fn entries(&self) -> &[Descriptor] {
         &self.0.manifests
     }
 
+    /// The same entries in an order that does not tell how they came there.
+    #[cfg(feature = "tar")]
+    pub(crate) fn sorted(&self) -> Self {
+        let mut sorted = self.clone();
+        sorted.0.manifests.sort_by(|a, b| (name(a), &a.digest).cmp(&(name(b), &b.digest)));
+        sorted
+    }
+
+    /// The entries with their names.
+    pub(crate) fn to_entries(&self) -> Vec<LayoutEntry> {
+        let entry = |descriptor: &Descriptor| LayoutEntry {
+            name: name(descriptor).map(str::to_owned),
+            descriptor: descriptor.clone(),
+        };
+        self.entries().iter().map(entry).collect()
+    }
+
     /// The entry that has a name; the newest, if a careless writer has left several.
-    pub(super) fn named(&self, wanted: &str) -> Option<&Descriptor> {
+    pub(crate) fn named(&self, wanted: &str) -> Option<&Descriptor> {
         let mut newest_first = self.entries().iter().rev();
         newest_first.find(|entry| name(entry) == Some(wanted))
     }
 
     /// An entry of a manifest.
-    pub(super) fn listed(&self, digest: &Digest) -> Option<&Descriptor> {
+    pub(crate) fn listed(&self, digest: &Digest) -> Option<&Descriptor> {
         self.entries().iter().find(|entry| entry.digest == *digest)
     }
 
     /// Says what is, if a condition does not hold for a name.
-    pub(super) fn check(&self, tag: &Tag, when: &Precondition) -> Result<(), String> {
+    pub(crate) fn check(&self, tag: &Tag, when: &Precondition) -> Result<(), String> {
         let now = self.named(tag.as_str()).map(|entry| &entry.digest);
         let holds = match when {
             Precondition::None => true,
@@ -70,7 +88,7 @@ impl Entries {
 
     /// Lists a manifest under names, or without a name if there are none and it is not listed yet. What the manifest
     /// lists itself needs no nameless entries any more.
-    pub(super) fn put(&mut self, manifest: &Manifest, tags: &[Tag]) {
+    pub(crate) fn put(&mut self, manifest: &Manifest, tags: &[Tag]) {
         for tag in tags {
             self.put_named(manifest, tag);
         }
@@ -115,7 +133,7 @@ impl Entries {
     }
 
     /// Takes a name from the entries that have it. Their manifests stay listed. `false` if no entry had it.
-    pub(super) fn unname(&mut self, name: &str) -> bool {
+    pub(crate) fn unname(&mut self, name: &str) -> bool {
         self.take_name(name, |_| true)
     }
 
@@ -140,7 +158,7 @@ impl Entries {
     }
 
     /// Lists a manifest without a name, unless it is listed.
-    pub(super) fn keep(&mut self, descriptor: &Descriptor) {
+    pub(crate) fn keep(&mut self, descriptor: &Descriptor) {
         if self.listed(&descriptor.digest).is_none() {
             let mut entry = Descriptor::new(
                 descriptor.media_type.clone(),
@@ -153,7 +171,7 @@ impl Entries {
     }
 
     /// Removes all entries of a manifest.
-    pub(super) fn remove(&mut self, digest: &Digest) {
+    pub(crate) fn remove(&mut self, digest: &Digest) {
         self.0.manifests.retain(|entry| entry.digest != *digest);
     }
 }

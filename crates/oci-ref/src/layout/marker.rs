@@ -9,13 +9,13 @@ use oci_spec_types::{ErrorCode, check_document};
 use serde_json::Value;
 
 use super::disk::{Disk, INDEX};
-use super::files::{read_limited, write_new};
+use crate::files::{read_limited, write_new};
 use crate::{Error, ErrorKind, Result};
 
-const MARKER: &str = "oci-layout";
+pub(crate) const MARKER: &str = "oci-layout";
 const VERSION: &str = "1.0.0";
-const MARKER_LIMIT: u64 = 64 << 10;
-const NEW_MARKER: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+pub(crate) const MARKER_LIMIT: u64 = 64 << 10;
+pub(crate) const NEW_MARKER: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 const NEW_INDEX: &[u8] =
     br#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
 
@@ -33,15 +33,20 @@ pub(super) fn check(root: &Path) -> Result<()> {
             format!("{at} is not an OCI image layout: {found}"),
         ));
     };
+    check_content(&bytes, &format!("layout {at}"))
+}
+
+/// Checks the content of the file in a layout that errors call `at`.
+pub(crate) fn check_content(bytes: &[u8], at: &str) -> Result<()> {
     let broken = |reason: &dyn std::fmt::Display| {
-        Error::new(ErrorKind::Invalid, format!("layout {at}: oci-layout: {reason}"))
+        Error::new(ErrorKind::Invalid, format!("{at}: oci-layout: {reason}"))
     };
-    check_document(&bytes).map_err(|error| broken(&error))?;
-    let marker: Value = serde_json::from_slice(&bytes).map_err(|error| broken(&error))?;
+    check_document(bytes).map_err(|error| broken(&error))?;
+    let marker: Value = serde_json::from_slice(bytes).map_err(|error| broken(&error))?;
     match marker.get("imageLayoutVersion") {
         Some(Value::String(found)) if found == VERSION => Ok(()),
         Some(Value::String(found)) => Err(Error::unsupported(format!(
-            "layout {at}: oci-layout: imageLayoutVersion is {:?}, expected {VERSION:?}",
+            "{at}: oci-layout: imageLayoutVersion is {:?}, expected {VERSION:?}",
             found.chars().take(64).collect::<String>()
         ))),
         Some(_) => Err(broken(&"imageLayoutVersion is not a text")),

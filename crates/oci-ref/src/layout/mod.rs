@@ -3,17 +3,23 @@
 //! - `marker.rs`: the `oci-layout` file, which says that a directory is one, and carries the lock.
 //! - `index.rs`: the entries of `index.json`, and how they change. No I/O.
 //! - `disk.rs`: what lies where: `index.json`, manifests, blobs by digest.
-//! - `files.rs`: reading with a size limit, replacing in one step, syncing.
+//! - `view.rs`: what a layout holds, read from `index.json` and blobs, wherever these lie.
 //! - `reach.rs`: what `index.json` lists, directly or through indexes.
-//! - `read.rs`, `write.rs`, `upload.rs`: [`Source`](crate::Source), [`Store`](crate::Store) and [`Staged`](crate::Staged).
+//! - `read.rs`, `write.rs`: [`Source`](crate::Source) and [`Store`](crate::Store).
+//! - `references.rs`: every reference to content; `gc.rs` removes the rest, `fsck.rs` checks them,
+//!   `pack.rs` gives them for an archive.
 
 mod disk;
-mod files;
-mod index;
-mod marker;
-mod reach;
+mod fsck;
+mod gc;
+pub(crate) mod index;
+pub(crate) mod marker;
+#[cfg(feature = "tar")]
+mod pack;
+pub(crate) mod reach;
 mod read;
-mod upload;
+pub(crate) mod references;
+pub(crate) mod view;
 mod write;
 
 use std::fmt;
@@ -22,8 +28,16 @@ use std::sync::Arc;
 
 use oci_spec_types::{Descriptor, ErrorCode};
 
-use crate::{Error, ErrorKind, Result};
+use crate::files::blocking;
+use crate::{Error, Result};
 use disk::Disk;
+
+#[cfg(feature = "tar")]
+pub(crate) use disk::INDEX;
+pub use fsck::{LayoutCheck, LayoutProblem};
+pub use gc::{Collected, GcOptions};
+#[cfg(feature = "tar")]
+pub(crate) use pack::Packed;
 
 /// How to use a layout.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -134,17 +148,15 @@ impl Layout {
     /// All entries of `index.json`, in its order: with names that are no tags, and without names.
     pub async fn entries(&self) -> Result<Vec<LayoutEntry>> {
         let index = self.blocking(Disk::read_index).await?;
-        let entry = |descriptor: &Descriptor| LayoutEntry {
-            name: index::name(descriptor).map(str::to_owned),
-            descriptor: descriptor.clone(),
-        };
-        Ok(index.entries().iter().map(entry).collect())
+        Ok(index.to_entries())
     }
 
     /// The descriptor of the manifest that has a name, which need not be a valid tag. `MANIFEST_UNKNOWN` if none has.
     pub async fn resolve_name(&self, name: &str) -> Result<Descriptor> {
         let name = name.to_owned();
-        let manifest = self.blocking(move |disk| disk.manifest_by_name(&name)).await?;
+        let manifest = self
+            .blocking(move |disk| view::manifest_by_name(disk, &*disk.read_index()?, &name))
+            .await?;
         Ok(manifest.descriptor().clone())
     }
 
@@ -164,20 +176,7 @@ impl fmt::Debug for Layout {
     }
 }
 
-/// Runs work on files where it may block.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => {
-            Err(Error::new(ErrorKind::Internal, "work on a layout's files panicked")
-                .with_source(error))
-        }
-    }
-}
-
 /// The error for a manifest that is not in the layout.
-fn unknown_manifest(message: String) -> Error {
+pub(crate) fn unknown_manifest(message: String) -> Error {
     Error::new(ErrorCode::ManifestUnknown, message)
 }

@@ -5,8 +5,10 @@ use oci_spec_types::{Algorithm, Descriptor, Digest, ErrorCode, Tag};
 
 use super::disk::Disk;
 use super::index::Entries;
-use super::upload::Upload;
+use super::reach::find;
+use super::view::{Blobs, read_manifest};
 use super::{Layout, marker, unknown_manifest};
+use crate::files::Upload;
 use crate::{Capabilities, Error, ErrorKind, Manifest, Precondition, Result, Staged, Store};
 
 impl Disk {
@@ -61,7 +63,7 @@ impl Disk {
             return Ok(());
         }
         for child in manifest.manifests() {
-            let here = self.find(entries, &child.digest)?.is_some()
+            let here = find(self, entries, &child.digest)?.is_some()
                 && self.blob_size(&child.digest)?.is_some();
             if !here {
                 return Err(missing("manifest", child));
@@ -81,17 +83,16 @@ impl Disk {
     fn delete_manifest(&self, digest: &Digest) -> Result<()> {
         let shared = self.options().shared_blobs.is_some();
         let change = |entries: &mut Entries| {
-            let entry = self
-                .find(entries, digest)?
+            let entry = find(self, entries, digest)?
                 .ok_or_else(|| unknown_manifest(format!("manifest {digest} is not known")))?;
             entries.remove(digest);
-            if shared && self.find(entries, digest)?.is_some() {
+            if shared && find(self, entries, digest)?.is_some() {
                 return Err(Error::unsupported(format!(
                     "manifest {digest} is listed by an index, and its file, in a directory that layouts share, cannot be removed"
                 )));
             }
             // A manifest that is broken can be deleted too; what it listed is then not known.
-            if let Ok(Some(manifest)) = self.read_manifest(&entry) {
+            if let Ok(Some(manifest)) = read_manifest(self, &entry) {
                 for child in manifest.manifests() {
                     if self.blob_size(&child.digest)?.is_some() {
                         entries.keep(child);
@@ -115,7 +116,7 @@ impl Disk {
                 "blob {digest} lies in a directory that layouts share, where nothing is removed"
             )));
         }
-        let change = |entries: &mut Entries| match self.find(entries, digest)? {
+        let change = |entries: &mut Entries| match find(self, entries, digest)? {
             Some(_) => Err(unknown(", it is a manifest")),
             None => Ok(()),
         };

@@ -2,14 +2,18 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
+mod archive;
 mod build;
 mod convert;
 mod copy_formats;
 mod copy_options;
 mod copying;
+mod dir;
+mod docker_archive;
 mod exact;
 mod graph;
 mod layout_bad;
+mod layout_care;
 mod layout_names;
 mod layout_writers;
 mod list;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use oci_ref::suite::{Harness, run};
-use oci_ref::{Layout, LayoutOptions, Memory, Store};
+use oci_ref::{Layout, LayoutOptions, Memory, OciArchiveWriter, Store};
 use tempfile::TempDir;
 
 struct MemoryHarness(fn() -> Memory);
@@ -80,6 +80,24 @@ async fn layout_with_shared_blobs() {
         ..LayoutOptions::default()
     }))
     .await;
+}
+
+struct OciArchiveHarness(Mutex<Vec<TempDir>>);
+
+#[async_trait]
+impl Harness for OciArchiveHarness {
+    async fn store(&self) -> Arc<dyn Store> {
+        let directory = TempDir::new().unwrap();
+        let path = directory.path().join("archive.tar");
+        self.0.lock().unwrap().push(directory);
+        Arc::new(OciArchiveWriter::create(path).await.unwrap())
+    }
+}
+
+// covers: C14
+#[tokio::test]
+async fn oci_archive_before_it_is_finished() {
+    run(&OciArchiveHarness(Mutex::default())).await;
 }
 
 /// The suite finds what is wrong with a store, and names it.

@@ -1,6 +1,6 @@
-//! A blob that is being written to a layout: a temporary file until its digest has been verified.
+//! A blob that is being written to a directory: a temporary file until its digest has been verified.
 
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -9,15 +9,23 @@ use oci_spec_types::{Algorithm, Digest, Hasher, VerifyError};
 use tempfile::NamedTempFile;
 
 use super::blocking;
-use super::disk::Disk;
 use crate::{Error, ErrorKind, Result, Staged};
 
 /// How many bytes are gathered before they are written.
 const BUFFER: usize = 256 << 10;
 
+/// Where blobs lie as files.
+pub(crate) trait Place: Send + Sync + 'static {
+    /// A file for a blob that has no name yet, on the file system where it will be.
+    fn temporary_blob(&self) -> io::Result<NamedTempFile>;
+
+    /// Gives a verified blob its name.
+    fn name_blob(&self, file: NamedTempFile, digest: &Digest) -> Result<()>;
+}
+
 /// A blob that is being written. Dropping it removes the file.
-pub(super) struct Upload {
-    disk: Arc<Disk>,
+pub(crate) struct Upload {
+    place: Arc<dyn Place>,
     /// `None` while it is written to, and after that has failed.
     partial: Option<Partial>,
     /// What has been appended but not yet written.
@@ -32,11 +40,11 @@ struct Partial {
 }
 
 impl Upload {
-    pub(super) async fn begin(disk: Arc<Disk>, algorithm: Algorithm) -> Result<Self> {
-        let at = disk.clone();
+    pub(crate) async fn begin(place: Arc<dyn Place>, algorithm: Algorithm) -> Result<Self> {
+        let at = place.clone();
         let file = blocking(move || at.temporary_blob().map_err(failed)).await?;
         Ok(Self {
-            disk,
+            place,
             partial: Some(Partial { file, hasher: algorithm.hasher() }),
             pending: Vec::new(),
             pending_size: 0,
@@ -66,7 +74,7 @@ impl Upload {
     }
 }
 
-fn failed(error: std::io::Error) -> Error {
+fn failed(error: io::Error) -> Error {
     Error::io("a temporary file for a blob cannot be written", error)
 }
 
@@ -112,11 +120,11 @@ impl Staged for Upload {
 
     async fn commit(mut self: Box<Self>, digest: &Digest) -> Result<()> {
         self.flush().await?;
-        let (partial, disk, digest) = (self.partial.take(), self.disk.clone(), digest.clone());
+        let (partial, place, digest) = (self.partial.take(), self.place.clone(), digest.clone());
         blocking(move || {
             let mut partial = partial.expect("a flush that succeeded leaves a file");
             partial.verify(&digest)?;
-            disk.name_blob(partial.file, &digest)
+            place.name_blob(partial.file, &digest)
         })
         .await
     }

@@ -1,4 +1,10 @@
 //! Files: read with a size limit, made under a temporary name, replaced in one step, synced with their directories.
+//!
+//! - `part.rs`: a part of a file, read by position.
+//! - `upload.rs`: a blob that is being written to a temporary file.
+
+mod part;
+mod upload;
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -9,10 +15,13 @@ use tempfile::NamedTempFile;
 
 use crate::{Error, ErrorKind, Result};
 
-/// The beginning of the names of files that are being written.
-const TEMPORARY: &str = ".writing-";
+pub(crate) use part::{Part, PartReader};
+pub(crate) use upload::{Place, Upload};
 
-pub(super) fn too_large(name: &str, found: u64, limit: u64) -> Error {
+/// The beginning of the names of files that are being written.
+pub(crate) const TEMPORARY: &str = ".writing-";
+
+pub(crate) fn too_large(name: &str, found: u64, limit: u64) -> Error {
     Error::new(
         ErrorKind::TooLarge { limit },
         format!("{name} has {found} bytes, more than the limit of {limit}"),
@@ -20,7 +29,7 @@ pub(super) fn too_large(name: &str, found: u64, limit: u64) -> Error {
 }
 
 /// Reads a file of at most `limit` bytes; `None` if it is not there.
-pub(super) fn read_limited(path: &Path, name: &str, limit: u64) -> Result<Option<Bytes>> {
+pub(crate) fn read_limited(path: &Path, name: &str, limit: u64) -> Result<Option<Bytes>> {
     let read = || {
         if !fs::metadata(path)?.is_file() {
             return Err(io::Error::other("it is not a regular file"));
@@ -41,7 +50,7 @@ pub(super) fn read_limited(path: &Path, name: &str, limit: u64) -> Result<Option
 }
 
 /// Makes a file with some content, unless there is one of its name.
-pub(super) fn write_new(directory: &Path, name: &str, content: &[u8], sync: bool) -> Result<()> {
+pub(crate) fn write_new(directory: &Path, name: &str, content: &[u8], sync: bool) -> Result<()> {
     let path = directory.join(name);
     let write = || {
         let mut file = temporary(directory)?;
@@ -59,7 +68,8 @@ pub(super) fn write_new(directory: &Path, name: &str, content: &[u8], sync: bool
     write().map_err(|error| Error::io(format!("{} cannot be made", path.display()), error))
 }
 
-pub(super) fn temporary(directory: &Path) -> io::Result<NamedTempFile> {
+/// A file without a name that lasts. Its lock says that somebody is writing it.
+pub(crate) fn temporary(directory: &Path) -> io::Result<NamedTempFile> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(TEMPORARY);
     #[cfg(unix)]
@@ -68,11 +78,14 @@ pub(super) fn temporary(directory: &Path) -> io::Result<NamedTempFile> {
         use std::os::unix::fs::PermissionsExt;
         builder.permissions(fs::Permissions::from_mode(0o666));
     }
-    builder.tempfile_in(directory)
+    let file = builder.tempfile_in(directory)?;
+    // Where files cannot be locked, only the file's age tells.
+    let _ = file.as_file().try_lock();
+    Ok(file)
 }
 
 /// Gives a file its name, in the place of any file that has it.
-pub(super) fn name_file(file: NamedTempFile, path: &Path, sync: bool) -> io::Result<()> {
+pub(crate) fn name_file(file: NamedTempFile, path: &Path, sync: bool) -> io::Result<()> {
     if sync {
         file.as_file().sync_all()?;
     }
@@ -81,7 +94,7 @@ pub(super) fn name_file(file: NamedTempFile, path: &Path, sync: bool) -> io::Res
 }
 
 /// Makes a directory and its parents.
-pub(super) fn make_directory(path: &Path, sync: bool) -> io::Result<()> {
+pub(crate) fn make_directory(path: &Path, sync: bool) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
     }
@@ -97,13 +110,29 @@ pub(super) fn make_directory(path: &Path, sync: bool) -> io::Result<()> {
 }
 
 /// Makes the names in a path's directory last.
-pub(super) fn sync_directory_of(path: &Path) -> io::Result<()> {
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
+pub(crate) fn sync_directory_of(path: &Path) -> io::Result<()> {
     if cfg!(unix) {
-        File::open(directory)?.sync_all()?;
+        File::open(directory_of(path))?.sync_all()?;
     }
     Ok(())
+}
+
+/// The directory that a path is in.
+pub(crate) fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// Runs work on files where it may block.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => {
+            Err(Error::new(ErrorKind::Internal, "work on files panicked").with_source(error))
+        }
+    }
 }

@@ -1,0 +1,177 @@
+//! Reading `docker-archive:`.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use oci_spec_types::{Descriptor, Digest, Reference, Tag};
+
+use super::images::{Found, Images};
+use crate::archive::TarIndex;
+use crate::files::blocking;
+use crate::layout::unknown_manifest;
+use crate::layout::view::{tags_page, unknown_blob};
+use crate::{
+    BlobRead, ByteRange, Cursor, Error, ErrorKind, Manifest, Page, Referrers, Result, Source,
+    Target,
+};
+
+/// The images that `docker save` has written to a tar archive, read without unpacking it.
+///
+/// Both forms are read: with `<id>/layer.tar` and `<hex>.json`, and with an OCI layout beside `manifest.json`. An image
+/// whose manifest is in such a layout, with all its blobs, is presented by that manifest. Of others the archive has no
+/// manifest, so they are presented as Docker schema 2 images that are made of the config and the layers: uncompressed
+/// layers by their diff IDs, so that reading them verifies these.
+///
+/// An image's names are in [`images`](Self::images), and resolved by [`resolve_name`](Self::resolve_name). By a tag an
+/// image is found if the tag is in no other image's names. The archive itself must not be compressed. What is said of
+/// entries at [`OciArchive`](crate::OciArchive) holds here too. There are no referrers.
+///
+/// Clones share the open file. All methods must run on a tokio runtime.
+#[derive(Clone)]
+pub struct DockerArchive {
+    path: Arc<PathBuf>,
+    images: Arc<Images>,
+}
+
+/// An image in an archive.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DockerArchiveImage {
+    /// Its names as they stand there, such as `busybox:1.36` or `docker.io/library/busybox:1.36`.
+    pub names: Vec<String>,
+    /// Its manifest.
+    pub descriptor: Descriptor,
+}
+
+impl DockerArchive {
+    /// Opens an archive. `NAME_UNKNOWN` if there is no such file, `UNSUPPORTED` if it is compressed. What cannot be read
+    /// as such an archive is an error that says where.
+    pub async fn open(path: impl Into<PathBuf>) -> Result<Self> {
+        let path = Arc::new(path.into());
+        let at = path.clone();
+        let open = move || {
+            let tar = Arc::new(TarIndex::open(&at)?);
+            Images::of(tar).map_err(|error| {
+                let message = format!("archive {}: {error}", at.display());
+                error.context(message)
+            })
+        };
+        Ok(Self { path, images: Arc::new(blocking(open).await?) })
+    }
+
+    /// All images, in the order in which they are listed.
+    pub fn images(&self) -> Vec<DockerArchiveImage> {
+        let image = |found: &Found| DockerArchiveImage {
+            names: found.names.clone(),
+            descriptor: found.manifest.descriptor().clone(),
+        };
+        self.images.images.iter().map(image).collect()
+    }
+
+    /// The descriptor of the image with a name, which may be in Docker's short form. `MANIFEST_UNKNOWN` if none has it.
+    pub fn resolve_name(&self, name: &str) -> Result<Descriptor> {
+        let wanted = Reference::parse_familiar(name).ok();
+        let is_it = |found: &&Found| {
+            found.names.iter().any(|own| {
+                own == name || (wanted.is_some() && Reference::parse_familiar(own).ok() == wanted)
+            })
+        };
+        let found = self.images.images.iter().find(is_it);
+        let found = found.ok_or_else(|| {
+            unknown_manifest(format!(
+                "{name:?} is not the name of an image in archive {}",
+                self.path.display()
+            ))
+        })?;
+        Ok(found.manifest.descriptor().clone())
+    }
+
+    fn by_tag(&self, tag: &Tag) -> Result<&Manifest> {
+        let mut found = self
+            .images
+            .images
+            .iter()
+            .filter(|found| found.names.iter().any(|name| tag_of(name).as_ref() == Some(tag)));
+        match (found.next(), found.next()) {
+            (Some(image), None) => Ok(&image.manifest),
+            (None, _) => Err(unknown_manifest(format!("tag {tag} is not known"))),
+            (Some(one), Some(other)) => Err(Error::new(
+                ErrorKind::Invalid,
+                format!(
+                    "tag {tag} names several images, {:?} and {:?}: choose by the whole name",
+                    one.names, other.names
+                ),
+            )),
+        }
+    }
+
+    fn by_digest(&self, digest: &Digest) -> Result<&Manifest> {
+        let is_it = |found: &&Found| found.manifest.digest() == digest;
+        let found = self.images.images.iter().find(is_it);
+        let found =
+            found.ok_or_else(|| unknown_manifest(format!("manifest {digest} is not known")))?;
+        Ok(&found.manifest)
+    }
+}
+
+/// The tag in an image's name.
+fn tag_of(name: &str) -> Option<Tag> {
+    Reference::parse_familiar(name).ok()?.tag().cloned()
+}
+
+impl fmt::Debug for DockerArchive {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("DockerArchive").field(&self.path).finish()
+    }
+}
+
+#[async_trait]
+impl Source for DockerArchive {
+    async fn resolve(&self, target: &Target) -> Result<Descriptor> {
+        Ok(self.manifest(target).await?.descriptor().clone())
+    }
+
+    async fn manifest(&self, target: &Target) -> Result<Manifest> {
+        let found = match target {
+            Target::Tag(tag) => self.by_tag(tag)?,
+            Target::Digest(digest) => self.by_digest(digest)?,
+            Target::Pinned(tag, expected) => {
+                let found = self.by_tag(tag)?;
+                if found.digest() != expected {
+                    let found = found.digest();
+                    let message = format!("tag {tag} names {found}, expected {expected}");
+                    return Err(unknown_manifest(message));
+                }
+                found
+            }
+        };
+        Ok(found.clone())
+    }
+
+    async fn blob_size(&self, digest: &Digest) -> Result<Option<u64>> {
+        Ok(self.images.blobs.get(digest).map(|part| part.size()))
+    }
+
+    async fn blob(&self, digest: &Digest, range: ByteRange) -> Result<BlobRead> {
+        let part = self.images.blobs.get(digest).ok_or_else(|| unknown_blob(digest))?;
+        let archive = format!("archive {}", self.path.display());
+        part.clone().open(range, &format!("blob {digest}"), archive)
+    }
+
+    async fn tags(&self, after: Option<&Cursor>, limit: usize) -> Result<Page<Tag>> {
+        let names = self.images.images.iter().flat_map(|found| &found.names);
+        tags_page(names.filter_map(|name| tag_of(name)), after, limit)
+    }
+
+    async fn referrers(
+        &self,
+        _subject: &Digest,
+        artifact_type: Option<&str>,
+        after: Option<&Cursor>,
+        _limit: usize,
+    ) -> Result<Referrers> {
+        after.map(Cursor::name).transpose()?;
+        Ok(Referrers { page: Page::last(Vec::new()), filtered: artifact_type.is_some() })
+    }
+}
