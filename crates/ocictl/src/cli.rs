@@ -15,6 +15,9 @@ REFERENCES are written as skopeo's:
   docker://host/name@sha256:...  by digest
   oci:path[:name]                an OCI image layout in a directory
   oci:path@sha256:...            a manifest of it by digest
+  oci-archive:path[:name]        the same in a tar archive
+  dir:path                       one image or list in a directory, as skopeo writes it
+  docker-archive:path[:name]     what docker save writes
 
 EXIT CODES: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 not allowed, 5 try again later.";
 

@@ -41,7 +41,11 @@ pub(crate) async fn run(args: CopyArgs) -> Result<(), Failure> {
     let target = Target::Digest(found.digest);
     let copied = oci_ref::copy(from.source, &target, to.store, options)
         .await
-        .map_err(|error| Failure::of(doing, error))?;
+        .map_err(|error| Failure::of(&doing, error))?;
+    if !args.dry_run {
+        let ended = to.end.reach(&copied.descriptor.digest).await;
+        ended.map_err(|error| Failure::of(&doing, error))?;
+    }
     drop(progress);
     match args.quiet {
         true => Ok(()),

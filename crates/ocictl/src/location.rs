@@ -11,14 +11,34 @@ use oci_spec_types::{Digest, Reference};
 pub(crate) enum Location {
     /// In a registry.
     Registry(Reference),
-    /// In an OCI image layout.
-    Layout { path: PathBuf, entry: Entry },
+    /// In files.
+    Files { form: Form, path: PathBuf, entry: Entry },
 }
 
-/// What of a layout is meant.
+/// The form that files have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// An OCI image layout in a directory.
+    Layout,
+    /// The same in a tar archive.
+    Archive,
+    /// One image or list in a directory, as skopeo writes it.
+    Directory,
+    /// What `docker save` writes.
+    DockerArchive,
+}
+
+const FORMS: [(&str, Form); 4] = [
+    ("oci:", Form::Layout),
+    ("oci-archive:", Form::Archive),
+    ("dir:", Form::Directory),
+    ("docker-archive:", Form::DockerArchive),
+];
+
+/// What of the files is meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Entry {
-    /// Its only entry; as a destination, an entry without a name.
+    /// The only entry; as a destination, an entry without a name.
     Only,
     /// The entry with this name.
     Named(String),
@@ -36,22 +56,28 @@ impl FromStr for Location {
                 Err(error) => Err(error.to_string()),
             };
         }
-        let Some(rest) = text.strip_prefix("oci:") else {
+        let found =
+            FORMS.iter().find_map(|(prefix, form)| Some((text.strip_prefix(prefix)?, *form)));
+        let Some((rest, form)) = found else {
             let start: String = text.chars().take(40).collect();
             return Err(format!(
-                "{start:?} names no transport: expected docker://host/name:tag or oci:path:name"
+                "{start:?} names no transport: expected docker://host/name:tag, oci:path:name, oci-archive:path:name, \
+                 dir:path or docker-archive:path:name"
             ));
         };
-        let (path, entry) = split_layout(rest)?;
+        let (path, entry) = match form {
+            Form::Directory => (rest, Entry::Only),
+            _ => split_path(rest)?,
+        };
         if path.is_empty() {
-            return Err("the path of the layout is missing: expected oci:path[:name]".into());
+            return Err("the path is missing: expected, for example, oci:path:name".into());
         }
-        Ok(Self::Layout { path: path.into(), entry })
+        Ok(Self::Files { form, path: path.into(), entry })
     }
 }
 
-/// The path of a layout ends at an `@` before a digest, or else at the first colon.
-fn split_layout(text: &str) -> Result<(&str, Entry), String> {
+/// A path ends at an `@` before a digest, or else at the first colon.
+fn split_path(text: &str) -> Result<(&str, Entry), String> {
     if let Some((path, digest)) = text.rsplit_once('@')
         && digest.contains(':')
         && !digest.contains('/')
@@ -70,8 +96,10 @@ impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Registry(reference) => write!(f, "docker://{reference}"),
-            Self::Layout { path, entry } => {
-                write!(f, "oci:{}", path.display())?;
+            Self::Files { form, path, entry } => {
+                let prefix =
+                    FORMS.iter().find(|(_, known)| known == form).map_or("", |(prefix, _)| prefix);
+                write!(f, "{prefix}{}", path.display())?;
                 match entry {
                     Entry::Only => Ok(()),
                     Entry::Named(name) => write!(f, ":{name}"),
@@ -96,6 +124,9 @@ mod tests {
             "oci:some/dir",
             "oci:/some/dir:name",
             "oci:some/dir:host.example/name:tag",
+            "oci-archive:a.tar:name",
+            "dir:some/dir:with:colons",
+            "docker-archive:a.tar:busybox:1.36",
             &by_digest,
         ] {
             let location: Location = text.parse().unwrap();
@@ -110,9 +141,9 @@ mod tests {
         for (text, expected) in [
             ("", "names no transport"),
             ("busybox", "names no transport"),
-            ("dir:x", "names no transport"),
-            ("oci:", "path of the layout is missing"),
-            ("oci::tag", "path of the layout is missing"),
+            ("tar:x", "names no transport"),
+            ("oci:", "path is missing"),
+            ("oci::tag", "path is missing"),
             ("oci:x:", "is empty"),
             ("oci:x@sha256:123", "digest"),
             ("docker://UPPER/x", "UPPER"),

@@ -1,14 +1,18 @@
 //! From a location to the repository that it is in.
 
+use std::path::Path;
 use std::sync::Arc;
 
-use oci_ref::{Layout, Source, Store, Target};
+use oci_ref::{
+    Directory, DockerArchive, DockerArchiveOptions, DockerArchiveWriter, Layout, LayoutEntry,
+    OciArchive, OciArchiveWriter, Source, Store, Target,
+};
 use oci_registry_client::{Client, PlainHttp, Repository};
-use oci_spec_types::{Digest, Reference, Tag};
+use oci_spec_types::{Descriptor, Digest, Reference, Tag};
 
 use crate::cli::ConnectionArgs;
 use crate::failure::Failure;
-use crate::location::{Entry, Location};
+use crate::location::{Entry, Form, Location};
 
 /// What is read from a place.
 pub(crate) struct Opened {
@@ -22,6 +26,8 @@ pub(crate) struct Destination {
     pub(crate) tags: Vec<Tag>,
     /// The digest that what is written must have.
     pub(crate) digest: Option<Digest>,
+    /// What is left to do once everything has been copied.
+    pub(crate) end: End,
 }
 
 fn client(connection: ConnectionArgs) -> Result<Client, Failure> {
@@ -43,50 +49,94 @@ pub(crate) async fn source(
     location: &Location,
     connection: ConnectionArgs,
 ) -> Result<Opened, Failure> {
-    let opening = || format!("opening {location}");
-    match location {
+    let (form, path, entry) = match location {
         Location::Registry(reference) => {
             let target = Target::of(reference)
                 .ok_or_else(|| Failure::new(format!("{location} names neither tag nor digest")))?;
-            Ok(Opened { source: Arc::new(repository(reference, connection)?), target })
+            return Ok(Opened { source: Arc::new(repository(reference, connection)?), target });
         }
-        Location::Layout { path, entry } => {
-            let layout = Layout::open(path).await.map_err(|error| Failure::of(opening(), error))?;
-            let target = match entry {
-                Entry::Digest(digest) => Target::Digest(digest.clone()),
-                Entry::Named(name) => {
-                    let named = layout.resolve_name(name).await;
-                    Target::Digest(named.map_err(|error| Failure::of(opening(), error))?.digest)
-                }
-                Entry::Only => only_entry(&layout, location).await?,
-            };
-            Ok(Opened { source: Arc::new(layout), target })
-        }
-    }
+        Location::Files { form, path, entry } => (form, path, entry),
+    };
+    let opened = match form {
+        Form::Layout => from_layout(path, entry).await,
+        Form::Archive => from_archive(path, entry).await,
+        Form::Directory => from_directory(path).await,
+        Form::DockerArchive => from_docker_archive(path, entry).await,
+    };
+    let opened = opened.map_err(|error| Failure::of(format!("opening {location}"), error))?;
+    let target = match (opened.named, entry) {
+        (Some(named), _) => Target::Digest(named.digest),
+        (None, Entry::Digest(digest)) => Target::Digest(digest.clone()),
+        (None, _) => only_entry(&opened.entries, location)?,
+    };
+    Ok(Opened { source: opened.source, target })
 }
 
-async fn only_entry(layout: &Layout, location: &Location) -> Result<Target, Failure> {
-    let entries = layout
-        .entries()
-        .await
-        .map_err(|error| Failure::of(format!("opening {location}"), error))?;
-    let Some(first) = entries.first() else {
+/// Files that have been opened: what was named in them, or else all that could have been.
+struct Files {
+    source: Arc<dyn Source>,
+    named: Option<Descriptor>,
+    entries: Vec<(Option<String>, Digest)>,
+}
+
+fn listed(entries: Vec<LayoutEntry>) -> Vec<(Option<String>, Digest)> {
+    entries.into_iter().map(|entry| (entry.name, entry.descriptor.digest)).collect()
+}
+
+async fn from_layout(path: &Path, entry: &Entry) -> oci_ref::Result<Files> {
+    let layout = Layout::open(path).await?;
+    let named = match entry {
+        Entry::Named(name) => Some(layout.resolve_name(name).await?),
+        Entry::Only | Entry::Digest(_) => None,
+    };
+    Ok(Files { named, entries: listed(layout.entries().await?), source: Arc::new(layout) })
+}
+
+async fn from_archive(path: &Path, entry: &Entry) -> oci_ref::Result<Files> {
+    let archive = OciArchive::open(path).await?;
+    let named = match entry {
+        Entry::Named(name) => Some(archive.resolve_name(name).await?),
+        Entry::Only | Entry::Digest(_) => None,
+    };
+    Ok(Files { named, entries: listed(archive.entries()), source: Arc::new(archive) })
+}
+
+async fn from_directory(path: &Path) -> oci_ref::Result<Files> {
+    let directory = Directory::open(path).await?;
+    let named = Some(directory.root().await?);
+    Ok(Files { named, entries: Vec::new(), source: Arc::new(directory) })
+}
+
+async fn from_docker_archive(path: &Path, entry: &Entry) -> oci_ref::Result<Files> {
+    let archive = DockerArchive::open(path).await?;
+    let named = match entry {
+        Entry::Named(name) => Some(archive.resolve_name(name)?),
+        Entry::Only | Entry::Digest(_) => None,
+    };
+    let images = archive.images().into_iter();
+    let entries =
+        images.map(|image| (image.names.into_iter().next(), image.descriptor.digest)).collect();
+    Ok(Files { named, entries, source: Arc::new(archive) })
+}
+
+/// The entry that is meant where none is named: there must be only one.
+fn only_entry(
+    entries: &[(Option<String>, Digest)],
+    location: &Location,
+) -> Result<Target, Failure> {
+    let Some((_, first)) = entries.first() else {
         return Err(Failure::new(format!("{location} is empty")));
     };
-    if entries.iter().any(|entry| entry.descriptor.digest != first.descriptor.digest) {
-        let mut names: Vec<_> = entries
-            .iter()
-            .map(|entry| match &entry.name {
-                Some(name) => format!("{location}:{name}"),
-                None => format!("{location}@{}", entry.descriptor.digest),
-            })
-            .collect();
-        let count = names.len();
-        names.truncate(5);
-        return Err(Failure::new(format!("{location} has {count} entries, and none is named"))
-            .hint(format!("name one: {}", names.join(", "))));
+    if entries.iter().any(|(_, digest)| digest != first) {
+        let name = |(name, digest): &(Option<String>, Digest)| match name {
+            Some(name) => format!("{location}:{name}"),
+            None => format!("{location}@{digest}"),
+        };
+        let names: Vec<_> = entries.iter().take(5).map(name).collect();
+        let message = format!("{location} has {} entries, and none is named", entries.len());
+        return Err(Failure::new(message).hint(format!("name one: {}", names.join(", "))));
     }
-    Ok(Target::Digest(first.descriptor.digest.clone()))
+    Ok(Target::Digest(first.clone()))
 }
 
 /// Opens a place to write to.
@@ -94,27 +144,73 @@ pub(crate) async fn destination(
     location: &Location,
     connection: ConnectionArgs,
 ) -> Result<Destination, Failure> {
-    match location {
-        Location::Registry(reference) => Ok(Destination {
-            store: Arc::new(repository(reference, connection)?),
-            tags: reference.tag().cloned().into_iter().collect(),
-            digest: reference.digest().cloned(),
-        }),
-        Location::Layout { path, entry } => {
-            let tags = match entry {
-                Entry::Named(name) => vec![name.parse::<Tag>().map_err(|error| {
+    let (form, path, entry) = match location {
+        Location::Registry(reference) => {
+            return Ok(Destination {
+                store: Arc::new(repository(reference, connection)?),
+                tags: reference.tag().cloned().into_iter().collect(),
+                digest: reference.digest().cloned(),
+                end: End::None,
+            });
+        }
+        Location::Files { form, path, entry } => (form, path, entry),
+    };
+    let mut repository = None;
+    let tags =
+        match (form, entry) {
+            (Form::DockerArchive, Entry::Named(name)) => {
+                let parsed = Reference::parse_familiar(name).map_err(|error| {
                     Failure::new(format!("naming the copy {name:?}")).because(error)
-                })?],
-                Entry::Only | Entry::Digest(_) => Vec::new(),
-            };
-            let layout = Layout::create(path)
-                .await
-                .map_err(|error| Failure::of(format!("opening {location}"), error))?;
-            let digest = match entry {
-                Entry::Digest(digest) => Some(digest.clone()),
-                Entry::Named(_) | Entry::Only => None,
-            };
-            Ok(Destination { store: Arc::new(layout), tags, digest })
+                })?;
+                let tag = parsed.tag().cloned();
+                repository = Some(parsed);
+                tag.into_iter().collect()
+            }
+            (_, Entry::Named(name)) => vec![name.parse::<Tag>().map_err(|error| {
+                Failure::new(format!("naming the copy {name:?}")).because(error)
+            })?],
+            (_, Entry::Only | Entry::Digest(_)) => Vec::new(),
+        };
+    let digest = match entry {
+        Entry::Digest(digest) => Some(digest.clone()),
+        Entry::Named(_) | Entry::Only => None,
+    };
+    let failed = |error| Failure::of(format!("opening {location}"), error);
+    let (store, end): (Arc<dyn Store>, End) = match form {
+        Form::Layout => (Arc::new(Layout::create(path).await.map_err(failed)?), End::None),
+        Form::Archive => {
+            let archive = OciArchiveWriter::create(path).await.map_err(failed)?;
+            (Arc::new(archive.clone()), End::Archive(archive))
+        }
+        Form::Directory => {
+            let directory = Directory::create(path).await.map_err(failed)?;
+            (Arc::new(directory.clone()), End::Directory(directory))
+        }
+        Form::DockerArchive => {
+            let options = DockerArchiveOptions { repository, ..DockerArchiveOptions::default() };
+            let archive = DockerArchiveWriter::create(path, options).await.map_err(failed)?;
+            (Arc::new(archive.clone()), End::DockerArchive(archive))
+        }
+    };
+    Ok(Destination { store, tags, digest, end })
+}
+
+/// What is left to do once everything has been copied.
+pub(crate) enum End {
+    None,
+    Archive(OciArchiveWriter),
+    DockerArchive(DockerArchiveWriter),
+    Directory(Directory),
+}
+
+impl End {
+    /// Does it. `root` is what was copied.
+    pub(crate) async fn reach(self, root: &Digest) -> oci_ref::Result<()> {
+        match self {
+            Self::None => Ok(()),
+            Self::Archive(archive) => archive.finish().await,
+            Self::DockerArchive(archive) => archive.finish().await,
+            Self::Directory(directory) => directory.set_root(root).await,
         }
     }
 }
