@@ -1,6 +1,5 @@
 //! Running other programs.
 
-use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -52,14 +51,6 @@ pub(crate) fn run(command: &mut Command) -> Result<String> {
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     ))
-}
-
-/// Runs a program that must be there.
-pub(crate) fn client<S: AsRef<OsStr>>(
-    program: &str,
-    args: impl IntoIterator<Item = S>,
-) -> Result<String> {
-    run(Command::new(program).args(args))
 }
 
 fn describe(command: &Command) -> String {
