@@ -53,6 +53,9 @@ pub enum UploadMode {
     Chunked,
 }
 
+/// The longest time between two requests that a rate limit may ask for.
+const MAX_INTERVAL: Duration = Duration::from_secs(3600);
+
 /// Settings for a [`Client`].
 ///
 /// ```
@@ -77,6 +80,13 @@ pub struct ClientBuilder {
     on_warning: Option<warning::Handler>,
 }
 
+/// How a large blob is read by several requests at once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ParallelRanges {
+    pub(crate) requests: usize,
+    pub(crate) min_size: u64,
+}
+
 pub(crate) struct Config {
     pub(crate) plain_http: PlainHttp,
     pub(crate) idle_timeout: Option<Duration>,
@@ -84,6 +94,9 @@ pub(crate) struct Config {
     pub(crate) on_retry: Option<retry::Handler>,
     pub(crate) credentials: Arc<dyn CredentialProvider>,
     pub(crate) concurrency: usize,
+    /// The time between two requests to a registry.
+    pub(crate) interval: Option<Duration>,
+    pub(crate) parallel_ranges: Option<ParallelRanges>,
     pub(crate) metadata_limit: u64,
     pub(crate) manifest_limit: u64,
     pub(crate) manifest_types: Vec<MediaType>,
@@ -110,6 +123,8 @@ impl ClientBuilder {
                 on_retry: None,
                 credentials: Arc::new(StaticCredentials::new()),
                 concurrency: 16,
+                interval: None,
+                parallel_ranges: None,
                 metadata_limit: 4 << 20,
                 manifest_limit: 50 << 20,
                 manifest_types: vec![
@@ -176,6 +191,25 @@ impl ClientBuilder {
     /// default.
     pub fn concurrency(mut self, requests: usize) -> Self {
         self.config.concurrency = requests;
+        self
+    }
+
+    /// How many requests to one registry begin in a second at most, evenly spaced. By default as many as there are;
+    /// `None` for no limit.
+    pub fn rate_limit(mut self, requests_a_second: impl Into<Option<f64>>) -> Self {
+        self.config.interval = requests_a_second
+            .into()
+            .map(|rate| Duration::try_from_secs_f64(1.0 / rate).unwrap_or(Duration::MAX));
+        self
+    }
+
+    /// Reads what follows the first `min_size` bytes of a blob by up to `requests` requests at once, if the registry
+    /// gives parts of blobs. For blobs much larger than that, where one connection does not use all of the line.
+    ///
+    /// Each request asks for 4 MiB, which are held in memory until their turn: a blob that is being read holds up to
+    /// `requests` times as much. It is verified as ever. By default a blob is read by one request.
+    pub fn parallel_ranges(mut self, requests: usize, min_size: u64) -> Self {
+        self.config.parallel_ranges = Some(ParallelRanges { requests, min_size });
         self
     }
 
@@ -271,7 +305,7 @@ impl ClientBuilder {
     /// The client.
     ///
     /// # Errors
-    /// When a certificate or a setting of the HTTP client cannot be used, or a limit is zero. A machine without root
+    /// When a certificate or a setting of the HTTP client cannot be used, or a limit is zero or makes no sense. A machine without root
     /// certificates is no error here: registries over plain HTTP can be reached, and any request by https fails.
     pub fn build(self) -> Result<Client> {
         let zero = |what: &str| Err(Error::new(ErrorKind::Invalid, what, "it must not be zero"));
@@ -280,6 +314,13 @@ impl ClientBuilder {
         }
         if self.config.chunk_size == 0 {
             return zero("chunk size");
+        }
+        if self.config.parallel_ranges.is_some_and(|parallel| parallel.requests == 0) {
+            return zero("number of parallel ranges");
+        }
+        if self.config.interval.is_some_and(|interval| interval > MAX_INTERVAL) {
+            let reason = "it must be at least one request an hour";
+            return Err(Error::new(ErrorKind::Invalid, "rate limit", reason));
         }
         let mut config = self.config;
         config.concurrency = config.concurrency.min(tokio::sync::Semaphore::MAX_PERMITS);
@@ -316,6 +357,8 @@ impl fmt::Debug for Config {
             .field("idle_timeout", &self.idle_timeout)
             .field("retry", &self.retry)
             .field("concurrency", &self.concurrency)
+            .field("interval", &self.interval)
+            .field("parallel_ranges", &self.parallel_ranges)
             .field("metadata_limit", &self.metadata_limit)
             .field("manifest_limit", &self.manifest_limit)
             .field("upload_mode", &self.upload_mode)

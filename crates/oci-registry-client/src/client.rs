@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use http::HeaderMap;
 use oci_spec_types::{Host, Reference};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use crate::auth::{Learned, Tokens};
+use crate::auth::{Known, Learned, Tokens};
 use crate::builder::{ClientBuilder, Config};
 use crate::registry::Registry;
 use crate::repository::IndexUpdates;
@@ -133,7 +134,10 @@ pub(crate) struct HostState {
     /// uploads could hold all places while the reads that feed them wait for one.
     pub(crate) writes: Semaphore,
     pub(crate) learned: Learned,
+    pub(crate) credentials: Known,
     paused_until: Mutex<Option<Instant>>,
+    /// When the next request may begin, where there is a limit to how many begin in a second.
+    next_turn: Mutex<Option<Instant>>,
 }
 
 impl HostState {
@@ -142,8 +146,22 @@ impl HostState {
             reads: Semaphore::new(concurrency),
             writes: Semaphore::new(concurrency),
             learned: Learned::default(),
+            credentials: Known::default(),
             paused_until: Mutex::default(),
+            next_turn: Mutex::default(),
         }
+    }
+
+    /// Waits until one more request may begin. Who gives up waiting leaves its turn unused.
+    pub(crate) async fn turn(&self, interval: Option<Duration>) {
+        let Some(interval) = interval else { return };
+        let turn = {
+            let mut next = self.next_turn.lock().unwrap_or_else(PoisonError::into_inner);
+            let turn = next.unwrap_or_else(Instant::now).max(Instant::now());
+            *next = turn.checked_add(interval);
+            turn
+        };
+        tokio::time::sleep_until(turn).await;
     }
 
     /// When the registry may be asked again, if it has to be waited for.

@@ -4,56 +4,159 @@
 //! [`oci_ref::Blob`]. What is written is verified before it gets its digest. Credentials go to the registry for which
 //! they are and to the token service that it names, never along a redirect to another host.
 //!
+//! # Push
+//!
+//! ```
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+//! # let registry = oci_registry_server::TestRegistry::start().await?;
+//! # let host = registry.host();
+//! use oci_ref::{ArtifactBuilder, LayerContent};
+//! use oci_registry_client::{Client, RetryPolicy};
+//! use oci_spec_types::MediaType;
+//!
+//! // `host` is the registry's, such as `registry.example`.
+//! let client = Client::builder().retry(RetryPolicy::default()).build()?;
+//! let repository = client.repository(&format!("{host}/team/notes").parse()?)?;
+//!
+//! let text = MediaType::from_static("text/plain");
+//! let artifact = ArtifactBuilder::new(text.clone()).layer(LayerContent::blob(text, "hello"));
+//! let manifest = artifact.write(&repository, &["1.0".parse()?]).await?;
+//! println!("pushed {}", manifest.digest());
+//! # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! # Pull
 //!
-//! ```no_run
+//! ```
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+//! # let registry = oci_registry_server::TestRegistry::start().await?;
+//! # let host = registry.host();
+//! # let kind = oci_spec_types::MediaType::from_static("text/plain");
+//! # let note = oci_ref::LayerContent::blob(kind.clone(), "hello");
+//! # let store = registry.registry().memory(&"team/notes".parse()?);
+//! # let pushed = oci_ref::ArtifactBuilder::new(kind).layer(note).write(&store, &["1.0".parse()?]).await?;
 //! use futures_util::TryStreamExt;
 //! use oci_registry_client::{Client, RetryPolicy};
 //! use oci_spec_types::Reference;
 //!
-//! # async fn pull() -> Result<(), Box<dyn std::error::Error>> {
 //! let client = Client::builder().retry(RetryPolicy::default()).build()?;
-//! let reference: Reference = "registry.example/team/app:1.0".parse()?;
+//! let reference: Reference = format!("{host}/team/notes:1.0").parse()?;
 //! let repository = client.repository(&reference)?;
 //!
-//! let image = repository.read(reference.tag(), reference.digest()).await?;
-//! for layer in image.as_image()?.layers() {
-//!     let mut blob = image.as_image()?.open_blob(layer).await?;
+//! let found = repository.read(reference.tag(), reference.digest()).await?;
+//! let image = found.as_image()?;
+//! let mut content = Vec::new();
+//! for layer in image.layers() {
+//!     let mut blob = image.open_blob(layer).await?;
 //!     while let Some(chunk) = blob.try_next().await? {
 //!         // All but the last chunk arrive before the digest is known to be right.
-//!         println!("{} bytes of {}", chunk.len(), layer.digest);
+//!         content.extend_from_slice(&chunk);
 //!     }
 //! }
-//! # Ok(()) }
+//! assert_eq!(content, b"hello");
+//!
+//! // Or into a file, which a later run goes on with if this one is interrupted.
+//! # let directory = tempfile::tempdir()?;
+//! let path = directory.path().join("note.txt");
+//! repository.download(&image.layers()[0], &path).await?;
+//! # assert_eq!(std::fs::read(&path)?, b"hello");
+//! # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # Push
+//! # Walk
 //!
-//! ```no_run
-//! use bytes::Bytes;
-//! use oci_ref::{Manifest, Precondition, Store};
-//! use oci_registry_client::{Client, Credentials, StaticCredentials};
-//! use oci_spec_types::{Descriptor, ImageManifest, MediaType};
+//! All that a tag reaches, without choosing a platform; [`oci_ref::copy`] takes it elsewhere.
 //!
-//! # async fn push() -> Result<(), Box<dyn std::error::Error>> {
-//! let credentials = StaticCredentials::new()
-//!     .with("registry.example".parse()?, Credentials::basic("alice", "secret"));
-//! let client = Client::builder().credentials(credentials).build()?;
-//! let repository = client.repository(&"registry.example/team/notes".parse()?)?;
+//! ```
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+//! # let registry = oci_registry_server::TestRegistry::start().await?;
+//! # let host = registry.host();
+//! # let kind = oci_spec_types::MediaType::from_static("text/plain");
+//! # let note = oci_ref::LayerContent::blob(kind.clone(), "hello");
+//! # let store = registry.registry().memory(&"team/notes".parse()?);
+//! # let pushed = oci_ref::ArtifactBuilder::new(kind).layer(note).write(&store, &["1.0".parse()?]).await?;
+//! # let before = pushed.digest().clone();
+//! use futures_util::TryStreamExt;
+//! use oci_ref::{WalkOptions, walk_refs};
+//! use oci_registry_client::Client;
 //!
-//! let config = Bytes::from_static(b"{}");
-//! let layer = Bytes::from_static(b"hello");
-//! repository.put_blob(&Descriptor::of(MediaType::OCI_EMPTY_JSON, &config), &config).await?;
-//! repository.put_blob(&Descriptor::of(MediaType::OCTET_STREAM, &layer), &layer).await?;
+//! let repository = Client::builder().build()?.repository(&format!("{host}/team/notes").parse()?)?;
+//! let root = repository.read(Some(&"1.0".parse()?), None).await?;
+//! let mut visits = std::pin::pin!(walk_refs(root, WalkOptions::default()));
+//! while let Some(visit) = visits.try_next().await? {
+//!     println!("{:?} is {}", visit.path.to_string(), visit.descriptor.digest);
+//!     # assert_eq!(visit.descriptor.digest, before);
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 //!
-//! let mut document = ImageManifest::new(
-//!     Descriptor::of(MediaType::OCI_EMPTY_JSON, &config),
-//!     vec![Descriptor::of(MediaType::OCTET_STREAM, &layer)],
-//! );
-//! document.artifact_type = Some("text/plain".into());
-//! let manifest = Manifest::parse(serde_json::to_vec(&document)?.into(), None, None)?;
-//! repository.put_manifest(&manifest, &["latest".parse()?], &Precondition::None).await?;
-//! # Ok(()) }
+//! # Referrers
+//!
+//! Signatures, SBOMs and other things that say something about a manifest; also where the registry has no API for them.
+//!
+//! ```
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+//! # let registry = oci_registry_server::TestRegistry::start().await?;
+//! # let host = registry.host();
+//! # let kind = oci_spec_types::MediaType::from_static("text/plain");
+//! # let note = oci_ref::LayerContent::blob(kind.clone(), "hello");
+//! # let store = registry.registry().memory(&"team/notes".parse()?);
+//! # let pushed = oci_ref::ArtifactBuilder::new(kind).layer(note).write(&store, &["1.0".parse()?]).await?;
+//! use oci_ref::{ArtifactBuilder, LayerContent, Source};
+//! use oci_registry_client::Client;
+//! use oci_spec_types::MediaType;
+//!
+//! let repository = Client::builder().build()?.repository(&format!("{host}/team/notes").parse()?)?;
+//! let subject = repository.resolve(&repository.parse_reference("1.0")?).await?;
+//!
+//! let kind = MediaType::from_static("application/vnd.example.signature");
+//! let signature = ArtifactBuilder::new(kind.clone())
+//!     .layer(LayerContent::blob(kind.clone(), "signed"))
+//!     .subject(subject.clone())
+//!     .write(&repository, &[])
+//!     .await?;
+//!
+//! let found = repository.referrers(&subject.digest, Some(kind.as_str()), None, 100).await?;
+//! assert_eq!(found.page.items[0].digest, *signature.digest());
+//! assert_eq!(repository.predecessors(&subject.digest).await?.len(), 1);
+//! # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # Login
+//!
+//! ```
+//! # tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(async {
+//! # let auth = oci_registry_server::TestAuth::bearer().user("alice", "secret");
+//! # let registry = oci_registry_server::TestRegistry::builder().auth(auth).start().await?;
+//! # let directory = tempfile::tempdir()?;
+//! # let path = directory.path().join("config.json");
+//! use oci_registry_client::{Client, Credentials, DockerConfig, StaticCredentials};
+//! use oci_spec_types::Host;
+//!
+//! let host: Host = registry.host().parse()?;
+//! let credentials = Credentials::basic("alice", "secret");
+//!
+//! // Does the registry know them?
+//! let given = StaticCredentials::new().with(host.clone(), credentials.clone());
+//! Client::builder().credentials(given).build()?.registry(&host)?.ping().await?;
+//! # let wrong = StaticCredentials::new().with(host.clone(), Credentials::basic("alice", "guess"));
+//! # let error = Client::builder().credentials(wrong).build()?.registry(&host)?.ping().await.unwrap_err();
+//! # assert!(error.is_unauthorized(), "{error}");
+//!
+//! // Then they are kept where Docker and Podman find them too (`DockerConfig::from_env()`).
+//! let config = DockerConfig::at(path);
+//! config.store(&host, &credentials).await?;
+//! let client = Client::builder().credentials(config.clone()).build()?;
+//! client.registry(&host)?.ping().await?;
+//!
+//! // Logout.
+//! assert!(config.erase(&host).await?);
+//! # Ok::<(), Box<dyn std::error::Error>>(()) })?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
 //! # Errors
@@ -71,6 +174,9 @@ mod builder;
 mod client;
 mod content_range;
 mod error;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod link;
 mod location;
 mod page;
@@ -84,11 +190,11 @@ mod retry;
 mod tls;
 mod warning;
 
-pub use auth::{CredentialError, CredentialProvider, Credentials, StaticCredentials};
+pub use auth::{CredentialError, CredentialProvider, Credentials, DockerConfig, StaticCredentials};
 pub use builder::{ClientBuilder, PlainHttp, UploadMode};
 pub use client::Client;
 pub use error::{Error, Result};
 pub use registry::Registry;
-pub use repository::Repository;
+pub use repository::{BlobCloser, BlobReader, Repository};
 pub use retry::{Retry, RetryPolicy};
 pub use warning::Warning;

@@ -204,6 +204,7 @@ impl Registry {
         }
         let places = if request.has_content() { &self.state().writes } else { &self.state().reads };
         let _place = places.acquire().await.expect("the semaphore is never closed");
+        self.state().turn(client.config().interval).await;
         let idle = client.config().idle_timeout;
         let answer = progress.wait(client.http().execute(raw), idle).await;
         match answer {

@@ -55,8 +55,8 @@ pub type CredentialError = Box<dyn StdError + Send + Sync>;
 
 /// Knows who the caller is at which registry.
 ///
-/// It is asked when a registry demands it, not for each request. What it gives goes to that registry only, and to the
-/// token service which that registry names.
+/// It is asked once for each repository, not for each request, and again when a registry does not take any more what it
+/// gave. What it gives goes to that registry only, and to the token service which that registry names.
 #[async_trait]
 pub trait CredentialProvider: Send + Sync {
     /// The credentials for a registry, as it is named in references (`docker.io`, not `registry-1.docker.io`), and for

@@ -1,7 +1,8 @@
 //! Answering what a registry wants to see before it answers.
 
-mod challenge;
+pub(crate) mod challenge;
 mod credentials;
+mod docker;
 mod scope;
 mod token;
 
@@ -14,6 +15,7 @@ use oci_spec_types::{ErrorCode, Name};
 use reqwest::Url;
 
 pub use self::credentials::{CredentialError, CredentialProvider, Credentials, StaticCredentials};
+pub use self::docker::DockerConfig;
 pub(crate) use self::scope::Scopes;
 pub(crate) use self::token::Tokens;
 
@@ -42,6 +44,14 @@ enum Demand {
 /// The most scope sets remembered for a registry.
 const MAX_WIDER: usize = 1024;
 
+/// What the provider has said of a registry and its repositories, so that it is not asked for each request: it may be a
+/// program that takes its time.
+#[derive(Default)]
+pub(crate) struct Known(tokio::sync::Mutex<HashMap<Option<Name>, Credentials>>);
+
+/// The most repositories for which credentials are remembered.
+const MAX_KNOWN: usize = 1024;
+
 /// For whom and for what a request is made.
 #[derive(Clone, Copy)]
 pub(crate) struct Purpose<'a> {
@@ -54,13 +64,14 @@ impl Registry {
     pub(crate) async fn authorization(&self, purpose: Purpose<'_>) -> Result<Option<HeaderValue>> {
         let demands = self.state().learned.lock().clone();
         match demands.challenge {
-            None => match self.credentials(purpose).await? {
+            None => match self.credentials(purpose.repository, None).await? {
                 Credentials::Bearer(token) => self.bearer(&token).map(Some),
                 _ => Ok(None),
             },
             Some(demand) => {
                 let scopes = demands.wider.get(purpose.scopes).unwrap_or(purpose.scopes).clone();
-                self.satisfy(demand, purpose, scopes).await
+                let credentials = self.credentials(purpose.repository, None).await?;
+                self.satisfy(demand, purpose, scopes, credentials).await
             }
         }
     }
@@ -88,7 +99,13 @@ impl Registry {
             }
         };
         self.state().learned.remember(&demand, purpose.scopes, &scopes);
-        let answer = self.satisfy(demand, purpose, scopes).await?;
+        let mut credentials = self.credentials(purpose.repository, None).await?;
+        let sent = self.sent_as(&demand, &credentials)?;
+        if sent.as_ref() == refused && (sent.is_some() || matches!(demand, Demand::Basic)) {
+            // They may have changed since the provider was asked.
+            credentials = self.credentials(purpose.repository, Some(&credentials)).await?;
+        }
+        let answer = self.satisfy(demand, purpose, scopes, credentials).await?;
         Ok(answer.filter(|answer| Some(answer) != refused))
     }
 
@@ -97,18 +114,51 @@ impl Registry {
         demand: Demand,
         purpose: Purpose<'_>,
         scopes: Scopes,
+        credentials: Credentials,
     ) -> Result<Option<HeaderValue>> {
-        let credentials = self.credentials(purpose).await?;
-        match (demand, &credentials) {
+        match &demand {
+            Demand::Bearer { realm, service } if !matches!(credentials, Credentials::Bearer(_)) => {
+                let (registry, realm) = (self.origin_text(), realm.clone());
+                let key = TokenKey { registry, realm, service: service.clone(), scopes };
+                self.token(key, purpose, &credentials).await.map(Some)
+            }
+            _ => self.sent_as(&demand, &credentials),
+        }
+    }
+
+    /// A token; if the service does not give one for deleting, one for everything.
+    async fn token(
+        &self,
+        mut key: TokenKey,
+        purpose: Purpose<'_>,
+        credentials: &Credentials,
+    ) -> Result<HeaderValue> {
+        let tokens = self.client().tokens();
+        let refused = match tokens.get(self, &key, purpose.repository, credentials).await {
+            Err(error) if error.has_status(400) || error.has_status(403) => error,
+            fetched => return fetched,
+        };
+        let Some(scopes) = key.scopes.without_delete() else {
+            return Err(refused);
+        };
+        key.scopes = scopes.clone();
+        match tokens.get(self, &key, purpose.repository, credentials).await {
+            Ok(token) => {
+                self.state().learned.remember_scopes(purpose.scopes, &scopes);
+                Ok(token)
+            }
+            Err(_) => Err(refused),
+        }
+    }
+
+    /// What credentials are sent as, if the registry itself takes them.
+    fn sent_as(&self, demand: &Demand, credentials: &Credentials) -> Result<Option<HeaderValue>> {
+        match (demand, credentials) {
             (_, Credentials::Bearer(token)) => self.bearer(token).map(Some),
             (Demand::Basic, Credentials::Basic { username, password }) => {
                 Ok(credentials::basic_header(username, password))
             }
-            (Demand::Basic, _) => Ok(None),
-            (Demand::Bearer { realm, service }, credentials) => {
-                let key = TokenKey { registry: self.origin_text(), realm, service, scopes };
-                self.client().tokens().get(self, &key, credentials).await.map(Some)
-            }
+            _ => Ok(None),
         }
     }
 
@@ -146,16 +196,32 @@ impl Registry {
         })
     }
 
-    async fn credentials(&self, purpose: Purpose<'_>) -> Result<Credentials> {
+    /// What the provider says. It is asked again if what it said before is what was `rejected`.
+    async fn credentials(
+        &self,
+        repository: Option<&Name>,
+        rejected: Option<&Credentials>,
+    ) -> Result<Credentials> {
+        // Held while the provider is asked, so that it is asked once however many wait.
+        let mut known = self.state().credentials.0.lock().await;
+        let key = repository.cloned();
+        if let Some(found) = known.get(&key).filter(|found| Some(*found) != rejected) {
+            return Ok(found.clone());
+        }
         let provider = &self.client().config().credentials;
-        provider.credentials(self.host(), purpose.repository).await.map_err(|source| {
+        let found = provider.credentials(self.host(), repository).await.map_err(|source| {
             Error::new(
                 ErrorCode::Unauthorized,
                 format!("credentials for {}", self.host()),
                 format!("they could not be found out: {source}"),
             )
             .with_source(source)
-        })
+        })?;
+        if known.len() >= MAX_KNOWN {
+            known.clear();
+        }
+        known.insert(key, found.clone());
+        Ok(found)
     }
 }
 
@@ -165,9 +231,13 @@ impl Learned {
     }
 
     fn remember(&self, demand: &Demand, asked: &Scopes, wanted: &Scopes) {
-        let mut demands = self.lock();
-        demands.challenge = Some(demand.clone());
+        self.lock().challenge = Some(demand.clone());
+        self.remember_scopes(asked, wanted);
+    }
+
+    fn remember_scopes(&self, asked: &Scopes, wanted: &Scopes) {
         if wanted != asked {
+            let mut demands = self.lock();
             if demands.wider.len() >= MAX_WIDER {
                 demands.wider.clear();
             }

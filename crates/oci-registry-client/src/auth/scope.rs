@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use oci_spec_types::Name;
+use oci_spec_types::{Host, Name};
 
 /// Resources and the actions on them. Equal sets have one form, so that they are one key of the token cache.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -19,9 +19,27 @@ impl Scopes {
         Self::of(name, &["pull", "push"])
     }
 
-    /// Deleting from a repository.
-    pub(crate) fn delete(name: &Name) -> Self {
-        Self::of(name, &["delete"])
+    /// Deleting from a repository. Registries do not agree on what that needs.
+    pub(crate) fn delete(host: &Host, name: &Name) -> Self {
+        match host.as_str() {
+            "quay.io" => Self::of(name, &["*"]),
+            host if host == "icr.io" || host.ends_with(".icr.io") => {
+                Self::of(name, &["delete", "pull", "push"])
+            }
+            _ => Self::of(name, &["delete"]),
+        }
+    }
+
+    /// These with all actions instead of `delete`, which Quay's token service does not know; `None` if it is not among
+    /// them.
+    pub(crate) fn without_delete(&self) -> Option<Self> {
+        let mut scopes = self.clone();
+        let mut changed = false;
+        for actions in scopes.0.values_mut().filter(|actions| actions.contains("delete")) {
+            *actions = BTreeSet::from(["*".to_owned()]);
+            changed = true;
+        }
+        changed.then_some(scopes)
     }
 
     /// Listing the repositories of a registry.
@@ -77,6 +95,24 @@ mod tests {
 
     // covers: O21
     #[test]
+    fn what_deleting_needs() {
+        let name: Name = "a/b".parse().unwrap();
+        let cases = [
+            ("r.example", "repository:a/b:delete", Some("repository:a/b:*")),
+            ("quay.io", "repository:a/b:*", None),
+            ("icr.io", "repository:a/b:delete,pull,push", Some("repository:a/b:*")),
+            ("de.icr.io", "repository:a/b:delete,pull,push", Some("repository:a/b:*")),
+            ("notquay.io", "repository:a/b:delete", Some("repository:a/b:*")),
+        ];
+        for (host, expected, without) in cases {
+            let scopes = Scopes::delete(&host.parse().unwrap(), &name);
+            assert_eq!(scopes, Scopes::parse(expected), "{host}");
+            assert_eq!(scopes.without_delete(), without.map(Scopes::parse), "{host}");
+        }
+    }
+
+    // covers: O21
+    #[test]
     fn scopes_merge_into_one_form() {
         let name: Name = "a/b".parse().unwrap();
         let other: Name = "c".parse().unwrap();
@@ -91,7 +127,7 @@ mod tests {
         );
         assert!(merged.include(&Scopes::pull(&name)));
         assert!(!Scopes::pull(&name).include(&merged));
-        assert!(Scopes::parse("repository:a/b:*").include(&Scopes::delete(&name)));
+        assert!(Scopes::parse("repository:a/b:*").include(&Scopes::parse("repository:a/b:delete")));
         assert_eq!(Scopes::catalog().iter().collect::<Vec<_>>(), ["registry:catalog:*"]);
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderValue, Method, header};
 use oci_ref::ErrorKind;
-use oci_spec_types::ErrorCode;
+use oci_spec_types::{ErrorCode, Name};
 use reqwest::Url;
 use serde::Deserialize;
 use tokio::time::Instant;
@@ -74,6 +74,7 @@ impl Tokens {
         &self,
         registry: &Registry,
         key: &TokenKey,
+        repository: Option<&Name>,
         credentials: &Credentials,
     ) -> Result<HeaderValue> {
         if let Some(token) = self.find(key) {
@@ -84,7 +85,17 @@ impl Tokens {
         if let Some(token) = kept.as_ref().filter(|token| token.is_fresh()) {
             return Ok(token.header.clone());
         }
-        let token = fetch(registry, key, credentials).await?;
+        let token = match fetch(registry, key, credentials).await {
+            Err(error) if error.has_status(401) => {
+                // The credentials may have changed since the provider was asked.
+                let now = registry.credentials(repository, Some(credentials)).await?;
+                if now == *credentials {
+                    return Err(error);
+                }
+                fetch(registry, key, &now).await?
+            }
+            fetched => fetched?,
+        };
         let header = token.header.clone();
         *kept = Some(token);
         Ok(header)

@@ -43,6 +43,19 @@ impl BlobBody {
         .boxed()
     }
 
+    /// All of what was asked for, asked for here.
+    pub(super) async fn fetch(mut self) -> Result<Vec<Bytes>> {
+        let (mut response, mut at) = match self.open().await {
+            Ok(opened) => opened,
+            Err(error) => self.resume(error).await?,
+        };
+        let mut all = Vec::new();
+        while let Some(chunk) = self.next(&mut response, &mut at).await? {
+            all.push(chunk);
+        }
+        Ok(all)
+    }
+
     /// The next piece of what was asked for. `at` is where in the blob the answer stands.
     async fn next(&mut self, response: &mut Response, at: &mut u64) -> Result<Option<Bytes>> {
         loop {
@@ -95,15 +108,18 @@ impl BlobBody {
         Ok(Some(chunk))
     }
 
-    /// Asks for the rest.
+    /// Asks for what is left.
+    async fn open(&self) -> Result<(Response, u64)> {
+        let registry = self.repository.registry();
+        self.attempts.ready(registry.state()).await;
+        registry.reopen_blob(&self.repository, &self.digest, self.left.clone(), self.size).await
+    }
+
+    /// Asks for what is left after a failure.
     async fn resume(&mut self, mut error: Error) -> Result<(Response, u64)> {
         loop {
-            let registry = self.repository.registry();
-            self.attempts.failed(registry.state(), error).await?;
-            self.attempts.ready(registry.state()).await;
-            let again =
-                registry.reopen_blob(&self.repository, &self.digest, self.left.clone(), self.size);
-            match again.await {
+            self.attempts.failed(self.repository.registry().state(), error).await?;
+            match self.open().await {
                 Ok(resumed) => return Ok(resumed),
                 Err(failed) => error = failed,
             }

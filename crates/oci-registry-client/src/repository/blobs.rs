@@ -1,5 +1,7 @@
 //! Blobs: found, read, deleted (distribution-spec, "Pulling blobs").
 
+use std::ops::Range;
+
 use http::{HeaderValue, Method, header};
 use oci_ref::{BlobRead, ByteRange, ErrorKind};
 use oci_spec_types::{Digest, ErrorCode};
@@ -24,6 +26,11 @@ impl Repository {
 
     /// The size of a blob; `None` if it is not there.
     pub(super) async fn find_blob(&self, digest: &Digest) -> Result<Option<u64>> {
+        Ok(self.ask_blob(digest).await?.map(|found| found.size))
+    }
+
+    /// What the registry says of a blob; `None` if it is not there.
+    pub(super) async fn ask_blob(&self, digest: &Digest) -> Result<Option<BlobHead>> {
         let answer = self.registry().send(&self.blob_request(Method::HEAD, digest)).await;
         let answer = match answer {
             Err(error) if error.is_not_found() => return Ok(None),
@@ -31,7 +38,7 @@ impl Repository {
         };
         check_digest(&answer, digest)?;
         match answer.content_length() {
-            Some(size) => Ok(Some(size)),
+            Some(size) => Ok(Some(BlobHead { size, ranges: accepts_ranges(&answer) })),
             None => Err(answer.error(ErrorKind::Internal, "the answer has no Content-Length")),
         }
     }
@@ -40,6 +47,16 @@ impl Repository {
     pub(super) async fn read_blob(&self, digest: &Digest, range: ByteRange) -> Result<BlobRead> {
         // All of an empty blob is fine, while no byte of it can be asked for.
         let range = if range == ByteRange::From(0) { ByteRange::All } else { range };
+        if let (ByteRange::All, Some(parallel)) = (range, self.client().config().parallel_ranges) {
+            return self.read_in_parallel(digest, parallel).await;
+        }
+        let opened = self.open_blob(digest, range).await?;
+        let wanted = opened.part(range)?;
+        Ok(opened.into_read(self, digest, wanted))
+    }
+
+    /// Asks for a blob, or a part of it.
+    pub(super) async fn open_blob(&self, digest: &Digest, range: ByteRange) -> Result<OpenBlob> {
         let mut request = self.blob_request(Method::GET, digest).expect(&[200, 206]);
         if let Some(value) = range_header(range) {
             request = request.header(header::RANGE, header_value(&value));
@@ -68,17 +85,7 @@ impl Repository {
             })?,
         };
         let came = came.start..came.end.min(size);
-        let wanted = range.within(size).ok_or_else(|| {
-            let reason = format!("{range:?} does not fit into its {size} bytes");
-            response.error(ErrorKind::RangeInvalid { size }, reason)
-        })?;
-        if response.status() == http::StatusCode::PARTIAL_CONTENT && came != wanted {
-            let reason =
-                format!("the answer has the bytes {came:?} of {size}, expected {wanted:?}");
-            return Err(response.error(ErrorKind::Internal, reason));
-        }
-        let body = BlobBody::new(self.clone(), digest.clone(), size, wanted.clone());
-        Ok(BlobRead { size, range: wanted, body: body.start(response, came.start) })
+        Ok(OpenBlob { response, size, came })
     }
 
     pub(super) async fn remove_blob(&self, digest: &Digest) -> Result<()> {
@@ -86,6 +93,62 @@ impl Repository {
         let answer = self.registry().send(&request).await?;
         check_digest(&answer, digest)
     }
+}
+
+/// An answer with a blob, or a part of it.
+pub(super) struct OpenBlob {
+    response: Response,
+    /// The size of the whole blob.
+    pub(super) size: u64,
+    /// The part that comes.
+    came: Range<u64>,
+}
+
+impl OpenBlob {
+    /// Whether a part comes, and not all.
+    pub(super) fn is_part(&self) -> bool {
+        self.response.status() == http::StatusCode::PARTIAL_CONTENT
+    }
+
+    /// The part that was asked for, if it is among what comes.
+    pub(super) fn part(&self, asked: ByteRange) -> Result<Range<u64>> {
+        let wanted = asked.within(self.size).ok_or_else(|| {
+            let reason = format!("{asked:?} does not fit into its {} bytes", self.size);
+            self.response.error(ErrorKind::RangeInvalid { size: self.size }, reason)
+        })?;
+        if self.is_part() && self.came != wanted {
+            let reason = format!(
+                "the answer has the bytes {:?} of {}, expected {wanted:?}",
+                self.came, self.size
+            );
+            return Err(self.response.error(ErrorKind::Internal, reason));
+        }
+        Ok(wanted)
+    }
+
+    pub(super) fn into_read(
+        self,
+        repository: &Repository,
+        digest: &Digest,
+        wanted: Range<u64>,
+    ) -> BlobRead {
+        let body = BlobBody::new(repository.clone(), digest.clone(), self.size, wanted.clone());
+        let body = body.start(self.response, self.came.start);
+        BlobRead { size: self.size, range: wanted, body }
+    }
+}
+
+/// What a registry says of a blob.
+pub(super) struct BlobHead {
+    pub(super) size: u64,
+    /// Whether parts of it can be asked for.
+    pub(super) ranges: bool,
+}
+
+/// Whether the answer says that parts can be asked for.
+pub(super) fn accepts_ranges(answer: &Response) -> bool {
+    let units = answer.header(header::ACCEPT_RANGES).unwrap_or_default();
+    units.split(',').any(|unit| unit.trim().eq_ignore_ascii_case("bytes"))
 }
 
 /// A digest that the registry gives must be the one asked for.
@@ -138,7 +201,7 @@ impl Registry {
         &self,
         repository: &Repository,
         digest: &Digest,
-        part: std::ops::Range<u64>,
+        part: Range<u64>,
         size: u64,
     ) -> Result<(Response, u64)> {
         let value = match part.end == size {

@@ -3,7 +3,11 @@
 mod blob_body;
 mod blobs;
 mod content;
+mod download;
 mod manifests;
+mod parallel;
+mod reader;
+mod reference;
 mod referrers;
 mod referrers_index;
 mod staged;
@@ -19,6 +23,7 @@ use oci_ref::{Ref, Target};
 use oci_spec_types::{Digest, ErrorCode, Name, Tag};
 use reqwest::Url;
 
+pub use self::reader::{BlobCloser, BlobReader};
 pub(crate) use self::referrers_index::IndexUpdates;
 
 use self::referrers::Support;
@@ -120,7 +125,8 @@ impl Repository {
     }
 
     fn deleting(&self, url: Url, about: About) -> Request<'_> {
-        let request = self.request(Method::DELETE, url, about).scopes(Scopes::delete(self.name()));
+        let scopes = Scopes::delete(self.registry().host(), self.name());
+        let request = self.request(Method::DELETE, url, about).scopes(scopes);
         request.expect(&[202, 200, 204])
     }
 }

@@ -4,8 +4,9 @@ use async_trait::async_trait;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use bytes::{Bytes, BytesMut};
-use oci_ref::{ErrorKind, Staged, UploadId};
-use oci_spec_types::{Algorithm, Digest, ErrorCode, Hasher, VerifyError};
+use futures_util::TryStreamExt;
+use oci_ref::{ErrorKind, Reopen, Staged, UploadId};
+use oci_spec_types::{Algorithm, Descriptor, Digest, ErrorCode, Hasher, VerifyError};
 use reqwest::Url;
 
 use super::Repository;
@@ -29,25 +30,21 @@ pub(super) struct StagedUpload {
 }
 
 impl StagedUpload {
-    pub(super) fn new(repository: Repository, algorithm: Algorithm) -> Self {
+    /// An upload of which nothing has been sent. A session that is not given is opened when it is needed.
+    pub(super) fn new(
+        repository: Repository,
+        algorithm: Algorithm,
+        session: Option<Session>,
+    ) -> Self {
         Self {
             repository,
             algorithm,
-            session: None,
+            session,
             buffer: BytesMut::new(),
             sent: 0,
             hasher: Some(algorithm.hasher()),
             failed: false,
         }
-    }
-
-    /// An upload whose session is open, and empty.
-    pub(super) fn of_session(
-        repository: Repository,
-        algorithm: Algorithm,
-        session: Session,
-    ) -> Self {
-        Self { session: Some(session), ..Self::new(repository, algorithm) }
     }
 
     /// Goes on with a suspended upload, from where the registry says that it stands.
@@ -59,7 +56,7 @@ impl StagedUpload {
         Ok(Self {
             sent,
             hasher: hasher.filter(|_| sent == offset),
-            ..Self::of_session(repository, algorithm, session)
+            ..Self::new(repository, algorithm, Some(session))
         })
     }
 
@@ -134,6 +131,25 @@ impl StagedUpload {
                 self.give_up().await;
             }
         }
+    }
+
+    /// Writes what of a blob has not been written yet.
+    async fn append_rest(
+        &mut self,
+        descriptor: &Descriptor,
+        content: &dyn Reopen,
+    ) -> oci_ref::Result<()> {
+        let mut body = content.open(self.offset()).await?;
+        while let Some(chunk) = body.try_next().await? {
+            self.push(chunk).await?;
+        }
+        let (found, expected) = (self.offset(), descriptor.size);
+        if found == expected {
+            return Ok(());
+        }
+        let reason = format!("it has {found} bytes, expected {expected}");
+        let about = self.repository.about_blob(&descriptor.digest);
+        Err(Error::new(ErrorCode::SizeInvalid, about.what, reason).into())
     }
 
     /// Cancels the session, if there is one.
@@ -303,6 +319,27 @@ impl Staged for StagedUpload {
 
     async fn commit(self: Box<Self>, digest: &Digest) -> oci_ref::Result<()> {
         Ok(self.finish(digest).await?)
+    }
+
+    /// As long as nothing has been written, the blob is sent as one whose digest is known always is: registries differ in
+    /// whether they take chunks.
+    async fn put(
+        mut self: Box<Self>,
+        descriptor: &Descriptor,
+        content: &dyn Reopen,
+    ) -> oci_ref::Result<()> {
+        if self.offset() == 0 && !self.failed {
+            let session = self.session.take();
+            return Ok(self.repository.write_blob_to(session, descriptor, content).await?);
+        }
+        let written = self.append_rest(descriptor, content).await;
+        match written {
+            Ok(()) => Ok(self.finish(&descriptor.digest).await?),
+            Err(error) => {
+                self.give_up().await;
+                Err(error)
+            }
+        }
     }
 
     async fn suspend(self: Box<Self>) -> oci_ref::Result<UploadId> {

@@ -60,7 +60,7 @@ impl Store for Repository {
 
     /// The upload is opened when the first chunk is full, so that a small blob needs no chunk.
     async fn stage(&self, algorithm: Algorithm) -> Result<Box<dyn Staged>> {
-        Ok(Box::new(StagedUpload::new(self.clone(), algorithm)))
+        Ok(Box::new(StagedUpload::new(self.clone(), algorithm, None)))
     }
 
     async fn resume(&self, upload: &UploadId) -> Result<Box<dyn Staged>> {

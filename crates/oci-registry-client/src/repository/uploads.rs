@@ -55,19 +55,29 @@ impl Repository {
         descriptor: &Descriptor,
         content: &dyn Reopen,
     ) -> Result<()> {
+        self.write_blob_to(None, descriptor, content).await
+    }
+
+    /// Writes a blob whose digest is known to an upload that is open, and empty, or to a new one.
+    pub(super) async fn write_blob_to(
+        &self,
+        mut opened: Option<Session>,
+        descriptor: &Descriptor,
+        content: &dyn Reopen,
+    ) -> Result<()> {
         let mode = self.client().config().upload_mode;
         if mode == UploadMode::Chunked {
-            return self.write_in_chunks(descriptor, content).await;
+            return self.write_in_chunks(opened, descriptor, content).await;
         }
         let mut attempts = Attempts::new(self.client().clone());
         loop {
             attempts.ready(self.registry().state()).await;
-            match self.write_at_once(descriptor, content).await {
+            match self.write_at_once(opened.take(), descriptor, content).await {
                 Ok(()) => return Ok(()),
                 Err(error)
                     if mode == UploadMode::Auto && matches!(error.status(), Some(413 | 416)) =>
                 {
-                    return self.write_in_chunks(descriptor, content).await;
+                    return self.write_in_chunks(None, descriptor, content).await;
                 }
                 Err(error) => attempts.failed(self.registry().state(), error).await?,
             }
@@ -75,9 +85,17 @@ impl Repository {
     }
 
     /// One attempt, with a session of its own: registries differ in what a session is worth after a failure.
-    async fn write_at_once(&self, descriptor: &Descriptor, content: &dyn Reopen) -> Result<()> {
+    async fn write_at_once(
+        &self,
+        opened: Option<Session>,
+        descriptor: &Descriptor,
+        content: &dyn Reopen,
+    ) -> Result<()> {
         let request = self.opening(self.algorithm_of(&descriptor.digest)?);
-        let session = Session::of(&self.registry().exchange(&request).await?)?;
+        let session = match opened {
+            Some(session) => session,
+            None => Session::of(&self.registry().exchange(&request).await?)?,
+        };
         let payload = Payload::Content { descriptor, content };
         let closed = self.close_session(&session, &descriptor.digest, payload).await;
         if closed.is_err() {
@@ -86,16 +104,22 @@ impl Repository {
         closed
     }
 
-    async fn write_in_chunks(&self, descriptor: &Descriptor, content: &dyn Reopen) -> Result<()> {
+    async fn write_in_chunks(
+        &self,
+        opened: Option<Session>,
+        descriptor: &Descriptor,
+        content: &dyn Reopen,
+    ) -> Result<()> {
         let reading = |error: oci_ref::Error| {
             let reason = format!("the content to be sent cannot be read: {error}");
             Error::new(error.kind().clone(), self.about_blob(&descriptor.digest).what, reason)
                 .with_source(error)
         };
-        let body = content.open(0).await.map_err(reading)?;
-        let mut blob = Blob::new(descriptor.clone(), body).map_err(reading)?;
-        let mut upload = StagedUpload::new(self.clone(), self.algorithm_of(&descriptor.digest)?);
+        let algorithm = self.algorithm_of(&descriptor.digest)?;
+        let mut upload = StagedUpload::new(self.clone(), algorithm, opened);
         let written = async {
+            let body = content.open(0).await.map_err(reading)?;
+            let mut blob = Blob::new(descriptor.clone(), body).map_err(reading)?;
             while let Some(chunk) = blob.try_next().await.map_err(reading)? {
                 upload.push(chunk).await?;
             }
@@ -209,7 +233,7 @@ impl Repository {
             return Ok(Mounted::Done);
         }
         let algorithm = digest.known_algorithm().unwrap_or(Algorithm::Sha256);
-        let upload = StagedUpload::of_session(self.clone(), algorithm, Session::of(&answer)?);
+        let upload = StagedUpload::new(self.clone(), algorithm, Some(Session::of(&answer)?));
         Ok(Mounted::Upload(Box::new(upload) as Box<dyn Staged>))
     }
 }

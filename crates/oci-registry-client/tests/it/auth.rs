@@ -140,6 +140,40 @@ async fn each_operation_asks_for_what_it_needs() {
     assert_eq!(seen[put - 1].header("authorization"), seen[put].header("authorization"));
 }
 
+// covers: O21
+#[tokio::test]
+async fn a_token_service_that_knows_no_deleting_is_asked_for_everything() {
+    let server = Server::start(|seen| {
+        if seen.target.starts_with("/token") {
+            return match seen.target.contains("delete") {
+                true => Answer::status(400).body("Unable to decode repository and actions"),
+                false => Answer::ok(r#"{"token":"all"}"#),
+            };
+        }
+        match seen.header("authorization") {
+            Some("Bearer all") => Answer::status(202),
+            _ => Answer::status(401).header("WWW-Authenticate", "Bearer realm=\"/token\""),
+        }
+    })
+    .await;
+    let repository = server.repository();
+    repository.delete_blob(&blob()).await.unwrap();
+    let asked: Vec<_> = token_requests(&server).into_iter().map(|seen| seen.target).collect();
+    assert_eq!(
+        asked,
+        ["/token?scope=repository%3Aa%2Fb%3Adelete", "/token?scope=repository%3Aa%2Fb%3A*"]
+    );
+    repository.delete_blob(&blob()).await.unwrap();
+    assert_eq!(token_requests(&server).len(), 2, "known from then on");
+
+    let server = Server::start(|seen| match seen.target.starts_with("/token") {
+        true => Answer::error(403, "DENIED"),
+        false => Answer::status(401).header("WWW-Authenticate", "Bearer realm=\"/token\""),
+    })
+    .await;
+    assert!(server.repository().delete_blob(&blob()).await.unwrap_err().is_denied());
+}
+
 #[tokio::test]
 async fn what_the_registry_wants_beyond_that_is_asked_for_at_once_later() {
     let server = Server::start(|seen| {

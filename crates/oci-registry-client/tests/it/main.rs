@@ -4,14 +4,18 @@
 
 mod auth;
 mod blobs;
+mod docker_config;
 mod errors;
+mod files;
 mod lists;
 mod manifests;
+mod parallel;
 mod push;
 mod redirects;
 mod referrers;
 mod resume;
 mod retries;
+mod rows;
 mod server;
 mod unreliable;
 mod uploads;

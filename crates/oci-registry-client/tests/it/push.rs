@@ -159,6 +159,7 @@ async fn a_failed_push_begins_anew_with_a_new_upload() {
     assert_eq!(server.seen()[4].body, content);
 }
 
+// covers: O5
 #[tokio::test]
 async fn a_registry_that_finds_it_too_large_gets_chunks() {
     let content = large();
@@ -249,6 +250,43 @@ async fn mounts() {
     staged.commit(&descriptor.digest).await.unwrap();
     assert_eq!(server.lines()[1], format!("PUT /up?s=1&digest={digest}"));
     assert_eq!(server.seen()[1].body, content);
+
+    // However large it is, in one request: some registries take no chunks.
+    let content = large();
+    let blob = self::descriptor(&content);
+    let server = taking(|_| "/up?s=1".into()).await;
+    let repository = server.repository_of(builder().chunk_size(10));
+    let Mounted::Upload(staged) = repository.mount(&blob, Some(&from)).await.unwrap() else {
+        panic!("expected an upload");
+    };
+    staged.put(&blob, &content).await.unwrap();
+    assert_eq!(server.seen().len(), 2);
+    assert_eq!(server.seen()[1].body, content);
+
+    // An upload that fails is cancelled; that a part has been written before is minded.
+    let server = taking(|_| "/up".into()).await;
+    let repository = server.repository();
+    for (content, text) in
+        [(&b"hel"[..], "3 bytes"), (b"hello?", "6 bytes"), (b"jello", "expected")]
+    {
+        for begun in ["", "h"] {
+            let Mounted::Upload(mut staged) = repository.mount(&descriptor, None).await.unwrap()
+            else {
+                panic!("expected an upload");
+            };
+            staged.append(Bytes::from_static(begun.as_bytes())).await.unwrap();
+            let content = Bytes::copy_from_slice(content);
+            let put = staged.put(&descriptor, &content).await;
+            if begun == "h" && text == "expected" {
+                // What is sent is `h` and `ello`.
+                put.unwrap();
+                continue;
+            }
+            let error = put.unwrap_err();
+            assert!(error.to_string().contains(text), "{begun}: {error}");
+            assert_eq!(server.lines().last().unwrap(), "DELETE /up");
+        }
+    }
 
     for status in [400, 401, 403, 404, 405] {
         let server = Server::start(move |_| Answer::status(status)).await;

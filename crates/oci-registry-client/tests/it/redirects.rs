@@ -41,6 +41,30 @@ async fn another_host_sees_no_credentials() {
     }
 }
 
+// covers: O1
+#[tokio::test]
+async fn the_caller_s_own_http_client_follows_no_redirects_either() {
+    let storage = Server::start(|_| Answer::ok(CONTENT)).await;
+    let location = storage.url("/blob");
+    let registry = Server::start(move |seen| match seen.header("authorization") {
+        None => Answer::status(401).header("WWW-Authenticate", "Basic realm=\"x\""),
+        Some(_) => Answer::status(307).header("Location", &location),
+    })
+    .await;
+    let own = reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::limited(5))
+        .user_agent("mine/1");
+    let credentials =
+        StaticCredentials::new().with(registry.host.clone(), Credentials::basic("alice", "secret"));
+    let repository =
+        registry.repository_of(builder().http(own).no_proxy().credentials(credentials));
+    assert_eq!(read(&repository).await.unwrap(), CONTENT);
+    assert_eq!(storage.seen()[0].header("authorization"), None);
+    assert_eq!(storage.seen()[0].header("user-agent"), Some("mine/1"));
+    assert_eq!(storage.seen()[0].header("accept-encoding"), Some("identity"));
+    assert_eq!(storage.seen()[0].header("referer"), None);
+}
+
 #[tokio::test]
 async fn a_demand_of_another_host_is_not_met() {
     // The last would have the password sent to a token service of the thief's.

@@ -171,3 +171,20 @@ async fn silence_ends_a_request() {
     assert!(error.to_string().contains("kept silent"), "{error}");
     assert!(error.is_retryable());
 }
+
+#[tokio::test(start_paused = true)]
+async fn requests_are_no_more_a_second_than_allowed() {
+    let server = Server::start(|_| Answer::ok("blob")).await;
+    let repository = server.repository_of(builder().rate_limit(2.0));
+    let (started, blob) = (Instant::now(), blob());
+    let all = (0..5).map(|_| repository.blob_size(&blob));
+    for size in futures_util::future::join_all(all).await {
+        assert_eq!(size.unwrap(), Some(4));
+    }
+    assert_eq!(started.elapsed().as_secs(), 2, "0, 0.5, 1, 1.5 and 2 seconds");
+    for rate in [0.0, -1.0, f64::NAN, 1e-9] {
+        let error = builder().rate_limit(rate).build().unwrap_err();
+        assert!(error.to_string().contains("rate limit"), "{error}");
+    }
+    builder().rate_limit(f64::INFINITY).build().unwrap();
+}
