@@ -76,8 +76,6 @@ pub use platform::{
     Candidate, Choice, ChosenImage, Fit, NoMatch, Verdict, choose_image, host_platform,
 };
 pub use source::{BlobRead, Body, ByteRange, Cursor, Page, Referrers, Source};
-pub use store::{
-    Capabilities, Mounted, Precondition, Reopen, SourceBlob, Staged, Store, UploadId,
-};
+pub use store::{Capabilities, Mounted, Precondition, Reopen, SourceBlob, Staged, Store, UploadId};
 pub use target::Target;
 pub use walk::{Found, RefPath, Visit, WalkOptions, walk_refs};
