@@ -46,6 +46,8 @@ mod memory;
 mod options;
 mod paced;
 mod percent;
+#[cfg(feature = "proxy")]
+mod proxy;
 mod query;
 mod range;
 mod referrers;
@@ -61,6 +63,8 @@ pub use add_ref::add_ref;
 pub use app::router;
 pub use memory::MemoryRegistry;
 pub use options::ServerOptions;
+#[cfg(feature = "proxy")]
+pub use proxy::ProxyRegistry;
 pub use registry::{Access, Registry};
 pub use serve::{ServeOptions, serve};
 pub use testing::{

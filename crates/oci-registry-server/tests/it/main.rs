@@ -14,6 +14,8 @@ mod malformed;
 mod manifests;
 mod mounts;
 mod placement;
+#[cfg(feature = "proxy")]
+mod proxy;
 mod raw;
 mod referrers;
 mod rules;
