@@ -3,6 +3,7 @@
 mod bench;
 mod conformance;
 mod features;
+mod fuzz;
 mod interop;
 mod process;
 mod tidy;
@@ -29,6 +30,8 @@ enum Task {
     Conformance(conformance::Options),
     /// Build each crate with no features, the default ones and all.
     Features,
+    /// Every fuzz target, for some seconds each.
+    Fuzz(fuzz::Options),
     /// House rules that no compiler checks.
     Tidy,
 }
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
         Task::Bench(options) => bench::run(&options),
         Task::Conformance(options) => conformance::run_all(&options),
         Task::Features => features::run_all(),
+        Task::Fuzz(options) => fuzz::run_all(&options),
         Task::Tidy => tidy::run_task(),
     };
     match done {

@@ -1,0 +1,89 @@
+//! Tar archives, read as `oci-archive:` and as `docker-archive:`.
+//!
+//! What is read has the digest by which it was asked for, and parts lie within the archive. The checksums of the tar
+//! headers are put right first: nothing that libFuzzer makes up would have the right ones.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use oci_ref::{
+    Blob, DockerArchive, OciArchive, Ref, Result, Source, Target, WalkOptions, walk_refs,
+};
+use oci_spec_types::Digest;
+
+use crate::support::{assert_fit_for_logs, block_on};
+
+const BLOCK: usize = 512;
+/// Where a header has its size and its checksum.
+const SIZE: std::ops::Range<usize> = 124..136;
+const CHECKSUM: std::ops::Range<usize> = 148..156;
+/// The longest text of an error: it quotes names of the archive.
+const MAX_ERROR: usize = 16 << 10;
+
+/// Checks one input: an archive.
+pub fn check(data: &[u8]) {
+    let mut archive = data.to_vec();
+    put_checksums_right(&mut archive);
+    let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+    file.write_all(&archive).expect("the temporary file is written");
+    block_on(async {
+        for done in [read_oci(file.path()).await, read_docker(file.path()).await] {
+            if let Err(error) = done {
+                assert_fit_for_logs(&error, MAX_ERROR);
+            }
+        }
+    });
+}
+
+async fn read_oci(path: &std::path::Path) -> Result<()> {
+    let archive = Arc::new(OciArchive::open(path).await?);
+    for entry in archive.entries().into_iter().take(16) {
+        read_all(archive.clone(), &entry.descriptor.digest).await?;
+    }
+    archive.tags(None, 10).await?;
+    Ok(())
+}
+
+async fn read_docker(path: &std::path::Path) -> Result<()> {
+    let archive = Arc::new(DockerArchive::open(path).await?);
+    for image in archive.images().into_iter().take(16) {
+        read_all(archive.clone(), &image.descriptor.digest).await?;
+    }
+    archive.tags(None, 10).await?;
+    Ok(())
+}
+
+/// Reads all that a manifest reaches.
+async fn read_all<S: Source + 'static>(source: Arc<S>, digest: &Digest) -> Result<()> {
+    let root = Ref::read(source.clone(), &Target::Digest(digest.clone())).await?;
+    assert_eq!(root.digest(), digest);
+    source.referrers(digest, None, None, 10).await?;
+    let bounds = WalkOptions { max_depth: 4, max_manifests: 64, ahead: 2, sparse: true };
+    let visits: Vec<_> = walk_refs(root, bounds).collect().await;
+    for visit in visits {
+        let oci_ref::Found::Ref(Ref::Image(image)) = visit?.found else { continue };
+        for blob in image.manifest().blobs().take(16) {
+            if let Ok(read) = Blob::open(&*source, blob).await?.into_bytes(1 << 20).await {
+                assert!(blob.digest.verify(&read).is_ok(), "other bytes than {}", blob.digest);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Writes the checksum of each header that is found from the size of the one before.
+fn put_checksums_right(archive: &mut [u8]) {
+    let mut at = 0;
+    while let Some(header) = archive.get_mut(at..at + BLOCK) {
+        if header.iter().all(|byte| *byte == 0) {
+            return;
+        }
+        header[CHECKSUM].fill(b' ');
+        let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
+        header[CHECKSUM].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        let digits = header[SIZE].iter().take_while(|byte| matches!(byte, b'0'..=b'7'));
+        let size = digits.fold(0_usize, |size, digit| size * 8 + usize::from(digit - b'0'));
+        at = at.saturating_add(BLOCK).saturating_add(size.next_multiple_of(BLOCK));
+    }
+}
