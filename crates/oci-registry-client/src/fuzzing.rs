@@ -1,15 +1,16 @@
-//! The parsers of what a registry answers, for fuzz targets. No part of the API: feature `fuzzing` only.
+//! The parsers of what a registry answers and of Docker's configuration, for fuzz targets. No part of the API: feature `fuzzing` only.
 
 use std::ops::Range;
 use std::time::Duration;
 
 use http::{HeaderMap, StatusCode};
-use oci_spec_types::ErrorCode;
+use oci_spec_types::{ErrorCode, Host, Name};
 use reqwest::Url;
 
 use crate::auth::challenge;
+use crate::auth::docker::document::Document;
 use crate::content_range::ContentRange;
-use crate::{Error, link, retry};
+use crate::{Credentials, Error, link, retry};
 
 /// A way to authenticate that this crate knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +72,41 @@ pub fn location(value: &str, base: &str) -> Result<String, String> {
 pub fn answered(status: u16, body: &[u8]) -> Error {
     let status = StatusCode::from_u16(status).unwrap_or_default();
     Error::answered(status, "blob x of r.example/a", &ErrorCode::BlobUnknown, body)
+}
+
+/// A configuration file of Docker or Podman, without the helpers that it names.
+pub struct DockerDocument(Document);
+
+impl DockerDocument {
+    /// Reads it; `legacy` is the form of `~/.dockercfg`.
+    pub fn parse(bytes: &[u8], legacy: bool) -> Result<Self, String> {
+        Document::parse(bytes, legacy).map(Self)
+    }
+
+    /// The file.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.0.to_bytes()
+    }
+
+    /// The helpers to ask.
+    pub fn helpers(&self, host: &Host) -> Vec<&str> {
+        self.0.helpers(host)
+    }
+
+    /// What it has for a repository, or for a registry.
+    pub fn find(&self, host: &Host, name: Option<&Name>) -> Result<Option<Credentials>, String> {
+        self.0.find(host, name)
+    }
+
+    /// Keeps credentials.
+    pub fn put(&mut self, host: &Host, credentials: &Credentials) {
+        self.0.put(host, Some(credentials));
+    }
+
+    /// Forgets those of a registry.
+    pub fn remove(&mut self, host: &Host) -> bool {
+        self.0.remove(host)
+    }
 }
 
 fn url(text: &str) -> Result<Url, String> {

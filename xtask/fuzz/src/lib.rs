@@ -7,6 +7,7 @@
 pub mod archives;
 pub mod client_answers;
 pub mod content_range;
+pub mod docker_config;
 pub mod error_body;
 pub mod index;
 pub mod link;

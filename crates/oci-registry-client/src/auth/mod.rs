@@ -2,7 +2,7 @@
 
 pub(crate) mod challenge;
 mod credentials;
-mod docker;
+pub(crate) mod docker;
 mod scope;
 mod token;
 

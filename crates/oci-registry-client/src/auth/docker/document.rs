@@ -18,11 +18,11 @@ const LENIENT: GeneralPurpose = GeneralPurpose::new(
 );
 
 /// The user name that stands for an identity token.
-pub(super) const TOKEN_USER: &str = "<token>";
+pub(crate) const TOKEN_USER: &str = "<token>";
 
 /// A configuration file's content. What is not known of it is kept.
 #[derive(Clone, PartialEq)]
-pub(super) struct Document {
+pub(crate) struct Document {
     root: Map<String, Value>,
     legacy: bool,
 }
@@ -40,12 +40,12 @@ struct Entry {
 
 impl Document {
     /// A file that has nothing.
-    pub(super) fn empty(legacy: bool) -> Self {
+    pub(crate) fn empty(legacy: bool) -> Self {
         Self { root: Map::new(), legacy }
     }
 
     /// Reads a file. Docker takes an empty one for one without entries.
-    pub(super) fn parse(bytes: &[u8], legacy: bool) -> Result<Self, String> {
+    pub(crate) fn parse(bytes: &[u8], legacy: bool) -> Result<Self, String> {
         if bytes.trim_ascii().is_empty() {
             return Ok(Self::empty(legacy));
         }
@@ -63,14 +63,14 @@ impl Document {
         }
     }
 
-    pub(super) fn to_bytes(&self) -> Vec<u8> {
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let mut text = format!("{:#}", Value::Object(self.root.clone()));
         text.push('\n');
         text.into_bytes()
     }
 
     /// The helpers to ask for a registry, in order: its own, then that for all. An empty name says that there is none.
-    pub(super) fn helpers(&self, host: &Host) -> Vec<&str> {
+    pub(crate) fn helpers(&self, host: &Host) -> Vec<&str> {
         if self.legacy {
             return Vec::new();
         }
@@ -92,7 +92,7 @@ impl Document {
     }
 
     /// What the entries say of a repository, or of a registry. `Err` names the entry that is not well formed.
-    pub(super) fn find(
+    pub(crate) fn find(
         &self,
         host: &Host,
         repository: Option<&Name>,
@@ -116,7 +116,7 @@ impl Document {
     }
 
     /// Puts an entry for a registry in the place of all that it had; `None` leaves the mark that a helper has it.
-    pub(super) fn put(&mut self, host: &Host, credentials: Option<&Credentials>) {
+    pub(crate) fn put(&mut self, host: &Host, credentials: Option<&Credentials>) {
         self.remove(host);
         let entry = match credentials {
             Some(Credentials::Basic { username, password }) => {
@@ -130,7 +130,7 @@ impl Document {
     }
 
     /// Removes a registry's entries, and says whether there were any. Those of its namespaces stay.
-    pub(super) fn remove(&mut self, host: &Host) -> bool {
+    pub(crate) fn remove(&mut self, host: &Host) -> bool {
         let wanted = keys::canonical(host.as_str());
         let legacy = self.legacy;
         let entries = self.entries_mut();
@@ -179,7 +179,7 @@ fn read(entry: &Value) -> Result<Option<Credentials>, &'static str> {
 }
 
 /// Credentials of a user name and a secret, as files and helpers have them.
-pub(super) fn of_user(username: String, secret: String) -> Option<Credentials> {
+pub(crate) fn of_user(username: String, secret: String) -> Option<Credentials> {
     match username.as_str() {
         TOKEN_USER => Some(Credentials::IdentityToken(secret)),
         "" if secret.is_empty() => None,

@@ -1,6 +1,6 @@
 //! Credentials as Docker and Podman keep them, so that one login serves all of them.
 
-mod document;
+pub(crate) mod document;
 mod helper;
 mod keys;
 mod search;
