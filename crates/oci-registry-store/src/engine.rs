@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use oci_ref::Result;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, RwLock, watch};
 
 use crate::blocking;
 use crate::cache::ManifestCache;
@@ -12,7 +12,7 @@ use crate::directory::DataDirectory;
 use crate::metadata::{Metadata, Sqlite};
 use crate::objects::{Files, ObjectKey, Objects};
 use crate::options::EngineOptions;
-use crate::upload::{Claims, SessionId, Tokens, idle_since};
+use crate::upload::{Claims, SessionId, Tokens, idle_since, seconds};
 
 /// How many rows are looked at in one step of cleaning up.
 const STEP: usize = 1000;
@@ -26,6 +26,10 @@ pub(crate) struct Engine {
     pub(crate) tokens: Tokens,
     pub(crate) claims: Claims,
     pub(crate) options: EngineOptions,
+    /// Held by the one collection that runs.
+    pub(crate) collecting: Mutex<()>,
+    /// Read by whoever deletes objects that were a blob's. Written by whoever needs all of them to stay.
+    pub(crate) deletions: RwLock<()>,
     _directory: DataDirectory,
     closed: watch::Sender<()>,
 }
@@ -49,12 +53,24 @@ impl Engine {
             tokens: Tokens::new(secret),
             claims: Claims::default(),
             options,
+            collecting: Mutex::default(),
+            deletions: RwLock::default(),
             _directory: directory,
             closed: watch::Sender::new(()),
         });
         engine.delete_strays().await?;
         engine.expire_sessions().await?;
         Ok(engine)
+    }
+
+    /// What nothing references, and has been a candidate since before this time, is renewed before anybody relies on it.
+    pub(crate) fn stale_before(&self, now: i64) -> i64 {
+        now.saturating_sub(seconds(self.options.grace / 2))
+    }
+
+    /// When the object of a blob that goes now may be deleted.
+    pub(crate) fn delete_after(&self, now: i64) -> i64 {
+        now.saturating_add(seconds(self.options.longest_read))
     }
 
     /// Resolves when the engine has been closed.
@@ -73,7 +89,7 @@ impl Engine {
         // A commit that failed may yet have reached the disk. After this one, it has not.
         if self.metadata.condemn_object(key).await? {
             self.objects.delete(key).await?;
-            self.metadata.forget_object(key).await?;
+            self.metadata.forget_objects(std::slice::from_ref(key)).await?;
         }
         Ok(())
     }

@@ -15,10 +15,12 @@
 //! - A blob that a manifest of the same repository references cannot be deleted from it (`DENIED`). The manifests of an
 //!   index can.
 //! - An upload that was suspended goes on after a restart, at the offset that was recorded.
+//! - Blobs that no manifest of their repository references go after a time of grace, by [`DurableRegistry::collect`], which runs
+//!   beside pushes and pulls. Whoever pushes, mounts or asks for a blob has that time again. Manifests that have lost their
+//!   tags go only if [`EngineOptions::untagged`] says so, and never what a manifest that stays lists or is about.
 //!
 //! # What is absent
-//! Content that nothing names any more stays on the disk: there is no garbage collection yet. There is one process
-//! for each data directory, on a system with Unix files.
+//! There is one process for each data directory, on a system with Unix files.
 
 #[cfg(not(unix))]
 compile_error!(
@@ -27,6 +29,7 @@ compile_error!(
 
 mod blocking;
 mod cache;
+mod collect;
 mod directory;
 mod engine;
 mod metadata;
@@ -37,5 +40,6 @@ mod registry;
 mod repository;
 mod upload;
 
+pub use collect::{CollectOptions, CollectReport};
 pub use options::{EngineOptions, References};
 pub use registry::DurableRegistry;

@@ -34,6 +34,18 @@ pub struct EngineOptions {
     pub references: References,
     /// How long an upload may rest before it expires: an hour by default.
     pub session_idle: Duration,
+    /// How long content stays that nothing references: a day by default. It begins anew when the content is pushed again or
+    /// mounted, and when somebody who asks whether it is there is told that it is.
+    ///
+    /// A push takes a while between its first blob and its manifest, so this must be longer than any push takes.
+    pub grace: Duration,
+    /// How long manifests stay that have no tag, from when they lost it. `None`, the default, keeps them until they are
+    /// deleted. Never shorter than `grace`. A manifest stays as long as an index that stays lists it, or as its
+    /// subject stays.
+    pub untagged: Option<Duration>,
+    /// How long a read of a blob can take: an hour by default. The bytes of a blob that was deleted or collected are deleted
+    /// after this time, so that whoever is reading it can finish.
+    pub longest_read: Duration,
     /// How many bytes of memory manifests that were read recently may take: 16 MiB by default. What a manifest takes is
     /// estimated at four times its bytes. `0` keeps none.
     pub manifest_cache: usize,
@@ -45,6 +57,9 @@ impl Default for EngineOptions {
             sync: true,
             references: References::Complete,
             session_idle: Duration::from_secs(60 * 60),
+            grace: Duration::from_secs(24 * 60 * 60),
+            untagged: None,
+            longest_read: Duration::from_secs(60 * 60),
             manifest_cache: 16 << 20,
         }
     }

@@ -8,6 +8,7 @@ use oci_ref::{Cursor, Error, Page, Result, Store};
 use oci_registry_server::{Access, Registry};
 use oci_spec_types::{Digest, ErrorCode, Name};
 
+use crate::collect::{self, CollectOptions, CollectReport};
 use crate::engine::Engine;
 use crate::options::EngineOptions;
 use crate::repository::Repository;
@@ -65,6 +66,24 @@ impl DurableRegistry {
     /// If the database fails. What could not be removed is tried again the next time.
     pub async fn sweep(&self) -> Result<()> {
         self.engine.sweep().await
+    }
+
+    /// Collects garbage: content that nothing references any more, and the bytes of what was deleted or collected before.
+    /// To be called now and then, such as once an hour. What it costs depends on what was pushed and deleted since the last
+    /// time, and not on how much is stored. Pushes and pulls go on meanwhile. `progress` is told after each step what has been
+    /// done so far.
+    ///
+    /// The bytes of a blob are deleted some time after the blob ([`EngineOptions::longest_read`]), so by a later collection.
+    ///
+    /// # Errors
+    /// If the database fails. What has been done until then stays done. A file that cannot be deleted is no error; it is
+    /// logged, counted, and tried again later.
+    pub async fn collect(
+        &self,
+        options: &CollectOptions,
+        progress: impl Fn(&CollectReport) + Send + Sync,
+    ) -> Result<CollectReport> {
+        collect::run(&self.engine, options, &progress).await
     }
 
     /// Closes the registry: waits until every clone, repository and upload has been dropped and the last upload has cleaned up,

@@ -11,8 +11,8 @@ use oci_ref::{
 use oci_spec_types::{Algorithm, Descriptor, Digest, ErrorCode, Name, Tag};
 
 use crate::engine::Engine;
-use crate::metadata::{Content, NewManifest};
-use crate::upload::Upload;
+use crate::metadata::{BlobSize, Content, NewManifest};
+use crate::upload::{Upload, now};
 use crate::{References, blocking};
 
 /// A manifest with more bytes is parsed where it does not hold up others.
@@ -28,27 +28,41 @@ impl Repository {
     pub(crate) fn new(engine: Arc<Engine>, name: Name) -> Self {
         Self { engine, name }
     }
+
+    fn manifest_unknown(&self, digest: &Digest) -> Error {
+        let message = format!("manifest {digest} is not in repository {}", self.name);
+        Error::new(ErrorCode::ManifestUnknown, message)
+    }
 }
 
 #[async_trait]
 impl Source for Repository {
+    /// Who learns that a manifest is here may count on it for a while, so one that would be collected soon is renewed.
     async fn resolve(&self, target: &Target) -> Result<Descriptor> {
-        self.engine.metadata.resolve(&self.name, target).await
+        let metadata = &self.engine.metadata;
+        let descriptor = metadata.resolve(&self.name, target).await?;
+        // A tag holds what it names.
+        if let Target::Digest(digest) = target {
+            let now = now();
+            let stale_before = self.engine.stale_before(now);
+            if metadata.manifest_is_stale(&self.name, digest, stale_before).await?
+                && !metadata.renew_manifest(&self.name, digest, now).await?
+            {
+                return Err(self.manifest_unknown(digest));
+            }
+        }
+        Ok(descriptor)
     }
 
     async fn manifest(&self, target: &Target) -> Result<Manifest> {
-        let descriptor = self.resolve(target).await?;
+        let descriptor = self.engine.metadata.resolve(&self.name, target).await?;
         if let Some(manifest) = self.engine.manifests.get(&descriptor) {
             return Ok(manifest);
         }
         let digest = &descriptor.digest;
-        let bytes = self.engine.metadata.manifest_bytes(digest).await?.ok_or_else(|| {
-            // Deleted since it was resolved.
-            Error::new(
-                ErrorCode::ManifestUnknown,
-                format!("manifest {digest} is not in repository {}", self.name),
-            )
-        })?;
+        let bytes = self.engine.metadata.manifest_bytes(digest).await?;
+        // Deleted since it was resolved.
+        let bytes = bytes.ok_or_else(|| self.manifest_unknown(digest))?;
         let small = bytes.len() <= PARSED_AT_ONCE;
         let parse = move || {
             Manifest::verify(&descriptor, bytes).map_err(|error| {
@@ -61,8 +75,17 @@ impl Source for Repository {
         Ok(manifest)
     }
 
+    /// Who learns that a blob is here may count on it for a while, so one that would be collected soon is renewed.
     async fn blob_size(&self, digest: &Digest) -> Result<Option<u64>> {
-        self.engine.metadata.blob_size(&self.name, digest).await
+        let (metadata, now) = (&self.engine.metadata, now());
+        let stale_before = self.engine.stale_before(now);
+        match metadata.blob_size(&self.name, digest, stale_before).await? {
+            Some(BlobSize { size, stale: true }) => {
+                let renewed = metadata.renew_blob(&self.name, digest, now).await?;
+                Ok(renewed.then_some(size))
+            }
+            found => Ok(found.map(|found| found.size)),
+        }
     }
 
     async fn blob(&self, digest: &Digest, range: ByteRange) -> Result<BlobRead> {
@@ -141,7 +164,7 @@ impl Store for Repository {
     async fn mount(&self, descriptor: &Descriptor, from: Option<&Name>) -> Result<Mounted> {
         let digest = &descriptor.digest;
         let mounted = match from {
-            Some(from) => self.engine.metadata.mount(from, &self.name, digest).await?,
+            Some(from) => self.engine.metadata.mount(from, &self.name, digest, now()).await?,
             None => self.blob_size(digest).await?.is_some(),
         };
         Ok(if mounted { Mounted::Done } else { Mounted::No })
@@ -159,6 +182,7 @@ impl Store for Repository {
             tags: tags.to_vec(),
             when: when.clone(),
             references: self.engine.options.references,
+            now: now(),
         };
         self.engine.metadata.put_manifest(new).await?;
         self.engine.manifests.insert(manifest);
@@ -166,15 +190,16 @@ impl Store for Repository {
     }
 
     async fn delete_tag(&self, tag: &Tag) -> Result<()> {
-        self.engine.metadata.delete_tag(&self.name, tag).await
+        self.engine.metadata.delete_tag(&self.name, tag, now()).await
     }
 
     async fn delete_manifest(&self, digest: &Digest) -> Result<()> {
-        self.engine.metadata.delete_manifest(&self.name, digest).await
+        self.engine.metadata.delete_manifest(&self.name, digest, now()).await
     }
 
     /// Refused (`DENIED`) while a manifest of this repository references the blob.
     async fn delete_blob(&self, digest: &Digest) -> Result<()> {
-        self.engine.metadata.delete_blob(&self.name, digest).await
+        let delete_after = self.engine.delete_after(now());
+        self.engine.metadata.delete_blob(&self.name, digest, delete_after).await
     }
 }

@@ -32,6 +32,14 @@ pub(crate) struct BlobRecord {
     pub(crate) content: Content,
 }
 
+/// What a request about a blob's existence learns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct BlobSize {
+    pub(crate) size: u64,
+    /// Nothing references it, and it may be collected soon: it is to be renewed before anybody relies on it.
+    pub(crate) stale: bool,
+}
+
 /// A verified blob, to be named in a repository.
 pub(crate) struct NewBlob {
     pub(crate) repository: Name,
@@ -41,6 +49,8 @@ pub(crate) struct NewBlob {
     pub(crate) content: Content,
     /// The session that ends with it, if it was ever given out.
     pub(crate) session: Option<Claimed>,
+    /// In seconds since 1970: nothing that comes later may count it as garbage before its grace is over.
+    pub(crate) now: i64,
 }
 
 /// What came of naming a blob.
@@ -60,6 +70,41 @@ pub(crate) struct NewManifest {
     pub(crate) when: Precondition,
     /// What of its references must be there.
     pub(crate) references: References,
+    /// In seconds since 1970.
+    pub(crate) now: i64,
+}
+
+/// What was collected, or would be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Collected {
+    /// Manifests that were taken out of a repository.
+    pub(crate) manifests: u64,
+    /// Blobs that were taken out of a repository.
+    pub(crate) links: u64,
+    /// Blobs that no repository has any more.
+    pub(crate) blobs: u64,
+    /// The bytes of those blobs, and of manifests that no repository has any more.
+    pub(crate) bytes: u64,
+}
+
+/// What one step of a collection did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct CollectStep {
+    pub(crate) collected: Collected,
+    /// Whether there may be more to do.
+    pub(crate) more: bool,
+}
+
+/// From when on something counts as garbage. All in seconds since 1970.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cuts {
+    pub(crate) now: i64,
+    /// Unreferenced blobs go if they have been candidates since this or longer.
+    pub(crate) blobs: i64,
+    /// Untagged manifests go if they have been candidates since this or longer; `None` keeps them all.
+    pub(crate) manifests: Option<i64>,
+    /// When the objects of blobs that go now may be deleted.
+    pub(crate) delete_after: i64,
 }
 
 /// An upload session as it is recorded.
@@ -109,6 +154,21 @@ pub(crate) struct Progress {
 ///
 /// Names are looked up within a repository: what a repository is not linked to does not exist for it, wherever else it may
 /// be. A repository exists while it has content.
+///
+/// # Garbage
+/// What a repository has may be a *candidate* since some time, in seconds since 1970.
+/// - A blob is a candidate from when it is linked, and from when a manifest that references it goes; once more linked or
+///   renewed, from then on. Whether it is garbage depends on the references alone: to be a candidate only means that a collector
+///   looks at it. A collector that finds it referenced makes it no candidate any more; nothing else does, so that
+///   pushes stay cheap.
+/// - A manifest is a candidate from when it is pushed without a tag, from when a tag leaves it, and from when a parent or its
+///   subject goes. A push with a tag ends that; so does a collector that finds it held.
+/// - A manifest is *held* if it, or something above it, is a root: has a tag, or is a candidate of later than the cut. Above are
+///   the indexes of the same repository that list it and its subject, if they are there, and what is above those. An
+///   index can list its own subject, so there are circles.
+///
+/// So that concurrent transactions cannot each count on what the other removes, candidates are marked whether or not
+/// something else still references them.
 #[async_trait]
 pub(crate) trait Metadata: Send + Sync + 'static {
     /// Whether a repository has any content.
@@ -117,8 +177,16 @@ pub(crate) trait Metadata: Send + Sync + 'static {
     /// At most `limit` repositories in lexical order.
     async fn catalog(&self, after: Option<&str>, limit: usize) -> Result<Page<Name>>;
 
-    /// The size of a blob.
-    async fn blob_size(&self, repository: &Name, digest: &Digest) -> Result<Option<u64>>;
+    /// The size of a blob. It is stale if nothing references it and it has been a candidate since before `stale_before`.
+    async fn blob_size(
+        &self,
+        repository: &Name,
+        digest: &Digest,
+        stale_before: i64,
+    ) -> Result<Option<BlobSize>>;
+
+    /// Makes a candidate one since `now`, if it was one since earlier. `false` if the repository has no such blob (any more).
+    async fn renew_blob(&self, repository: &Name, digest: &Digest, now: i64) -> Result<bool>;
 
     /// A blob's size and where its bytes lie.
     async fn blob(&self, repository: &Name, digest: &Digest) -> Result<Option<BlobRecord>>;
@@ -130,10 +198,16 @@ pub(crate) trait Metadata: Send + Sync + 'static {
     async fn commit_blob(&self, blob: NewBlob) -> Result<Stored>;
 
     /// Links a blob of the repository `from`, if it is there, to `to`.
-    async fn mount(&self, from: &Name, to: &Name, digest: &Digest) -> Result<bool>;
+    async fn mount(&self, from: &Name, to: &Name, digest: &Digest, now: i64) -> Result<bool>;
 
-    /// Removes a blob from a repository. Refused (`DENIED`) while one of the repository's manifests references it.
-    async fn delete_blob(&self, repository: &Name, digest: &Digest) -> Result<()>;
+    /// Removes a blob from a repository. Refused (`DENIED`) while one of the repository's manifests references it. A blob that no
+    /// repository has any more goes, and its object is condemned: it may be deleted after `delete_after`.
+    async fn delete_blob(
+        &self,
+        repository: &Name,
+        digest: &Digest,
+        delete_after: i64,
+    ) -> Result<()>;
 
     /// The descriptor of a manifest, by a tag or digest that the repository has.
     async fn resolve(&self, repository: &Name, target: &Target) -> Result<Descriptor>;
@@ -141,14 +215,27 @@ pub(crate) trait Metadata: Send + Sync + 'static {
     /// The bytes of a manifest that has been resolved.
     async fn manifest_bytes(&self, digest: &Digest) -> Result<Option<Bytes>>;
 
+    /// Whether a manifest may be collected soon, so that it is to be renewed before anybody relies on its existence: it is no
+    /// root, and nothing above it is one, if only candidates of later than `stale_before` count as roots beside tags.
+    async fn manifest_is_stale(
+        &self,
+        repository: &Name,
+        digest: &Digest,
+        stale_before: i64,
+    ) -> Result<bool>;
+
+    /// Makes a manifest a candidate since `now`. `false` if the repository has no such manifest (any more).
+    async fn renew_manifest(&self, repository: &Name, digest: &Digest, now: i64) -> Result<bool>;
+
     /// Stores a manifest with its references, its entry among its subject's referrers, and its tags.
     async fn put_manifest(&self, manifest: NewManifest) -> Result<()>;
 
-    /// Removes a manifest, its tags and its entry among referrers.
-    async fn delete_manifest(&self, repository: &Name, digest: &Digest) -> Result<()>;
+    /// Removes a manifest, its tags and its entry among referrers. What it held is a candidate since `now`. Its bytes go with the
+    /// last repository that has it.
+    async fn delete_manifest(&self, repository: &Name, digest: &Digest, now: i64) -> Result<()>;
 
     /// Removes a tag.
-    async fn delete_tag(&self, repository: &Name, tag: &Tag) -> Result<()>;
+    async fn delete_tag(&self, repository: &Name, tag: &Tag, now: i64) -> Result<()>;
 
     /// At most `limit` tags in lexical order.
     async fn tags(&self, repository: &Name, after: Option<&str>, limit: usize)
@@ -167,14 +254,20 @@ pub(crate) trait Metadata: Send + Sync + 'static {
     /// Notes that an object is about to be written.
     async fn begin_object(&self, key: &ObjectKey) -> Result<()>;
 
-    /// Makes sure that an object is pending and will never be anything else, so that it may be deleted. `false` if
-    /// a blob or a session owns it, or nobody knows it.
+    /// Makes sure that an object, which never was a blob's, is pending and will never be anything else, so that it may be deleted
+    /// at once. `false` if a blob or a session owns it, or nobody knows it.
     async fn condemn_object(&self, key: &ObjectKey) -> Result<bool>;
 
-    /// Forgets a condemned object, which has been deleted.
-    async fn forget_object(&self, key: &ObjectKey) -> Result<()>;
+    /// Forgets condemned objects, which have been deleted.
+    async fn forget_objects(&self, keys: &[ObjectKey]) -> Result<()>;
 
-    /// At most `limit` pending objects that no session owns, in the order of their keys.
+    /// At most `limit` condemned objects whose time has come, those first whose time came first.
+    async fn due_objects(&self, now: i64, limit: usize) -> Result<Vec<ObjectKey>>;
+
+    /// Lets a condemned object, which could not be deleted, be due again at `until`.
+    async fn postpone_object(&self, key: &ObjectKey, until: i64) -> Result<()>;
+
+    /// At most `limit` pending objects that are not condemned and that no session owns, in the order of their keys.
     async fn stray_objects(
         &self,
         after: Option<&ObjectKey>,
@@ -195,6 +288,24 @@ pub(crate) trait Metadata: Send + Sync + 'static {
 
     /// Forgets at most `limit` closed sessions with smaller ids, and tells how many.
     async fn forget_closed_sessions(&self, below: &SessionId, limit: usize) -> Result<usize>;
+
+    /// One step of collecting blobs: looks at no more than `limit` candidates since `before` or longer, takes those out of their
+    /// repository that none of its manifests references, and deletes blobs that no repository has any more; their objects
+    /// may be deleted after `delete_after`.
+    async fn collect_blobs(
+        &self,
+        before: i64,
+        delete_after: i64,
+        limit: usize,
+    ) -> Result<CollectStep>;
+
+    /// One step of collecting untagged manifests: looks at candidates since `before` or longer, and deletes those that nothing
+    /// holds, together with what is above them. Both end at about `limit`. Blobs become candidates since `now`; what was
+    /// below, since when the manifest above was one, so that whole trees go.
+    async fn collect_manifests(&self, before: i64, now: i64, limit: usize) -> Result<CollectStep>;
+
+    /// What a whole collection would do now, exactly: manifests first, then blobs. Changes nothing, and holds nobody up.
+    async fn preview_collection(&self, cuts: Cuts) -> Result<Collected>;
 
     /// The secret with which session tokens are signed: the one that is kept, or else `fresh`, which is kept from now on.
     async fn session_secret(&self, fresh: [u8; 32]) -> Result<[u8; 32]>;

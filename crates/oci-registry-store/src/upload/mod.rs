@@ -148,6 +148,7 @@ impl Upload {
             size: data.len() as u64,
             content: Content::Inline(data),
             session,
+            now: now(),
         };
         self.engine.metadata.commit_blob(blob).await.map(|_| ())
     }
@@ -189,7 +190,12 @@ async fn find(
 
 /// Sessions that were last written before this have expired. In seconds since 1970.
 pub(crate) fn idle_since(idle: std::time::Duration) -> i64 {
-    now().saturating_sub(i64::try_from(idle.as_secs()).unwrap_or(i64::MAX))
+    now().saturating_sub(seconds(idle))
+}
+
+/// A time in whole seconds, as times are stored.
+pub(crate) fn seconds(time: std::time::Duration) -> i64 {
+    i64::try_from(time.as_secs()).unwrap_or(i64::MAX)
 }
 
 #[async_trait]

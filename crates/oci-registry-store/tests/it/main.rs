@@ -2,12 +2,15 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod collect;
 mod content;
 mod durability;
 mod large;
 mod lists;
 mod manifests;
+mod migration;
 mod opening;
 mod sessions;
 mod suite;
 mod support;
+mod untagged;

@@ -3,12 +3,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 use oci_ref::{ByteRange, Error, ErrorKind, Manifest, Precondition, Store};
 use oci_registry_server::{Access, Registry};
-use oci_registry_store::{DurableRegistry, EngineOptions};
+use oci_registry_store::{CollectOptions, CollectReport, DurableRegistry, EngineOptions};
 use oci_spec_types::{Algorithm, Descriptor, Digest, ErrorCode, MediaType, Name, Tag};
 use tempfile::TempDir;
 
@@ -73,10 +74,54 @@ impl TestEngine {
         Self { registry, options, directory }
     }
 
+    /// Closes the engine, lets so many seconds pass for all that it would collect, and opens it again.
+    pub(crate) async fn age(self, seconds: i64) -> Self {
+        let Self { registry, options, directory } = self;
+        registry.close().await;
+        age(directory.path(), seconds);
+        let registry = DurableRegistry::open(directory.path(), options.clone()).await.unwrap();
+        Self { registry, options, directory }
+    }
+
+    pub(crate) async fn collect(&self) -> CollectReport {
+        self.registry.collect(&CollectOptions::default(), |_| {}).await.unwrap()
+    }
+
+    /// A collection that also takes manifests that have been untagged for a day, after a dry run that must foretell it.
+    pub(crate) async fn collect_untagged(&self) -> CollectReport {
+        let mut options = CollectOptions::default();
+        options.untagged_older_than = Some(Duration::from_secs(DAY as u64));
+        options.dry_run = true;
+        let mut foretold = self.registry.collect(&options, |_| {}).await.unwrap();
+        options.dry_run = false;
+        let report = self.registry.collect(&options, |_| {}).await.unwrap();
+        (foretold.dry_run, foretold.objects) = (false, report.objects);
+        assert_eq!(foretold, report, "the dry run foretold something else");
+        report
+    }
+
     /// How many bytes the objects have together.
     pub(crate) fn object_bytes(&self) -> u64 {
         self.objects().iter().map(|path| fs::metadata(path).unwrap().len()).sum()
     }
+}
+
+/// A bit longer than a day.
+pub(crate) const DAY: i64 = 24 * 60 * 60 + 60;
+
+/// Lets time pass for all that is collected.
+pub(crate) fn age(data: &Path, seconds: i64) {
+    let database = rusqlite::Connection::open(data.join("metadata.sqlite")).unwrap();
+    for (table, column) in [
+        ("repository_blob", "candidate_since"),
+        ("repository_manifest", "candidate_since"),
+        ("pending_object", "delete_after"),
+    ] {
+        database
+            .execute(&format!("UPDATE {table} SET {column} = {column} - {seconds}"), [])
+            .unwrap();
+    }
+    database.close().unwrap();
 }
 
 /// The files that hold objects in a data directory.
@@ -169,13 +214,20 @@ pub(crate) fn image(
 }
 
 pub(crate) fn index(manifests: &[&Manifest]) -> Manifest {
+    index_about(manifests, None)
+}
+
+pub(crate) fn index_about(manifests: &[&Manifest], subject: Option<&Manifest>) -> Manifest {
     let manifests: Vec<&Descriptor> =
         manifests.iter().map(|manifest| manifest.descriptor()).collect();
-    let document = serde_json::json!({
+    let mut document = serde_json::json!({
         "schemaVersion": 2,
         "mediaType": MediaType::OCI_IMAGE_INDEX,
         "manifests": manifests,
     });
+    if let Some(subject) = subject {
+        document["subject"] = serde_json::to_value(subject.descriptor()).unwrap();
+    }
     Manifest::parse(document.to_string().into(), None, None).unwrap()
 }
 

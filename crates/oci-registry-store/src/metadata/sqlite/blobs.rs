@@ -2,23 +2,55 @@
 
 use oci_ref::{Error, ErrorKind};
 use oci_spec_types::{Digest, ErrorCode, Name};
-use rusqlite::{Connection, OptionalExtension};
+use rusqlite::{Connection, ErrorCode as Sql, OptionalExtension};
 
 use super::failure::Outcome;
 use super::{rows, sessions};
-use crate::metadata::{BlobRecord, Content, NewBlob, Stored};
+use crate::metadata::{BlobRecord, BlobSize, Content, NewBlob, Stored};
 use crate::objects::ObjectKey;
 
-pub(super) fn size(db: &Connection, repository: &Name, digest: &Digest) -> Outcome<Option<u64>> {
+pub(super) fn size(
+    db: &Connection,
+    repository: &Name,
+    digest: &Digest,
+    stale_before: i64,
+) -> Outcome<Option<BlobSize>> {
     let mut find = db.prepare_cached(
-        "SELECT blob.size FROM blob
-         JOIN repository_blob ON repository_blob.blob = blob.id
-         JOIN repository ON repository.id = repository_blob.repository
+        "SELECT blob.size, link.candidate_since < ?3 AND NOT EXISTS (
+             SELECT 1 FROM manifest_blob
+             WHERE manifest_blob.repository = link.repository AND manifest_blob.blob = link.blob)
+         FROM blob
+         JOIN repository_blob AS link ON link.blob = blob.id
+         JOIN repository ON repository.id = link.repository
          WHERE blob.digest = ?2 AND repository.name = ?1",
     )?;
-    let found: Option<i64> =
-        find.query_row((repository.as_str(), digest.as_str()), |row| row.get(0)).optional()?;
-    found.map(rows::size).transpose()
+    let values = (repository.as_str(), digest.as_str(), stale_before);
+    // No candidate is a candidate since NULL, and neither more nor less stale than that.
+    let found: Option<(i64, Option<bool>)> =
+        find.query_row(values, |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    match found {
+        Some((size, stale)) => {
+            Ok(Some(BlobSize { size: rows::size(size)?, stale: stale.unwrap_or(false) }))
+        }
+        None => Ok(None),
+    }
+}
+
+pub(super) fn renew(db: &Connection, name: &Name, digest: &Digest, now: i64) -> Outcome<bool> {
+    let Some(repository) = rows::repository(db, name)? else { return Ok(false) };
+    let Some(blob) = rows::linked_blob(db, repository, digest)? else { return Ok(false) };
+    renew_link(db, repository, blob, now)?;
+    Ok(true)
+}
+
+fn renew_link(db: &Connection, repository: i64, blob: i64, now: i64) -> Outcome<()> {
+    // A comparison with NULL does not hold.
+    db.prepare_cached(
+        "UPDATE repository_blob SET candidate_since = ?3
+         WHERE repository = ?1 AND blob = ?2 AND candidate_since < ?3",
+    )?
+    .execute((repository, blob, now))?;
+    Ok(())
 }
 
 pub(super) fn get(
@@ -54,7 +86,7 @@ pub(super) fn commit(db: &Connection, new: &NewBlob) -> Outcome<Stored> {
         Some(blob) => (blob, Stored::Known),
         None => (insert(db, new)?, Stored::Taken),
     };
-    link(db, repository, blob)?;
+    link(db, repository, blob, new.now)?;
     Ok(stored)
 }
 
@@ -71,7 +103,7 @@ fn insert(db: &Connection, new: &NewBlob) -> Outcome<i64> {
 /// The object is a blob's from now on.
 fn take_pending(db: &Connection, key: &ObjectKey) -> Outcome<()> {
     let taken = db
-        .prepare_cached("DELETE FROM pending_object WHERE key = ?1 AND condemned = 0")?
+        .prepare_cached("DELETE FROM pending_object WHERE key = ?1 AND delete_after IS NULL")?
         .execute([key.as_str()])?;
     match taken {
         1 => Ok(()),
@@ -83,14 +115,15 @@ fn take_pending(db: &Connection, key: &ObjectKey) -> Outcome<()> {
 }
 
 /// Puts a blob into a repository. What was referenced there before it came is referenced from now on.
-fn link(db: &Connection, repository: i64, blob: i64) -> Outcome<()> {
+fn link(db: &Connection, repository: i64, blob: i64, now: i64) -> Outcome<()> {
     let linked = db
         .prepare_cached(
-            "INSERT INTO repository_blob (repository, blob) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+            "INSERT INTO repository_blob (repository, blob, candidate_since) VALUES (?1, ?2, ?3)
+             ON CONFLICT DO NOTHING",
         )?
-        .execute((repository, blob))?;
+        .execute((repository, blob, now))?;
     if linked == 0 {
-        return Ok(());
+        return renew_link(db, repository, blob, now);
     }
     let found = db
         .prepare_cached(
@@ -109,15 +142,26 @@ fn link(db: &Connection, repository: i64, blob: i64) -> Outcome<()> {
     Ok(())
 }
 
-pub(super) fn mount(db: &Connection, from: &Name, to: &Name, digest: &Digest) -> Outcome<bool> {
+pub(super) fn mount(
+    db: &Connection,
+    from: &Name,
+    to: &Name,
+    digest: &Digest,
+    now: i64,
+) -> Outcome<bool> {
     let Some(source) = rows::repository(db, from)? else { return Ok(false) };
     let Some(blob) = rows::linked_blob(db, source, digest)? else { return Ok(false) };
     let target = rows::make_repository(db, to)?;
-    link(db, target, blob)?;
+    link(db, target, blob, now)?;
     Ok(true)
 }
 
-pub(super) fn delete(db: &Connection, name: &Name, digest: &Digest) -> Outcome<()> {
+pub(super) fn delete(
+    db: &Connection,
+    name: &Name,
+    digest: &Digest,
+    delete_after: i64,
+) -> Outcome<()> {
     let unknown =
         || Error::new(ErrorCode::BlobUnknown, format!("blob {digest} is not in repository {name}"));
     let repository = rows::repository(db, name)?.ok_or_else(unknown)?;
@@ -128,9 +172,49 @@ pub(super) fn delete(db: &Connection, name: &Name, digest: &Digest) -> Outcome<(
         );
         return Err(Error::new(ErrorCode::Denied, message).into());
     }
-    db.prepare_cached("DELETE FROM repository_blob WHERE repository = ?1 AND blob = ?2")?
-        .execute((repository, blob))?;
-    rows::drop_if_empty(db, repository)
+    unlink(db, repository, blob, delete_after)?;
+    Ok(())
+}
+
+/// What came of taking a blob out of a repository.
+pub(super) enum Unlinked {
+    /// Nothing: a key holds it, since a manifest references it.
+    Referenced,
+    /// Other repositories have it.
+    Shared,
+    /// No repository has it any more; it had so many bytes.
+    Freed(u64),
+}
+
+pub(super) fn unlink(
+    db: &Connection,
+    repository: i64,
+    blob: i64,
+    delete_after: i64,
+) -> Outcome<Unlinked> {
+    let unlinked = db
+        .prepare_cached("DELETE FROM repository_blob WHERE repository = ?1 AND blob = ?2")?
+        .execute((repository, blob));
+    match unlinked {
+        Err(error) if error.sqlite_error_code() == Some(Sql::ConstraintViolation) => {
+            return Ok(Unlinked::Referenced);
+        }
+        unlinked => unlinked?,
+    };
+    rows::drop_if_empty(db, repository)?;
+    let mut drop = db.prepare_cached(
+        "DELETE FROM blob WHERE id = ?1
+         AND NOT EXISTS (SELECT 1 FROM repository_blob WHERE repository_blob.blob = ?1)
+         RETURNING size, object",
+    )?;
+    let dropped: Option<(i64, Option<String>)> =
+        drop.query_row([blob], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+    let Some((size, object)) = dropped else { return Ok(Unlinked::Shared) };
+    if let Some(key) = object {
+        db.prepare_cached("INSERT INTO pending_object (key, delete_after) VALUES (?1, ?2)")?
+            .execute((key, delete_after))?;
+    }
+    Ok(Unlinked::Freed(rows::size(size)?))
 }
 
 /// The digest of one manifest of the repository that references the blob.

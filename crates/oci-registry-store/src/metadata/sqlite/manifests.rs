@@ -6,7 +6,7 @@ use oci_spec_types::{Descriptor, Digest, ErrorCode, Name, Tag};
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::failure::{Outcome, corrupt};
-use super::rows;
+use super::{collect, rows};
 use crate::References;
 use crate::metadata::NewManifest;
 
@@ -84,14 +84,24 @@ pub(super) fn put(db: &Connection, new: &NewManifest) -> Outcome<()> {
     if new.references == References::Complete {
         check_children(db, repository, &new.manifest)?;
     }
-    let link = link(db, repository, &new.manifest)?;
-    forget_references(db, link)?;
-    add_references(db, repository, link, &new.manifest, &blobs)?;
+    let Link { id: link, known } = link(db, repository, new)?;
+    if !known {
+        // As another type, the same bytes may reference something else.
+        release(db, link, new.now, new.now)?;
+        add_references(db, repository, link, &new.manifest, &blobs)?;
+    }
+    let mut find =
+        db.prepare_cached("SELECT manifest FROM tag WHERE repository = ?1 AND name = ?2")?;
     let mut name = db.prepare_cached(
         "INSERT INTO tag (repository, name, manifest) VALUES (?1, ?2, ?3)
          ON CONFLICT DO UPDATE SET manifest = excluded.manifest",
     )?;
     for tag in &new.tags {
+        let old: Option<i64> =
+            find.query_row((repository, tag.as_str()), |row| row.get(0)).optional()?;
+        if let Some(old) = old.filter(|old| *old != link) {
+            renew_link(db, old, new.now)?;
+        }
         name.execute((repository, tag.as_str(), link))?;
     }
     Ok(())
@@ -132,8 +142,6 @@ fn check_precondition(
     Ok(())
 }
 
-/// The blobs that the manifest references and that the repository has. All must be there but those that are not
-/// distributed.
 /// The blobs that a manifest references: those that are here, and those that are not if they need not be.
 #[derive(Default)]
 struct Blobs {
@@ -172,31 +180,53 @@ fn missing(kind: &str, descriptor: &Descriptor, manifest: &Manifest) -> Error {
     Error::new(ErrorCode::ManifestBlobUnknown, message)
 }
 
-/// The manifest in the repository, as the type that it came with now.
-fn link(db: &Connection, repository: i64, manifest: &Manifest) -> Outcome<i64> {
-    let bytes = manifest.bytes();
+/// A manifest in a repository.
+struct Link {
+    id: i64,
+    /// It was there as the same type, and so with the same references.
+    known: bool,
+}
+
+/// The manifest in the repository, as the type that it came with now. Without a tag, it is a candidate.
+fn link(db: &Connection, repository: i64, new: &NewManifest) -> Outcome<Link> {
+    let (bytes, descriptor) = (new.manifest.bytes(), new.manifest.descriptor());
+    let digest = new.manifest.digest();
+    let media_type = descriptor.media_type.as_str();
+    let candidate_since = new.tags.is_empty().then_some(new.now);
+    if let Some(id) = rows::linked_manifest(db, repository, digest)? {
+        let mut find =
+            db.prepare_cached("SELECT media_type = ?2 FROM repository_manifest WHERE id = ?1")?;
+        let known = find.query_row((id, media_type), |row| row.get(0))?;
+        db.prepare_cached(
+            "UPDATE repository_manifest SET media_type = ?2, artifact_type = ?3, candidate_since = ?4
+             WHERE id = ?1",
+        )?
+        .execute((id, media_type, descriptor.artifact_type.as_deref(), candidate_since))?;
+        return Ok(Link { id, known });
+    }
     db.prepare_cached(
         "INSERT INTO manifest (digest, size, data) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
     )?
+    .execute((digest.as_str(), rows::stored_size(bytes.len() as u64), bytes.as_ref()))?;
+    db.prepare_cached(
+        "INSERT INTO repository_manifest (repository, manifest, media_type, artifact_type, candidate_since)
+         SELECT ?1, id, ?3, ?4, ?5 FROM manifest WHERE digest = ?2",
+    )?
     .execute((
-        manifest.digest().as_str(),
-        rows::stored_size(bytes.len() as u64),
-        bytes.as_ref(),
-    ))?;
-    let mut link = db.prepare_cached(
-        "INSERT INTO repository_manifest (repository, manifest, media_type, artifact_type)
-         SELECT ?1, id, ?3, ?4 FROM manifest WHERE digest = ?2
-         ON CONFLICT DO UPDATE SET media_type = excluded.media_type, artifact_type = excluded.artifact_type
-         RETURNING id",
-    )?;
-    let descriptor = manifest.descriptor();
-    let values = (
         repository,
-        manifest.digest().as_str(),
-        descriptor.media_type.as_str(),
+        digest.as_str(),
+        media_type,
         descriptor.artifact_type.as_deref(),
-    );
-    Ok(link.query_row(values, |row| row.get(0))?)
+        candidate_since,
+    ))?;
+    Ok(Link { id: db.last_insert_rowid(), known: false })
+}
+
+/// A manifest is a candidate from now on.
+fn renew_link(db: &Connection, link: i64, now: i64) -> Outcome<()> {
+    db.prepare_cached("UPDATE repository_manifest SET candidate_since = ?2 WHERE id = ?1")?
+        .execute((link, now))?;
+    Ok(())
 }
 
 fn add_references(
@@ -220,10 +250,10 @@ fn add_references(
         add.execute((link, repository, digest.as_str()))?;
     }
     let mut add = db.prepare_cached(
-        "INSERT INTO manifest_child (parent, child) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+        "INSERT INTO manifest_child (parent, repository, child) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
     )?;
     for child in manifest.manifests() {
-        add.execute((link, child.digest.as_str()))?;
+        add.execute((link, repository, child.digest.as_str()))?;
     }
     if let (Some(subject), Some(referrer)) = (manifest.subject(), manifest.as_referrer()) {
         let json = serde_json::to_string(&referrer)
@@ -244,15 +274,33 @@ fn add_references(
     Ok(())
 }
 
-fn forget_references(db: &Connection, link: i64) -> Outcome<()> {
-    db.prepare_cached("DELETE FROM manifest_blob WHERE parent = ?1")?.execute([link])?;
-    db.prepare_cached("DELETE FROM missing_blob WHERE parent = ?1")?.execute([link])?;
-    db.prepare_cached("DELETE FROM manifest_child WHERE parent = ?1")?.execute([link])?;
-    db.prepare_cached("DELETE FROM referrer WHERE manifest = ?1")?.execute([link])?;
+/// Removes all references of a manifest. Blobs become candidates since `now`, and children since `since`, unless they have
+/// been only since later.
+fn release(db: &Connection, link: i64, since: i64, now: i64) -> Outcome<()> {
+    db.prepare_cached(
+        "UPDATE repository_blob SET candidate_since = ?2
+         WHERE (repository, blob) IN (SELECT repository, blob FROM manifest_blob WHERE parent = ?1)",
+    )?
+    .execute((link, now))?;
+    db.prepare_cached(
+        "UPDATE repository_manifest SET candidate_since = max(coalesce(candidate_since, ?2), ?2)
+         WHERE (repository, manifest) IN
+         (SELECT repository, manifest.id FROM manifest_child JOIN manifest ON manifest.digest = child
+          WHERE parent = ?1)",
+    )?
+    .execute((link, since))?;
+    for statement in [
+        "DELETE FROM manifest_blob WHERE parent = ?1",
+        "DELETE FROM missing_blob WHERE parent = ?1",
+        "DELETE FROM manifest_child WHERE parent = ?1",
+        "DELETE FROM referrer WHERE manifest = ?1",
+    ] {
+        db.prepare_cached(statement)?.execute([link])?;
+    }
     Ok(())
 }
 
-pub(super) fn delete(db: &Connection, name: &Name, digest: &Digest) -> Outcome<()> {
+pub(super) fn delete(db: &Connection, name: &Name, digest: &Digest, now: i64) -> Outcome<()> {
     let unknown = || {
         Error::new(
             ErrorCode::ManifestUnknown,
@@ -262,24 +310,74 @@ pub(super) fn delete(db: &Connection, name: &Name, digest: &Digest) -> Outcome<(
     let repository = rows::repository(db, name)?.ok_or_else(unknown)?;
     let link = rows::linked_manifest(db, repository, digest)?.ok_or_else(unknown)?;
     db.prepare_cached("DELETE FROM tag WHERE manifest = ?1")?.execute([link])?;
-    forget_references(db, link)?;
-    db.prepare_cached("DELETE FROM repository_manifest WHERE id = ?1")?.execute([link])?;
-    rows::drop_if_empty(db, repository)
+    unlink(db, link, now, now)?;
+    Ok(())
 }
 
-pub(super) fn delete_tag(db: &Connection, name: &Name, tag: &Tag) -> Outcome<()> {
-    let deleted = match rows::repository(db, name)? {
+/// Takes an untagged manifest out of its repository. What it held is a candidate: manifests since `since`, unless they have
+/// been only since later, and blobs since `now`. Gives its size if that was the last repository that had it.
+pub(super) fn unlink(db: &Connection, link: i64, since: i64, now: i64) -> Outcome<Option<u64>> {
+    db.prepare_cached(
+        "UPDATE repository_manifest SET candidate_since = max(coalesce(candidate_since, ?2), ?2)
+         WHERE id IN
+         (SELECT referrer.manifest FROM repository_manifest AS link
+          JOIN manifest ON manifest.id = link.manifest
+          JOIN referrer ON referrer.repository = link.repository AND referrer.subject = manifest.digest
+          WHERE link.id = ?1)",
+    )?
+    .execute((link, since))?;
+    release(db, link, since, now)?;
+    let mut delete = db.prepare_cached(
+        "DELETE FROM repository_manifest WHERE id = ?1 RETURNING repository, manifest",
+    )?;
+    let (repository, manifest): (i64, i64) =
+        delete.query_row([link], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    rows::drop_if_empty(db, repository)?;
+    let mut drop = db.prepare_cached(
+        "DELETE FROM manifest WHERE id = ?1
+         AND NOT EXISTS (SELECT 1 FROM repository_manifest WHERE repository_manifest.manifest = ?1)
+         RETURNING size",
+    )?;
+    let size: Option<i64> = drop.query_row([manifest], |row| row.get(0)).optional()?;
+    size.map(rows::size).transpose()
+}
+
+pub(super) fn delete_tag(db: &Connection, name: &Name, tag: &Tag, now: i64) -> Outcome<()> {
+    let deleted: Option<i64> = match rows::repository(db, name)? {
         Some(repository) => db
-            .prepare_cached("DELETE FROM tag WHERE repository = ?1 AND name = ?2")?
-            .execute((repository, tag.as_str()))?,
-        None => 0,
+            .prepare_cached(
+                "DELETE FROM tag WHERE repository = ?1 AND name = ?2 RETURNING manifest",
+            )?
+            .query_row((repository, tag.as_str()), |row| row.get(0))
+            .optional()?,
+        None => None,
     };
     match deleted {
-        0 => Err(Error::new(
+        Some(link) => renew_link(db, link, now),
+        None => Err(Error::new(
             ErrorCode::ManifestUnknown,
             format!("tag {tag} is not in repository {name}"),
         )
         .into()),
-        _ => Ok(()),
     }
+}
+
+/// Whether nothing above a manifest, nor itself, is a root.
+pub(super) fn is_stale(
+    db: &Connection,
+    name: &Name,
+    digest: &Digest,
+    stale_before: i64,
+) -> Outcome<bool> {
+    let Some(repository) = rows::repository(db, name)? else { return Ok(false) };
+    let Some(link) = rows::linked_manifest(db, repository, digest)? else { return Ok(false) };
+    // Candidates since just that time are not stale yet.
+    Ok(collect::unheld(db, link, stale_before.saturating_sub(1), 1)?.is_some())
+}
+
+pub(super) fn renew(db: &Connection, name: &Name, digest: &Digest, now: i64) -> Outcome<bool> {
+    let Some(repository) = rows::repository(db, name)? else { return Ok(false) };
+    let Some(link) = rows::linked_manifest(db, repository, digest)? else { return Ok(false) };
+    renew_link(db, link, now)?;
+    Ok(true)
 }

@@ -3,16 +3,18 @@
 //! This process is the only one that opens the file (the data directory is locked), and one thread of it writes.
 
 mod blobs;
+mod collect;
 mod failure;
 mod lists;
 mod manifests;
 mod open;
+mod preview;
 mod readers;
 mod rows;
 mod sessions;
 mod writer;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -21,12 +23,17 @@ use oci_spec_types::{Descriptor, Digest, Name, Tag};
 
 use self::readers::Readers;
 use self::writer::Writer;
-use super::{BlobRecord, Claimed, Metadata, NewBlob, NewManifest, Progress, SessionState, Stored};
+use super::{
+    BlobRecord, BlobSize, Claimed, CollectStep, Collected, Cuts, Metadata, NewBlob, NewManifest,
+    Progress, SessionState, Stored,
+};
+use crate::blocking;
 use crate::objects::ObjectKey;
 use crate::upload::SessionId;
 
 /// The metadata in a SQLite file.
 pub(crate) struct Sqlite {
+    path: PathBuf,
     readers: Readers,
     writer: Writer,
 }
@@ -41,7 +48,11 @@ impl Sqlite {
         let count =
             std::thread::available_parallelism().map_or(4, |cores| cores.get().clamp(2, 16));
         let readers = (0..count).map(|_| open::reader(path)).collect::<Result<_>>()?;
-        Ok(Self { readers: Readers::new(readers), writer: Writer::start(writer)? })
+        Ok(Self {
+            path: path.to_owned(),
+            readers: Readers::new(readers),
+            writer: Writer::start(writer)?,
+        })
     }
 }
 
@@ -58,9 +69,20 @@ impl Metadata for Sqlite {
         self.readers.run("list repositories", read).await
     }
 
-    async fn blob_size(&self, repository: &Name, digest: &Digest) -> Result<Option<u64>> {
+    async fn blob_size(
+        &self,
+        repository: &Name,
+        digest: &Digest,
+        stale_before: i64,
+    ) -> Result<Option<BlobSize>> {
         let (name, digest) = (repository.clone(), digest.clone());
-        self.readers.run("look up a blob", move |db| blobs::size(db, &name, &digest)).await
+        let read = move |db: &_| blobs::size(db, &name, &digest, stale_before);
+        self.readers.run("look up a blob", read).await
+    }
+
+    async fn renew_blob(&self, repository: &Name, digest: &Digest, now: i64) -> Result<bool> {
+        let (name, digest) = (repository.clone(), digest.clone());
+        self.writer.run("renew a blob", move |db| blobs::renew(db, &name, &digest, now)).await
     }
 
     async fn blob(&self, repository: &Name, digest: &Digest) -> Result<Option<BlobRecord>> {
@@ -78,14 +100,20 @@ impl Metadata for Sqlite {
         self.writer.run("store a blob", move |db| blobs::commit(db, &blob)).await
     }
 
-    async fn mount(&self, from: &Name, to: &Name, digest: &Digest) -> Result<bool> {
+    async fn mount(&self, from: &Name, to: &Name, digest: &Digest, now: i64) -> Result<bool> {
         let (from, to, digest) = (from.clone(), to.clone(), digest.clone());
-        self.writer.run("mount a blob", move |db| blobs::mount(db, &from, &to, &digest)).await
+        self.writer.run("mount a blob", move |db| blobs::mount(db, &from, &to, &digest, now)).await
     }
 
-    async fn delete_blob(&self, repository: &Name, digest: &Digest) -> Result<()> {
+    async fn delete_blob(
+        &self,
+        repository: &Name,
+        digest: &Digest,
+        delete_after: i64,
+    ) -> Result<()> {
         let (name, digest) = (repository.clone(), digest.clone());
-        self.writer.run("delete a blob", move |db| blobs::delete(db, &name, &digest)).await
+        let work = move |db: &_| blobs::delete(db, &name, &digest, delete_after);
+        self.writer.run("delete a blob", work).await
     }
 
     async fn resolve(&self, repository: &Name, target: &Target) -> Result<Descriptor> {
@@ -104,14 +132,33 @@ impl Metadata for Sqlite {
         self.writer.run("store a manifest", move |db| manifests::put(db, &manifest)).await
     }
 
-    async fn delete_manifest(&self, repository: &Name, digest: &Digest) -> Result<()> {
+    async fn manifest_is_stale(
+        &self,
+        repository: &Name,
+        digest: &Digest,
+        stale_before: i64,
+    ) -> Result<bool> {
         let (name, digest) = (repository.clone(), digest.clone());
-        self.writer.run("delete a manifest", move |db| manifests::delete(db, &name, &digest)).await
+        let read = move |db: &_| manifests::is_stale(db, &name, &digest, stale_before);
+        self.readers.run("look up a manifest", read).await
     }
 
-    async fn delete_tag(&self, repository: &Name, tag: &Tag) -> Result<()> {
+    async fn renew_manifest(&self, repository: &Name, digest: &Digest, now: i64) -> Result<bool> {
+        let (name, digest) = (repository.clone(), digest.clone());
+        let work = move |db: &_| manifests::renew(db, &name, &digest, now);
+        self.writer.run("renew a manifest", work).await
+    }
+
+    async fn delete_manifest(&self, repository: &Name, digest: &Digest, now: i64) -> Result<()> {
+        let (name, digest) = (repository.clone(), digest.clone());
+        let work = move |db: &_| manifests::delete(db, &name, &digest, now);
+        self.writer.run("delete a manifest", work).await
+    }
+
+    async fn delete_tag(&self, repository: &Name, tag: &Tag, now: i64) -> Result<()> {
         let (name, tag) = (repository.clone(), tag.clone());
-        self.writer.run("delete a tag", move |db| manifests::delete_tag(db, &name, &tag)).await
+        let work = move |db: &_| manifests::delete_tag(db, &name, &tag, now);
+        self.writer.run("delete a tag", work).await
     }
 
     async fn tags(
@@ -153,9 +200,20 @@ impl Metadata for Sqlite {
         self.writer.run("give up an object", move |db| sessions::condemn_object(db, &key)).await
     }
 
-    async fn forget_object(&self, key: &ObjectKey) -> Result<()> {
+    async fn forget_objects(&self, keys: &[ObjectKey]) -> Result<()> {
+        let keys = keys.to_vec();
+        self.writer.run("forget objects", move |db| sessions::forget_objects(db, &keys)).await
+    }
+
+    async fn due_objects(&self, now: i64, limit: usize) -> Result<Vec<ObjectKey>> {
+        let read = move |db: &_| sessions::due_objects(db, now, limit);
+        self.readers.run("list objects to delete", read).await
+    }
+
+    async fn postpone_object(&self, key: &ObjectKey, until: i64) -> Result<()> {
         let key = key.clone();
-        self.writer.run("forget an object", move |db| sessions::forget_object(db, &key)).await
+        let work = move |db: &_| sessions::postpone_object(db, &key, until);
+        self.writer.run("postpone a deletion", work).await
     }
 
     async fn stray_objects(
@@ -189,6 +247,32 @@ impl Metadata for Sqlite {
         let below = below.clone();
         let work = move |db: &_| sessions::forget_closed(db, &below, limit);
         self.writer.run("forget closed uploads", work).await
+    }
+
+    async fn collect_blobs(
+        &self,
+        before: i64,
+        delete_after: i64,
+        limit: usize,
+    ) -> Result<CollectStep> {
+        let work = move |db: &_| collect::collect_blobs(db, before, delete_after, limit);
+        self.writer.run("collect blobs", work).await
+    }
+
+    async fn collect_manifests(&self, before: i64, now: i64, limit: usize) -> Result<CollectStep> {
+        let work = move |db: &_| collect::collect_manifests(db, before, now, limit);
+        self.writer.run("collect manifests", work).await
+    }
+
+    async fn preview_collection(&self, cuts: Cuts) -> Result<Collected> {
+        let path = self.path.clone();
+        blocking::run(move || {
+            // One of its own, since it may take long.
+            let connection = open::scratch(&path)?;
+            preview::preview(&connection, &cuts)
+                .map_err(|failure| failure.into_error("preview a collection"))
+        })
+        .await
     }
 
     async fn session_secret(&self, fresh: [u8; 32]) -> Result<[u8; 32]> {

@@ -12,7 +12,10 @@ use super::writer::run_alone;
 const APPLICATION: i32 = 0x6f63_6972;
 
 /// The version of `schema.sql`.
-const SCHEMA: i32 = 1;
+const SCHEMA: i32 = 2;
+
+/// How each older version becomes the next, from version 1 on.
+const MIGRATIONS: [&str; 1] = [include_str!("migrations/2.sql")];
 
 /// How many pages the write-ahead log may have before it is merged into the database: 16 MiB.
 const LOG_PAGES: i32 = 4096;
@@ -20,14 +23,19 @@ const LOG_PAGES: i32 = 4096;
 /// Prepared statements kept for each connection.
 const STATEMENTS: usize = 64;
 
-/// Opens the connection that writes, and creates the tables in a new file.
+/// Opens the connection that writes, creates the tables in a new file, and brings those of an older version to this one.
 pub(super) fn writer(path: &Path, sync: bool) -> Result<Connection> {
     let mut connection = connect(path).map_err(|error| unusable(path, error))?;
-    let fresh = check(&connection).map_err(|error| unusable(path, error))?;
-    let fresh = fresh.map_err(|found| foreign(path, &found))?;
+    let found = check(&connection).map_err(|error| unusable(path, error))?;
+    let found = found.map_err(|found| foreign(path, &found))?;
     configure(&connection, sync).map_err(|error| unusable(path, error))?;
-    if fresh {
-        run_alone(&mut connection, "create the tables", create)?;
+    match found {
+        Found::Nothing => run_alone(&mut connection, "create the tables", create)?,
+        Found::Version(SCHEMA) => {}
+        Found::Version(older) => {
+            tracing::info!(from = older, to = SCHEMA, "bringing the metadata to a newer schema");
+            run_alone(&mut connection, "bring it to a newer schema", |db| migrate(db, older))?;
+        }
     }
     Ok(connection)
 }
@@ -43,6 +51,11 @@ pub(super) fn reader(path: &Path) -> Result<Connection> {
     open().map_err(|error| sql_error("open a connection", error))
 }
 
+/// Opens a connection for one piece of work, which keeps what it works out in temporary tables.
+pub(super) fn scratch(path: &Path) -> Result<Connection> {
+    connect(path).map_err(|error| sql_error("open a connection", error))
+}
+
 /// Opens the file, whatever is in its name: it is never a URI.
 fn connect(path: &Path) -> rusqlite::Result<Connection> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
@@ -51,20 +64,28 @@ fn connect(path: &Path) -> rusqlite::Result<Connection> {
     Connection::open_with_flags(path, flags)
 }
 
-/// Whether the file is new, or else what it is if it cannot be used. Changes nothing.
-fn check(connection: &Connection) -> rusqlite::Result<std::result::Result<bool, String>> {
+/// What is in a file that can be used.
+enum Found {
+    Nothing,
+    Version(i32),
+}
+
+/// What is in the file, or what it is if it cannot be used. Changes nothing.
+fn check(connection: &Connection) -> rusqlite::Result<std::result::Result<Found, String>> {
     let application: i32 =
         connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
     let version: i32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let tables: i64 =
         connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
     Ok(match (application, version, tables) {
-        (0, 0, 0) => Ok(true),
-        (APPLICATION, SCHEMA, _) => Ok(false),
+        (0, 0, 0) => Ok(Found::Nothing),
+        (APPLICATION, 1..=SCHEMA, _) => Ok(Found::Version(version)),
         (APPLICATION, newer, _) if newer > SCHEMA => Err(format!(
             "has schema version {newer}, and this program knows no newer one than {SCHEMA}: use the program that wrote it, or a newer one"
         )),
-        (APPLICATION, other, _) => Err(format!("has schema version {other}, expected {SCHEMA}")),
+        (APPLICATION, other, _) => {
+            Err(format!("has schema version {other}, expected 1 to {SCHEMA}"))
+        }
         _ => Err("is the database of another program".into()),
     })
 }
@@ -83,6 +104,17 @@ fn configure(connection: &Connection, sync: bool) -> rusqlite::Result<()> {
 fn create(connection: &Connection) -> Outcome<()> {
     connection.execute_batch(include_str!("schema.sql"))?;
     connection.pragma_update(None, "application_id", APPLICATION)?;
+    connection.pragma_update(None, "user_version", SCHEMA)?;
+    Ok(())
+}
+
+/// All versions in one transaction: it succeeds, or the file stays what it was.
+fn migrate(connection: &Connection, from: i32) -> Outcome<()> {
+    for (to, migration) in (2..).zip(MIGRATIONS) {
+        if to > from {
+            connection.execute_batch(migration)?;
+        }
+    }
     connection.pragma_update(None, "user_version", SCHEMA)?;
     Ok(())
 }

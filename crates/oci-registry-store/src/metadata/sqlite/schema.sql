@@ -1,4 +1,4 @@
--- Version 1. A change of this file is a new version with its own migration.
+-- Version 2. A change of this file is a new version with its own migration; `migrations/` has those from older versions.
 --
 -- References restrict: nothing that is referenced can be removed, and nothing is ever removed by cascade.
 
@@ -14,10 +14,11 @@ CREATE TABLE repository (
 
 -- Objects that may have bytes in the object store and that no blob owns (yet, or any more).
 CREATE TABLE pending_object (
-    key       TEXT PRIMARY KEY,
-    -- Set before the object is deleted: it cannot become a blob any more.
-    condemned INTEGER NOT NULL DEFAULT 0
+    key          TEXT PRIMARY KEY,
+    -- Condemned, if it is set: it cannot become a blob any more, and may be deleted from then on (in seconds since 1970).
+    delete_after INTEGER
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX pending_object_by_time ON pending_object (delete_after) WHERE delete_after IS NOT NULL;
 
 -- Equal blobs are stored once, whoever has them.
 CREATE TABLE blob (
@@ -33,9 +34,12 @@ CREATE TABLE blob (
 CREATE TABLE repository_blob (
     repository INTEGER NOT NULL REFERENCES repository ON DELETE RESTRICT,
     blob       INTEGER NOT NULL REFERENCES blob ON DELETE RESTRICT,
+    -- Since when a collector should look at it (in seconds since 1970). Never NULL while nothing references it.
+    candidate_since INTEGER,
     PRIMARY KEY (repository, blob)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX repository_blob_by_blob ON repository_blob (blob);
+CREATE INDEX repository_blob_candidate ON repository_blob (candidate_since) WHERE candidate_since IS NOT NULL;
 
 CREATE TABLE manifest (
     id     INTEGER PRIMARY KEY,
@@ -51,9 +55,13 @@ CREATE TABLE repository_manifest (
     manifest      INTEGER NOT NULL REFERENCES manifest ON DELETE RESTRICT,
     media_type    TEXT NOT NULL,
     artifact_type TEXT,
+    -- Since when a collector of untagged manifests should look at it. Never NULL while nothing holds it.
+    candidate_since INTEGER,
     UNIQUE (repository, manifest)
 ) STRICT;
 CREATE INDEX repository_manifest_by_manifest ON repository_manifest (manifest);
+CREATE INDEX repository_manifest_candidate ON repository_manifest (candidate_since)
+    WHERE candidate_since IS NOT NULL;
 
 -- A blob that a manifest references cannot leave the manifest's repository.
 CREATE TABLE manifest_blob (
@@ -76,11 +84,12 @@ CREATE INDEX missing_blob_by_digest ON missing_blob (repository, digest);
 
 -- By digest and without a key: a child may be missing from a sparse index, and may be deleted before its parent.
 CREATE TABLE manifest_child (
-    parent INTEGER NOT NULL REFERENCES repository_manifest ON DELETE RESTRICT,
-    child  TEXT NOT NULL,
+    parent     INTEGER NOT NULL REFERENCES repository_manifest ON DELETE RESTRICT,
+    repository INTEGER NOT NULL,
+    child      TEXT NOT NULL,
     PRIMARY KEY (parent, child)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX manifest_child_by_child ON manifest_child (child);
+CREATE INDEX manifest_child_by_child ON manifest_child (repository, child);
 
 CREATE TABLE tag (
     repository INTEGER NOT NULL REFERENCES repository ON DELETE RESTRICT,

@@ -17,15 +17,34 @@ pub(super) fn begin_object(db: &Connection, key: &ObjectKey) -> Outcome<()> {
 
 pub(super) fn condemn_object(db: &Connection, key: &ObjectKey) -> Outcome<bool> {
     let mut condemn = db.prepare_cached(
-        "UPDATE pending_object SET condemned = 1
+        "UPDATE pending_object SET delete_after = 0
          WHERE key = ?1 AND NOT EXISTS (SELECT 1 FROM session WHERE session.object = ?1)",
     )?;
     Ok(condemn.execute([key.as_str()])? == 1)
 }
 
-pub(super) fn forget_object(db: &Connection, key: &ObjectKey) -> Outcome<()> {
-    db.prepare_cached("DELETE FROM pending_object WHERE key = ?1 AND condemned = 1")?
-        .execute([key.as_str()])?;
+pub(super) fn forget_objects(db: &Connection, keys: &[ObjectKey]) -> Outcome<()> {
+    let mut forget = db
+        .prepare_cached("DELETE FROM pending_object WHERE key = ?1 AND delete_after IS NOT NULL")?;
+    for key in keys {
+        forget.execute([key.as_str()])?;
+    }
+    Ok(())
+}
+
+pub(super) fn due_objects(db: &Connection, now: i64, limit: usize) -> Outcome<Vec<ObjectKey>> {
+    let mut list = db.prepare_cached(
+        "SELECT key FROM pending_object WHERE delete_after <= ?1 ORDER BY delete_after LIMIT ?2",
+    )?;
+    let found = list.query_map((now, rows::stored_limit(limit)), |row| row.get::<_, String>(0))?;
+    found.map(|key| rows::object_key(&key?)).collect()
+}
+
+pub(super) fn postpone_object(db: &Connection, key: &ObjectKey, until: i64) -> Outcome<()> {
+    db.prepare_cached(
+        "UPDATE pending_object SET delete_after = ?2 WHERE key = ?1 AND delete_after IS NOT NULL",
+    )?
+    .execute((key.as_str(), until))?;
     Ok(())
 }
 
@@ -36,7 +55,8 @@ pub(super) fn stray_objects(
 ) -> Outcome<Vec<ObjectKey>> {
     let mut list = db.prepare_cached(
         "SELECT key FROM pending_object
-         WHERE key > ?1 AND NOT EXISTS (SELECT 1 FROM session WHERE session.object = key)
+         WHERE key > ?1 AND delete_after IS NULL
+         AND NOT EXISTS (SELECT 1 FROM session WHERE session.object = key)
          ORDER BY key LIMIT ?2",
     )?;
     let after = after.map_or("", ObjectKey::as_str);
@@ -69,8 +89,9 @@ pub(super) fn get(db: &Connection, repository: &Name, id: &SessionId) -> Outcome
 
 pub(super) fn record(db: &Connection, progress: &Progress) -> Outcome<()> {
     if let Content::Object(key) = &progress.content {
-        let mut find =
-            db.prepare_cached("SELECT 1 FROM pending_object WHERE key = ?1 AND condemned = 0")?;
+        let mut find = db.prepare_cached(
+            "SELECT 1 FROM pending_object WHERE key = ?1 AND delete_after IS NULL",
+        )?;
         if !find.exists([key.as_str()])? {
             return Err(Error::new(
                 ErrorKind::Internal,
