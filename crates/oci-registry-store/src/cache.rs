@@ -1,98 +1,67 @@
 //! Manifests that were read recently, within a fixed number of bytes.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::hash::Hash;
 
 use oci_ref::Manifest;
 use oci_spec_types::Descriptor;
+use quick_cache::sync::Cache;
+use quick_cache::{Equivalent, Weighter};
 
 /// What a manifest takes at least, besides its bytes.
-const OVERHEAD: usize = 1024;
+const OVERHEAD: u64 = 1024;
+
+/// What a manifest takes on average.
+const TYPICAL: usize = 8 << 10;
 
 /// Parsed manifests, by digest and media type. Who may see which is not decided here.
-pub(crate) struct ManifestCache {
-    limit: usize,
-    state: Mutex<State>,
-}
-
-/// Digest and media type.
-type Key = (Box<str>, Box<str>);
-
-#[derive(Default)]
-struct State {
-    entries: HashMap<Key, Entry>,
-    /// When each was last used, the oldest first.
-    order: BTreeMap<u64, Key>,
-    clock: u64,
-    used: usize,
-}
-
-struct Entry {
-    manifest: Manifest,
-    used_at: u64,
-}
+pub(crate) struct ManifestCache(Cache<Key, Manifest, Cost>);
 
 impl ManifestCache {
     /// A cache of at most `limit` bytes.
     pub(crate) fn new(limit: usize) -> Self {
-        Self { limit, state: Mutex::default() }
+        Self(Cache::with_weighter(limit / TYPICAL, limit as u64, Cost))
     }
 
     pub(crate) fn get(&self, descriptor: &Descriptor) -> Option<Manifest> {
-        let mut state = self.lock();
-        let state = &mut *state;
-        let key = key(descriptor);
-        let entry = state.entries.get_mut(&key)?;
-        state.clock += 1;
-        state.order.remove(&entry.used_at);
-        state.order.insert(state.clock, key);
-        entry.used_at = state.clock;
-        Some(entry.manifest.clone())
+        self.0.get(&(descriptor.digest.as_str(), descriptor.media_type.as_str()))
     }
 
     pub(crate) fn insert(&self, manifest: &Manifest) {
-        let cost = cost(manifest);
-        // One manifest must not drive out all others.
-        if cost > self.limit / 2 {
-            return;
-        }
-        let mut state = self.lock();
-        let state = &mut *state;
-        let key = key(manifest.descriptor());
-        state.remove(&key);
-        while state.used + cost > self.limit {
-            let Some(oldest) = state.order.first_entry().map(|oldest| oldest.get().clone()) else {
-                return;
-            };
-            state.remove(&oldest);
-        }
-        state.clock += 1;
-        state.used += cost;
-        state.order.insert(state.clock, key.clone());
-        state.entries.insert(key, Entry { manifest: manifest.clone(), used_at: state.clock });
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        let descriptor = manifest.descriptor();
+        let key = Key {
+            digest: descriptor.digest.as_str().into(),
+            media_type: descriptor.media_type.as_str().into(),
+        };
+        self.0.insert(key, manifest.clone());
     }
 }
 
-impl State {
-    fn remove(&mut self, key: &Key) {
-        if let Some(entry) = self.entries.remove(key) {
-            self.order.remove(&entry.used_at);
-            self.used -= cost(&entry.manifest);
-        }
+#[derive(PartialEq, Eq)]
+struct Key {
+    digest: Box<str>,
+    media_type: Box<str>,
+}
+
+impl Hash for Key {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        (&*self.digest, &*self.media_type).hash(state);
     }
 }
 
-fn key(descriptor: &Descriptor) -> Key {
-    (descriptor.digest.as_str().into(), descriptor.media_type.as_str().into())
+impl Equivalent<Key> for (&str, &str) {
+    fn equivalent(&self, key: &Key) -> bool {
+        self.0 == &*key.digest && self.1 == &*key.media_type
+    }
 }
 
 /// The bytes, and about three times as much for what they parse into.
-fn cost(manifest: &Manifest) -> usize {
-    manifest.bytes().len().saturating_mul(4).saturating_add(OVERHEAD)
+#[derive(Clone)]
+struct Cost;
+
+impl Weighter<Key, Manifest> for Cost {
+    fn weight(&self, _: &Key, manifest: &Manifest) -> u64 {
+        (manifest.bytes().len() as u64).saturating_mul(4).saturating_add(OVERHEAD)
+    }
 }
 
 #[cfg(test)]
@@ -107,19 +76,16 @@ mod tests {
     }
 
     #[test]
-    fn the_least_recently_used_go_first() {
-        let all: Vec<Manifest> = (0..5).map(manifest).collect();
-        let cache = ManifestCache::new(3 * cost(&all[0]));
-        for manifest in &all[..3] {
+    fn memory_is_bounded() {
+        const LIMIT: usize = 256 << 10;
+        let cache = ManifestCache::new(LIMIT);
+        let all: Vec<Manifest> = (0..1000).map(manifest).collect();
+        for manifest in &all {
             cache.insert(manifest);
         }
-        assert!(cache.get(all[0].descriptor()).is_some());
-        cache.insert(&all[3]);
-        let here = |n: usize| cache.get(all[n].descriptor()).is_some();
-        assert_eq!([0, 1, 2, 3, 4].map(here), [true, false, true, true, false]);
-        cache.insert(&all[3]);
-        assert_eq!(cache.lock().used, 3 * cost(&all[0]));
-        assert_eq!(cache.lock().order.len(), 3);
+        assert!(cache.0.weight() <= LIMIT as u64);
+        let kept = all.iter().filter(|manifest| cache.get(manifest.descriptor()).is_some());
+        assert!(kept.count() > 50);
     }
 
     #[test]
@@ -127,6 +93,5 @@ mod tests {
         let cache = ManifestCache::new(0);
         cache.insert(&manifest(0));
         assert!(cache.get(manifest(0).descriptor()).is_none());
-        assert_eq!(cache.lock().used, 0);
     }
 }

@@ -36,10 +36,11 @@ pub(crate) struct Engine {
 
 impl Engine {
     pub(crate) async fn open(path: &Path, options: EngineOptions) -> Result<Arc<Self>> {
-        let (path, sync): (PathBuf, bool) = (path.into(), options.sync);
+        let (path, sync, cache): (PathBuf, bool, usize) =
+            (path.into(), options.sync, options.cache / 2);
         let (directory, metadata, objects) = blocking::run(move || {
             let directory = DataDirectory::open(&path)?;
-            let metadata = Sqlite::open(&directory.database(), sync)?;
+            let metadata = Sqlite::open(&directory.database(), sync, cache)?;
             let objects = Files::open(directory.objects(), sync)?;
             directory.complete()?;
             Ok((directory, metadata, objects))
@@ -49,7 +50,7 @@ impl Engine {
         let engine = Arc::new(Self {
             metadata: Box::new(metadata),
             objects: Box::new(objects),
-            manifests: ManifestCache::new(options.manifest_cache),
+            manifests: ManifestCache::new(options.cache / 2),
             tokens: Tokens::new(secret),
             claims: Claims::default(),
             options,

@@ -46,9 +46,9 @@ pub struct EngineOptions {
     /// How long a read of a blob can take: an hour by default. The bytes of a blob that was deleted or collected are deleted
     /// after this time, so that whoever is reading it can finish.
     pub longest_read: Duration,
-    /// How many bytes of memory manifests that were read recently may take: 16 MiB by default. What a manifest takes is
-    /// estimated at four times its bytes. `0` keeps none.
-    pub manifest_cache: usize,
+    /// How many bytes of memory content that was read recently may take: 32 MiB by default. Half of it is for manifests, which are
+    /// estimated at four times their bytes, and half for what names stand for and for small blobs. `0` keeps nothing.
+    pub cache: usize,
 }
 
 impl Default for EngineOptions {
@@ -60,7 +60,7 @@ impl Default for EngineOptions {
             grace: Duration::from_secs(24 * 60 * 60),
             untagged: None,
             longest_read: Duration::from_secs(60 * 60),
-            manifest_cache: 16 << 20,
+            cache: 32 << 20,
         }
     }
 }

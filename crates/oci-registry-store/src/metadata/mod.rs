@@ -26,7 +26,7 @@ pub(crate) enum Content {
 }
 
 /// A blob that a repository has.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct BlobRecord {
     pub(crate) size: u64,
     pub(crate) content: Content,

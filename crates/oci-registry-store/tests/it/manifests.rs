@@ -1,8 +1,11 @@
 //! Manifests, tags, and the conditions under which they move.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use bytes::Bytes;
 use oci_ref::suite::content;
-use oci_ref::{ErrorKind, Manifest, Precondition, Source, Store, Target};
+use oci_ref::{ByteRange, ErrorKind, Manifest, Precondition, Source, Store, Target};
 use oci_registry_server::{Access, Registry};
 use oci_registry_store::{DurableRegistry, EngineOptions, References};
 use oci_spec_types::{Algorithm, Descriptor, ErrorCode, MediaType};
@@ -15,7 +18,7 @@ use crate::support::*;
 async fn by_tag_and_by_digest() {
     for cache in [0, 16 << 20] {
         let mut options = EngineOptions::default();
-        options.manifest_cache = cache;
+        options.cache = cache;
         let engine = TestEngine::with(options).await;
         let store = engine.repository("a/b").await;
         let manifest = push_image(&*store, "x", &[tag("t"), tag("u")]).await;
@@ -235,4 +238,62 @@ async fn unchecked_references_count_once_their_content_comes() {
     for blob in &packed.blobs {
         store.delete_blob(&blob.descriptor.digest).await.unwrap();
     }
+}
+
+/// What was read is kept in memory. Once a change is acknowledged, nobody sees what was before, however busy the readers are.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_sees_what_an_acknowledged_change_has_replaced() {
+    const VERSIONS: usize = 60;
+    let engine = TestEngine::new().await;
+    let store = engine.repository("a/b").await;
+    let mut versions = Vec::new();
+    for n in 0..VERSIONS {
+        versions.push(push_image(&*store, &format!("{n}"), &[]).await);
+    }
+    let digests: Arc<[_]> = versions.iter().map(|version| version.digest().clone()).collect();
+    let latest = Arc::new(AtomicUsize::new(0));
+    store.put_manifest(&versions[0], &[tag("t")], &Precondition::None).await.unwrap();
+    let readers: Vec<_> = (0..4)
+        .map(|_| {
+            let (store, digests, latest) =
+                (Arc::clone(&store), Arc::clone(&digests), Arc::clone(&latest));
+            tokio::spawn(async move {
+                loop {
+                    let acknowledged = latest.load(Ordering::SeqCst);
+                    let found = store.resolve(&tag("t").into()).await.unwrap().digest;
+                    let found = digests.iter().position(|digest| *digest == found).unwrap();
+                    assert!(found >= acknowledged, "version {found} after {acknowledged}");
+                    if acknowledged == VERSIONS - 1 {
+                        return;
+                    }
+                }
+            })
+        })
+        .collect();
+    for (n, version) in versions.iter().enumerate().skip(1) {
+        store.put_manifest(version, &[tag("t")], &Precondition::None).await.unwrap();
+        latest.store(n, Ordering::SeqCst);
+    }
+    for reader in readers {
+        reader.await.unwrap();
+    }
+
+    store.delete_tag(&tag("t")).await.unwrap();
+    assert_code(store.resolve(&tag("t").into()).await, ErrorCode::ManifestUnknown);
+    for version in &versions {
+        let digest = version.digest();
+        assert!(store.resolve(&digest.clone().into()).await.is_ok());
+        store.delete_manifest(digest).await.unwrap();
+        assert_code(store.resolve(&digest.clone().into()).await, ErrorCode::ManifestUnknown);
+    }
+    for blob in versions.iter().flat_map(Manifest::blobs) {
+        // Some have a blob in common.
+        if pull(&*store, &blob.digest, ByteRange::All).await.is_ok() {
+            store.delete_blob(&blob.digest).await.unwrap();
+        }
+        let gone = pull(&*store, &blob.digest, ByteRange::All).await;
+        assert_code(gone, ErrorCode::BlobUnknown);
+    }
+    let again = engine.registry.repository(&name("a/b"), Access::Read).await;
+    assert_code(again, ErrorCode::NameUnknown);
 }

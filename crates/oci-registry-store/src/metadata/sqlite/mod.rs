@@ -10,18 +10,23 @@ mod manifests;
 mod open;
 mod preview;
 mod readers;
+mod recent;
 mod rows;
 mod sessions;
 mod writer;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use oci_ref::{Page, Result, Target};
 use oci_spec_types::{Descriptor, Digest, Name, Tag};
+use rusqlite::Connection;
 
+use self::failure::Outcome;
 use self::readers::Readers;
+use self::recent::Recent;
 use self::writer::Writer;
 use super::{
     BlobRecord, BlobSize, Claimed, CollectStep, Collected, Cuts, Metadata, NewBlob, NewManifest,
@@ -36,31 +41,54 @@ pub(crate) struct Sqlite {
     path: PathBuf,
     readers: Readers,
     writer: Writer,
+    recent: Arc<Recent>,
 }
 
 impl Sqlite {
-    /// Opens the file, or creates it. Blocks.
+    /// Opens the file, or creates it, and keeps up to `cache` bytes of what is found in it. Blocks.
     ///
     /// # Errors
     /// If it is damaged, of another program, or of a newer version; then it has not been changed.
-    pub(crate) fn open(path: &Path, sync: bool) -> Result<Self> {
+    pub(crate) fn open(path: &Path, sync: bool, cache: usize) -> Result<Self> {
         let writer = open::writer(path, sync)?;
         let count =
             std::thread::available_parallelism().map_or(4, |cores| cores.get().clamp(2, 16));
         let readers = (0..count).map(|_| open::reader(path)).collect::<Result<_>>()?;
-        Ok(Self {
-            path: path.to_owned(),
-            readers: Readers::new(readers),
-            writer: Writer::start(writer)?,
-        })
+        let recent = Arc::new(Recent::new(cache));
+        let ended = Arc::clone(&recent);
+        let writer = Writer::start(writer, move || ended.end_transaction())?;
+        Ok(Self { path: path.to_owned(), readers: Readers::new(readers), writer, recent })
+    }
+
+    /// Runs a transaction that may change what is found in a repository.
+    async fn change<T, F>(&self, doing: &'static str, repository: &Name, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Outcome<T> + Send + 'static,
+    {
+        let (recent, name) = (Arc::clone(&self.recent), repository.clone());
+        let work = move |db: &Connection| {
+            recent.changing(&name);
+            work(db)
+        };
+        self.writer.run(doing, work).await
     }
 }
 
 #[async_trait]
 impl Metadata for Sqlite {
     async fn has_repository(&self, repository: &Name) -> Result<bool> {
-        let name = repository.clone();
-        self.readers.run("look up a repository", move |db| lists::has_repository(db, &name)).await
+        let recent = &self.recent;
+        if recent.get(&recent.repositories, repository, "").is_some() {
+            return Ok(true);
+        }
+        let (read, name) = (recent.moment(), repository.clone());
+        let look = move |db: &_| lists::has_repository(db, &name);
+        let exists = self.readers.run("look up a repository", look).await?;
+        if exists {
+            recent.repositories.insert(read, repository, "", ());
+        }
+        Ok(exists)
     }
 
     async fn catalog(&self, after: Option<&str>, limit: usize) -> Result<Page<Name>> {
@@ -86,8 +114,18 @@ impl Metadata for Sqlite {
     }
 
     async fn blob(&self, repository: &Name, digest: &Digest) -> Result<Option<BlobRecord>> {
-        let (name, digest) = (repository.clone(), digest.clone());
-        self.readers.run("look up a blob", move |db| blobs::get(db, &name, &digest)).await
+        let recent = &self.recent;
+        if let Some(found) = recent.get(&recent.blobs, repository, digest.as_str()) {
+            return Ok(Some(found));
+        }
+        let read = recent.moment();
+        let (name, wanted) = (repository.clone(), digest.clone());
+        let get = move |db: &_| blobs::get(db, &name, &wanted);
+        let found = self.readers.run("look up a blob", get).await?;
+        if let Some(found) = &found {
+            recent.blobs.insert(read, repository, digest.as_str(), found.clone());
+        }
+        Ok(found)
     }
 
     async fn holders(&self, digest: &Digest, limit: usize) -> Result<Vec<Name>> {
@@ -113,14 +151,30 @@ impl Metadata for Sqlite {
     ) -> Result<()> {
         let (name, digest) = (repository.clone(), digest.clone());
         let work = move |db: &_| blobs::delete(db, &name, &digest, delete_after);
-        self.writer.run("delete a blob", work).await
+        self.change("delete a blob", repository, work).await
     }
 
     async fn resolve(&self, repository: &Name, target: &Target) -> Result<Descriptor> {
-        let (name, target) = (repository.clone(), target.clone());
-        self.readers
-            .run("look up a manifest", move |db| manifests::resolve(db, &name, &target))
-            .await
+        let recent = &self.recent;
+        // A tag cannot be mistaken for a digest, which has a colon. A pinned tag must be compared every time.
+        let key = match target {
+            Target::Digest(digest) => Some(digest.as_str()),
+            Target::Tag(tag) => Some(tag.as_str()),
+            Target::Pinned(..) => None,
+        };
+        if let Some(key) = key
+            && let Some(found) = recent.get(&recent.manifests, repository, key)
+        {
+            return Ok(found);
+        }
+        let read = recent.moment();
+        let (name, wanted) = (repository.clone(), target.clone());
+        let resolve = move |db: &_| manifests::resolve(db, &name, &wanted);
+        let found = self.readers.run("look up a manifest", resolve).await?;
+        if let Some(key) = key {
+            recent.manifests.insert(read, repository, key, found.clone());
+        }
+        Ok(found)
     }
 
     async fn manifest_bytes(&self, digest: &Digest) -> Result<Option<Bytes>> {
@@ -129,7 +183,9 @@ impl Metadata for Sqlite {
     }
 
     async fn put_manifest(&self, manifest: NewManifest) -> Result<()> {
-        self.writer.run("store a manifest", move |db| manifests::put(db, &manifest)).await
+        let repository = manifest.repository.clone();
+        let put = move |db: &_| manifests::put(db, &manifest);
+        self.change("store a manifest", &repository, put).await
     }
 
     async fn manifest_is_stale(
@@ -152,13 +208,13 @@ impl Metadata for Sqlite {
     async fn delete_manifest(&self, repository: &Name, digest: &Digest, now: i64) -> Result<()> {
         let (name, digest) = (repository.clone(), digest.clone());
         let work = move |db: &_| manifests::delete(db, &name, &digest, now);
-        self.writer.run("delete a manifest", work).await
+        self.change("delete a manifest", repository, work).await
     }
 
     async fn delete_tag(&self, repository: &Name, tag: &Tag, now: i64) -> Result<()> {
         let (name, tag) = (repository.clone(), tag.clone());
         let work = move |db: &_| manifests::delete_tag(db, &name, &tag, now);
-        self.writer.run("delete a tag", work).await
+        self.change("delete a tag", repository, work).await
     }
 
     async fn tags(
@@ -255,12 +311,26 @@ impl Metadata for Sqlite {
         delete_after: i64,
         limit: usize,
     ) -> Result<CollectStep> {
-        let work = move |db: &_| collect::collect_blobs(db, before, delete_after, limit);
+        let recent = Arc::clone(&self.recent);
+        let work = move |db: &_| {
+            let step = collect::collect_blobs(db, before, delete_after, limit)?;
+            if step.collected != Collected::default() {
+                recent.changing_all();
+            }
+            Ok(step)
+        };
         self.writer.run("collect blobs", work).await
     }
 
     async fn collect_manifests(&self, before: i64, now: i64, limit: usize) -> Result<CollectStep> {
-        let work = move |db: &_| collect::collect_manifests(db, before, now, limit);
+        let recent = Arc::clone(&self.recent);
+        let work = move |db: &_| {
+            let step = collect::collect_manifests(db, before, now, limit)?;
+            if step.collected != Collected::default() {
+                recent.changing_all();
+            }
+            Ok(step)
+        };
         self.writer.run("collect manifests", work).await
     }
 

@@ -28,11 +28,12 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn start(connection: Connection) -> Result<Self> {
+    /// Starts the thread. It calls `ended` after every transaction, before anybody hears of it.
+    pub(super) fn start(connection: Connection, ended: impl Fn() + Send + 'static) -> Result<Self> {
         let (requests, queue) = mpsc::channel(QUEUE);
         let thread = std::thread::Builder::new()
             .name("metadata-writer".into())
-            .spawn(move || serve(&connection, queue))
+            .spawn(move || serve(&connection, queue, ended))
             .map_err(|error| Error::io("cannot start the thread that writes metadata", error))?;
         Ok(Self { requests: Some(requests), thread: Some(thread) })
     }
@@ -119,7 +120,7 @@ where
     }
 }
 
-fn serve(connection: &Connection, mut queue: mpsc::Receiver<Box<dyn Request>>) {
+fn serve(connection: &Connection, mut queue: mpsc::Receiver<Box<dyn Request>>, ended: impl Fn()) {
     let mut waiting = Vec::new();
     while let Some(first) = queue.blocking_recv() {
         waiting.push(first);
@@ -132,6 +133,7 @@ fn serve(connection: &Connection, mut queue: mpsc::Receiver<Box<dyn Request>>) {
                 tracing::error!(%error, "metadata transaction could not be rolled back");
             }
         }
+        ended();
         for request in waiting.drain(..) {
             request.answer(failed.as_ref());
         }
@@ -212,7 +214,7 @@ mod tests {
         let connection = Connection::open(directory.path().join("db")).unwrap();
         connection.pragma_update(None, "journal_mode", "WAL").unwrap();
         connection.execute_batch("CREATE TABLE t (n INTEGER)").unwrap();
-        let writer = Writer::start(connection).unwrap();
+        let writer = Writer::start(connection, || ()).unwrap();
         let log = directory.path().join("db-wal");
 
         let (go, wait) = mpsc::channel::<()>();
@@ -240,7 +242,7 @@ mod tests {
         let path = directory.path().join("db");
         let connection = Connection::open(&path).unwrap();
         connection.execute_batch("CREATE TABLE t (n INTEGER)").unwrap();
-        let writer = Writer::start(connection).unwrap();
+        let writer = Writer::start(connection, || ()).unwrap();
         let requests = (0..20).map(|n: i64| {
             writer.run("insert", move |db| {
                 db.execute("INSERT INTO t VALUES (?1)", [n])?;
@@ -267,7 +269,7 @@ mod tests {
         let path = directory.path().join("db");
         let connection = Connection::open(&path).unwrap();
         connection.execute_batch("CREATE TABLE t (n INTEGER)").unwrap();
-        let writer = Writer::start(connection).unwrap();
+        let writer = Writer::start(connection, || ()).unwrap();
         let insert = writer.run("insert", |db| Ok(db.execute("INSERT INTO t VALUES (1)", [])?));
         // Polled once, which queues it, and then forgotten.
         futures_util::future::select(Box::pin(insert), std::future::ready(())).await;
