@@ -6,6 +6,7 @@ mod features;
 mod fuzz;
 mod interop;
 mod process;
+mod rows;
 mod tidy;
 
 use std::process::ExitCode;
