@@ -6,6 +6,7 @@ mod features;
 mod fuzz;
 mod interop;
 mod process;
+mod rows;
 mod tidy;
 
 use std::process::ExitCode;
@@ -22,7 +23,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
-    /// The server and the tool against real clients: skopeo and umoci. A client that is not installed is a failure.
+    /// The server and the tool against clients of other people. One that is not installed is a failure.
     Interop(interop::Options),
     /// Our server and its peers under the same load, in the same run.
     Bench(bench::Options),

@@ -1,9 +1,11 @@
 //! House rules that no compiler checks. Each finding names its place and what to do.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
 use crate::process::{Result, run, say, workspace};
+use crate::rows;
 
 /// Longer files hold more than one thing.
 const MAX_LINES: usize = 600;
@@ -33,6 +35,11 @@ pub(crate) fn run_tidy(root: &Path) -> Result<Vec<String>> {
     git.current_dir(root).args(["ls-files", "--cached", "--others", "--exclude-standard"]);
     let files = run(&mut git)?;
     let mut findings = Vec::new();
+    let behaviours = root.join("docs/behaviours.md");
+    let behaviours = fs::read_to_string(&behaviours)
+        .map_err(|error| format!("{}: {error}", behaviours.display()))?;
+    let listed = rows::listed(&behaviours);
+    let mut covered = BTreeSet::new();
     for file in files.lines() {
         let top = file.split('/').next().unwrap_or(file);
         if top != "xtask" && !TOP_LEVEL.contains(&top) {
@@ -42,7 +49,11 @@ pub(crate) fn run_tidy(root: &Path) -> Result<Vec<String>> {
             && let Ok(text) = fs::read_to_string(root.join(file))
         {
             check_rust(file, &text, &mut findings);
+            covered.extend(rows::covered(file, &text, &listed, &mut findings));
         }
+    }
+    for row in listed.difference(&covered) {
+        findings.push(format!("docs/behaviours.md: no test covers {row}"));
     }
     Ok(findings)
 }

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::future::{join, join_all};
 use futures_util::{StreamExt, stream};
-use oci_spec_types::{Algorithm, Descriptor, Digest, ErrorCode, MediaType, Tag};
+use oci_spec_types::{Algorithm, Descriptor, Digest, ErrorCode, Tag};
 use tokio::sync::mpsc;
 
 use crate::{
@@ -118,6 +118,7 @@ impl Store for Fanout {
             all.preconditions &= other.preconditions;
             all.min_chunk = all.min_chunk.max(other.min_chunk);
             all.manifest_types = common(all.manifest_types, other.manifest_types);
+            all.operating_systems = common(all.operating_systems, other.operating_systems);
         }
         all
     }
@@ -176,10 +177,10 @@ impl Store for Fanout {
     }
 }
 
-fn common(one: Option<Vec<MediaType>>, other: Option<Vec<MediaType>>) -> Option<Vec<MediaType>> {
+fn common<T: PartialEq>(one: Option<Vec<T>>, other: Option<Vec<T>>) -> Option<Vec<T>> {
     match (one, other) {
         (Some(one), Some(other)) => {
-            Some(one.into_iter().filter(|kind| other.contains(kind)).collect())
+            Some(one.into_iter().filter(|item| other.contains(item)).collect())
         }
         (one, other) => one.or(other),
     }

@@ -15,6 +15,10 @@ use crate::{Body, ByteRange, Error, Manifest, Result, Source};
 pub struct Capabilities {
     /// The manifest types it takes, the preferred first; `None` if it takes all.
     pub manifest_types: Option<Vec<MediaType>>,
+    /// The operating systems (in the names of [`Platform::os`](oci_spec_types::Platform::os)) that images must be for,
+    /// as a store asks that runs them; `None` if any will do. What is no image to run, such as an artifact, is not
+    /// looked at.
+    pub operating_systems: Option<Vec<String>>,
     /// Whether an index may be stored whose manifests are not all there; `None` if only trying tells.
     pub sparse: Option<bool>,
     /// Whether detached signatures can be kept beside manifests.

@@ -129,7 +129,8 @@ fn only_entry(
     };
     if entries.iter().any(|(_, digest)| digest != first) {
         let name = |(name, digest): &(Option<String>, Digest)| match name {
-            Some(name) => format!("{location}:{name}"),
+            // Whoever made the file chose the name, and a terminal may take it for more than text.
+            Some(name) => format!("{location}:{}", name.escape_debug()),
             None => format!("{location}@{digest}"),
         };
         let names: Vec<_> = entries.iter().take(5).map(name).collect();

@@ -4,7 +4,7 @@
 use serde_json::Value;
 
 use crate::interop::client::Client;
-use crate::interop::world::{World, expect};
+use crate::interop::world::{World, expect, text};
 use crate::process::Result;
 
 pub(crate) const CLIENT: Client = Client {
@@ -16,6 +16,7 @@ pub(crate) const CLIENT: Client = Client {
             build_push_kill_pull,
         ),
         ("pushes an index of images that another repository has", copy_index),
+        ("pulls from the files that ocictl writes", pull_files),
     ],
     not_covered: "RUN in builds (it needs namespaces); list, delete and attach (it has no command for them)",
 };
@@ -100,6 +101,27 @@ fn build_push_kill_pull(world: &World<'_>) -> Result {
         let found = std::fs::read_to_string(&path);
         let found = found.map_err(|error| format!("{}: {error}", path.display()))?;
         expect(file, &found, content)?;
+    }
+    Ok(())
+}
+
+fn pull_files(world: &World<'_>) -> Result {
+    let policy = policy(world)?;
+    let from = format!("oci:{}:image", text(&world.layout));
+    let config = world.config(&from)?;
+    for form in ["oci", "oci-archive", "dir", "docker-archive"] {
+        // buildah makes a name of the path, which must not have what names cannot have: it runs in the home directory.
+        let path = format!("files-{form}");
+        let name = match form {
+            "dir" => "",
+            "docker-archive" => ":sample/image:v1",
+            _ => ":image",
+        };
+        let files = format!("{form}:{path}{name}");
+        world.ocictl(&["copy", &from, &files])?;
+        let args = ["pull", "--quiet", "--signature-policy", &policy, &files];
+        let pulled = id(&contained(world, "buildah", &format!("storage-{form}"), &args)?);
+        expect("buildah pull", &config, &pulled)?;
     }
     Ok(())
 }

@@ -16,6 +16,7 @@ mod podman;
 mod program;
 mod regctl;
 mod skopeo;
+mod skopeo_files;
 mod umoci;
 mod world;
 

@@ -2,7 +2,7 @@
 
 use crate::interop::buildah::{contained, policy};
 use crate::interop::client::Client;
-use crate::interop::world::{World, expect, expect_lines};
+use crate::interop::world::{World, expect, expect_lines, text};
 use crate::process::Result;
 
 pub(crate) const CLIENT: Client = Client {
@@ -11,6 +11,10 @@ pub(crate) const CLIENT: Client = Client {
     scenarios: &[
         ("pulls, pushes to another repository, and pulls that after a kill", pull_push_kill_pull),
         ("lists repositories and tags", list),
+        (
+            "loads the archives that ocictl writes, and saves archives that ocictl reads",
+            load_and_save,
+        ),
     ],
     not_covered: "running what it pulled (it needs namespaces); delete and attach (it has no command for them)",
 };
@@ -64,4 +68,30 @@ fn list(world: &World<'_>) -> Result {
     }
     let repositories = search(&["--format", "{{.Name}}", &format!("{}/", server.host)])?;
     expect_lines("podman search", &repositories, &[&repository])
+}
+
+fn load_and_save(world: &World<'_>) -> Result {
+    let policy = policy(world)?;
+    let from = format!("oci:{}:image", text(&world.layout));
+    // What podman calls an image's id is the digest of its config.
+    let config = world.config(&from)?;
+    let id = config.strip_prefix("sha256:").unwrap_or(&config);
+    for form in ["docker-archive", "oci-archive"] {
+        let [ours, theirs] = ["ours", "theirs"].map(|who| world.text(&format!("{who}-{form}.tar")));
+        // A name in an OCI archive is a tag of ours; podman takes it for a name of its own.
+        let name = if form == "docker-archive" { "sample/loaded:v1" } else { "loaded" };
+        world.ocictl(&["copy", &from, &format!("{form}:{ours}:{name}")])?;
+        let storage = format!("storage-{form}");
+        podman(world, &storage, &["load", "--quiet", "--signature-policy", &policy, "-i", &ours])?;
+        let loaded = podman(world, &storage, &["images", "--quiet", "--no-trunc"])?;
+        expect_lines("podman images", &loaded, &[&config])?;
+        podman(world, &storage, &["save", "--quiet", "--format", form, "-o", &theirs, id])?;
+        let read = format!("oci:{}:image", world.text(&format!("read-{form}")));
+        world.ocictl(&["copy", &format!("{form}:{theirs}"), &read])?;
+        let found = world.config(&read)?;
+        if found != config {
+            return Err(format!("what podman saved has the config {found}, expected {config}"));
+        }
+    }
+    Ok(())
 }

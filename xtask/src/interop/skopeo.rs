@@ -2,6 +2,7 @@
 
 use crate::interop::client::Client;
 use crate::interop::content::{digest, same};
+use crate::interop::skopeo_files;
 use crate::interop::world::{World, expect, text};
 use crate::process::{Result, say};
 
@@ -14,11 +15,16 @@ pub(crate) const CLIENT: Client = Client {
         ("what it does not copy comes back through ocictl after a kill", what_it_does_not_know),
         ("copies between repositories", copy),
         ("lists, inspects and deletes", manage),
+        ("writes layouts that ocictl reads, and reads what it writes", skopeo_files::layouts),
+        ("the same with oci-archive", skopeo_files::oci_archives),
+        ("the same with dir", skopeo_files::directories),
+        ("carries the signatures in a dir, as ocictl does", skopeo_files::signatures),
+        ("the same with docker-archive, of single images", skopeo_files::docker_archives),
     ],
-    not_covered: "attach (it knows no referrers)",
+    not_covered: "attach (it knows no referrers); docker load (Docker's daemon needs the kernel's help: podman loads the same)",
 };
 
-fn skopeo(world: &World<'_>, args: &[&str]) -> Result<String> {
+pub(super) fn skopeo(world: &World<'_>, args: &[&str]) -> Result<String> {
     // The policy of the machine must not decide what a test may copy.
     let mut all = vec!["--insecure-policy"];
     all.extend(args);
@@ -26,7 +32,7 @@ fn skopeo(world: &World<'_>, args: &[&str]) -> Result<String> {
 }
 
 /// Copies all of an index. Unless it is told to keep digests, skopeo compresses the layers that are not compressed.
-fn skopeo_copy(world: &World<'_>, args: &[&str]) -> Result<String> {
+pub(super) fn skopeo_copy(world: &World<'_>, args: &[&str]) -> Result<String> {
     let mut all = vec!["copy", "--all", "--preserve-digests"];
     all.extend(args);
     skopeo(world, &all)

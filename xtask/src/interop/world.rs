@@ -93,6 +93,15 @@ impl<'a> World<'a> {
         self.ocictl(&["copy", &format!("docker://{reference}"), &target]).map(|_| ())
     }
 
+    /// The digest of an image's config.
+    pub(crate) fn config(&self, reference: &str) -> Result<String> {
+        let raw = self.ocictl(&["inspect", "--raw", reference])?;
+        let image: serde_json::Value =
+            serde_json::from_str(&raw).map_err(|error| format!("{reference}: {error}"))?;
+        let digest = image["config"]["digest"].as_str();
+        digest.map(str::to_owned).ok_or_else(|| format!("{reference} has no config: {raw}"))
+    }
+
     /// Checks that a registry has an entry of the sample, byte for byte, and gives how many pieces of content it is.
     pub(crate) fn check(&self, reference: &str, name: &str) -> Result<usize> {
         let back = tempfile::tempdir_in(self.scratch.path())

@@ -111,6 +111,11 @@ fn clean(raw: &[u8], base: Option<&str>) -> Result<String, Refused> {
     Ok(parts.join("/"))
 }
 
+/// A name as an error shows it: on one line, and not longer than that.
+pub(crate) fn quoted(name: &str) -> String {
+    format!("{:?}", shown(name.as_bytes()))
+}
+
 /// As much of a name as an error needs.
 fn shown(raw: &[u8]) -> String {
     String::from_utf8_lossy(raw).chars().take(100).collect()

@@ -16,7 +16,7 @@ mod write;
 pub use read::OciArchive;
 pub use write::{OciArchiveOptions, OciArchiveWriter};
 
-pub(crate) use entry::compression_of;
+pub(crate) use entry::{compression_of, quoted};
 pub(crate) use tar_index::TarIndex;
 pub(crate) use tar_layout::TarLayout;
 pub(crate) use tar_writer::TarWriter;

@@ -8,7 +8,7 @@ use std::path::Path;
 use oci_spec_types::ErrorCode;
 use tar::{EntryType, Header};
 
-use super::entry::{Entry, Extension, Kind, compression_of, read_pax};
+use super::entry::{Entry, Extension, Kind, compression_of, quoted, read_pax};
 use crate::files::Part;
 use crate::{Error, ErrorKind, Result};
 
@@ -83,7 +83,8 @@ impl TarIndex {
             let before = entries.insert(name.clone(), found);
             if !matches!(before, None | Some(Found::Directory)) || (before.is_some() && !again) {
                 return Err(invalid(format!(
-                    "entry {name:?} occurs twice, and readers differ in which they take"
+                    "entry {} occurs twice, and readers differ in which they take",
+                    quoted(&name)
                 )));
             }
         }
@@ -98,7 +99,9 @@ impl TarIndex {
                 Some(found @ Found::File { .. }) => found,
                 _ => {
                     return Err(invalid(format!(
-                        "{name} is a link to {target:?}, which is no file in the archive"
+                        "{} is a link to {}, which is no file in the archive",
+                        quoted(name),
+                        quoted(target)
                     )));
                 }
             },
@@ -106,7 +109,7 @@ impl TarIndex {
         };
         match found {
             Found::File { start, size } => Ok(Some(self.archive.part(*start..start + size))),
-            _ => Err(invalid(format!("{name} is not a regular file"))),
+            _ => Err(invalid(format!("{} is not a regular file", quoted(name)))),
         }
     }
 }

@@ -8,6 +8,7 @@ mod progress;
 mod referrers;
 mod run;
 mod select;
+mod systems;
 
 use std::sync::Arc;
 
@@ -46,7 +47,8 @@ pub struct Copied {
 ///
 /// # Errors
 /// Those of the source and of the destination, with what was being copied. Nothing is written if the destination cannot
-/// hold what was asked for, or `options` name entries that are not there.
+/// hold what was asked for, if it takes images for certain operating systems and one of them is for another, or if
+/// `options` name entries that are not there.
 ///
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
@@ -78,6 +80,7 @@ pub async fn copy(
         .map_err(|error| error.context(format!("reading {target} at the source")))?;
     options.admit(&found)?;
     let chosen = select::choose(&from, found, &*to, &options).await?;
+    systems::check_systems(&from, &chosen, &*to, &options).await?;
     let run = Arc::new(run::Run::new(from, to, options));
     run.copy_root(chosen).await
 }

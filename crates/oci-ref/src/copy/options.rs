@@ -59,7 +59,7 @@ pub struct CopyOptions {
     pub tag_schemes: bool,
     /// Whether detached signatures are left behind. Else a destination that cannot keep them is an error.
     pub drop_signatures: bool,
-    /// Asked about each manifest, before anything that it references is read.
+    /// Asked about each manifest, before anything that it references is read. It may be asked about one more than once.
     pub admit: Option<Admit>,
     /// Told what happens.
     pub progress: Option<OnCopyEvent>,

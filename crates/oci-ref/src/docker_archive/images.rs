@@ -10,7 +10,7 @@ use oci_spec_types::{
 };
 
 use super::manifest_json::{Item, MANIFEST_JSON, parse};
-use crate::archive::{TarIndex, TarLayout, compression_of};
+use crate::archive::{TarIndex, TarLayout, compression_of, quoted};
 use crate::files::Part;
 use crate::layout::reach::walk;
 use crate::layout::view::{Blobs, DOCUMENT_LIMIT, read_manifest};
@@ -33,6 +33,13 @@ pub(super) struct Found {
     pub(super) manifest: Manifest,
 }
 
+impl Found {
+    /// What an error calls it.
+    pub(super) fn shown(&self) -> String {
+        self.names.first().map_or_else(String::new, |name| quoted(name))
+    }
+}
+
 impl Images {
     /// Finds them, without reading what needs not be read.
     pub(super) fn of(tar: Arc<TarIndex>) -> Result<Self> {
@@ -53,7 +60,7 @@ impl Images {
         let originals = Originals::of(&tar);
         let mut all = Self::default();
         for item in items {
-            let said = format!("image with config {}", item.config);
+            let said = format!("image with config {}", quoted(&item.config));
             all.add(&tar, &originals, item).map_err(|error| {
                 let message = format!("{said}: {error}");
                 error.context(message)
@@ -64,7 +71,7 @@ impl Images {
 
     fn add(&mut self, tar: &TarIndex, originals: &Originals, item: Item) -> Result<()> {
         let config = part(tar, &item.config)?;
-        let bytes = config.read_all(&item.config, DOCUMENT_LIMIT)?;
+        let bytes = config.read_all(&quoted(&item.config), DOCUMENT_LIMIT)?;
         let digest = Algorithm::Sha256.digest(&bytes);
         let manifest = match originals.with_config(&digest) {
             Some((manifest, blobs)) => {
@@ -109,14 +116,14 @@ fn broken(problem: String) -> Error {
 /// A file that `manifest.json` names. Paths in it may begin with `./`.
 fn part(tar: &TarIndex, path: &str) -> Result<Part> {
     let name = path.strip_prefix("./").unwrap_or(path);
-    tar.file(name)?.ok_or_else(|| broken(format!("{path} does not exist in the archive")))
+    tar.file(name)?.ok_or_else(|| broken(format!("{} does not exist in the archive", quoted(path))))
 }
 
 /// A layer and its descriptor. What is not compressed has the diff ID as its digest, which is verified when it is read;
 /// the digest of what is compressed has to be computed.
 fn layer(tar: &TarIndex, path: &str, diff_id: Digest) -> Result<(Descriptor, Part)> {
     let part = part(tar, path)?;
-    let failed = |error| Error::io(format!("{path} cannot be read"), error);
+    let failed = |error| Error::io(format!("{} cannot be read", quoted(path)), error);
     let mut start = [0; 8];
     let count = part.read_at(0, &mut start).map_err(failed)?;
     let (media_type, digest) = match compression_of(&start[..count]) {
@@ -124,6 +131,7 @@ fn layer(tar: &TarIndex, path: &str, diff_id: Digest) -> Result<(Descriptor, Par
         Some("gzip") => (MediaType::DOCKER_LAYER_GZIP, hash(&part).map_err(failed)?),
         Some("zstd") => (MediaType::DOCKER_LAYER_ZSTD, hash(&part).map_err(failed)?),
         Some(other) => {
+            let path = quoted(path);
             let message = format!("{path} is compressed with {other}, which no layer type is for");
             return Err(Error::unsupported(message));
         }

@@ -99,8 +99,9 @@ impl DockerArchive {
             (Some(one), Some(other)) => Err(Error::new(
                 ErrorKind::Invalid,
                 format!(
-                    "tag {tag} names several images, {:?} and {:?}: choose by the whole name",
-                    one.names, other.names
+                    "tag {tag} names several images, {} and {}: choose by the whole name",
+                    one.shown(),
+                    other.shown()
                 ),
             )),
         }

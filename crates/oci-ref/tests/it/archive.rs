@@ -329,7 +329,7 @@ async fn hostile_archives_are_refused() {
         (
             "a directory as index",
             [marker(), entry(EntryType::Directory, "index.json", b"")].concat(),
-            &["index.json is not a regular file"],
+            &["\"index.json\" is not a regular file"],
         ),
         ("absolute", layout_and(&[file("/etc/passwd", b"x")]), &["\"/etc/passwd\"", "absolute"]),
         ("up", layout_and(&[file("blobs/../../x", b"x")]), &["\"blobs/../../x\"", "leads out"]),
@@ -356,7 +356,7 @@ async fn hostile_archives_are_refused() {
         (
             "link to itself",
             [link(EntryType::Symlink, "oci-layout", "oci-layout"), file("x", b"")].concat(),
-            &["oci-layout is a link to \"oci-layout\""],
+            &["\"oci-layout\" is a link to \"oci-layout\""],
         ),
         (
             "link to a link",
@@ -367,7 +367,7 @@ async fn hostile_archives_are_refused() {
                 file("c", INDEX),
             ]
             .concat(),
-            &["index.json is a link to \"b\""],
+            &["\"index.json\" is a link to \"b\""],
         ),
         (
             "link to nothing",

@@ -4,8 +4,8 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use oci_ref::{
-    Capabilities, CopyEvent, CopyOptions, Error, ErrorKind, Fanout, List, Manifest, Memory,
-    Precondition, Select, Source, Store, Target, copy,
+    Capabilities, CopyEvent, CopyOptions, Error, ErrorKind, Fanout, ImageBuilder, List, Manifest,
+    Memory, Precondition, Select, Source, Store, Target, copy, host_platform,
 };
 use oci_spec_types::{Descriptor, Digest, ErrorCode, MediaType};
 
@@ -32,6 +32,23 @@ async fn one_image_of_an_index_is_copied_in_its_place() {
         CopyOptions { select: Select::Image(platform("plan9/mips")), ..CopyOptions::default() };
     let error = run(&from, &sample.index, &to, options).await.unwrap_err();
     assert!(error.to_string().contains("mips") && error.to_string().contains("plan9"), "{error}");
+}
+
+// covers: C6
+#[tokio::test]
+async fn the_systems_own_image_is_copied() {
+    let from = Arc::new(Probe::default());
+    let mut list = List::new(MediaType::OCI_IMAGE_INDEX).unwrap();
+    for platform in [platform("plan9/mips"), host_platform()] {
+        let built = ImageBuilder::for_platform(&platform).build().unwrap();
+        list.add(built.index_entry());
+        built.write(&from.inner, &[]).await.unwrap();
+    }
+    let list = list.write(&from.inner, &[]).await.unwrap();
+    let to = Arc::new(Probe::default());
+    let options = CopyOptions { select: Select::Image(host_platform()), ..CopyOptions::default() };
+    let copied = run(&from, list.descriptor(), &to, options).await.unwrap();
+    assert_eq!(copied.descriptor.digest, list.manifests()[1].digest);
 }
 
 // covers: C6

@@ -384,6 +384,7 @@ async fn broken_archives_are_refused() {
         .concat()
     };
     let many = format!("[{}]", vec![r#"{"Config":"c"}"#; 1001].join(","));
+    let long = format!(r#"[{{"Config":"{}"}}]"#, "n".repeat(100_000));
     let cases: &[(&str, Vec<u8>, &[&str])] = &[
         ("an OCI archive", file("oci-layout", b"{}"), &["no manifest.json", "oci-archive:"]),
         ("a very old one", file("repositories", b"{}"), &["no manifest.json", "1.10"]),
@@ -391,12 +392,22 @@ async fn broken_archives_are_refused() {
         ("no JSON", with("["), &["manifest.json"]),
         ("no list", with("{}"), &["not a list of images"]),
         ("no config", with(r#"[{"Layers":[]}]"#), &["[0].Config"]),
-        ("a missing config", with(r#"[{"Config":"gone"}]"#), &["gone does not exist"]),
-        ("a config outside", with(r#"[{"Config":"../c"}]"#), &["../c does not exist"]),
-        ("a directory", with(r#"[{"Config":"d"}]"#), &["d is not a regular file"]),
-        ("a config that is none", with(r#"[{"Config":"text"}]"#), &["config text"]),
+        ("a missing config", with(r#"[{"Config":"gone"}]"#), &["\"gone\" does not exist"]),
+        ("a config outside", with(r#"[{"Config":"../c"}]"#), &["\"../c\" does not exist"]),
+        (
+            "a name that would write on a terminal",
+            with(r#"[{"Config":"a\u001b[2J\u007f"}]"#),
+            &[r#""a\u{1b}[2J\u{7f}" does not exist"#],
+        ),
+        ("a long name", with(&long), &["nnnn\" does not exist"]),
+        ("a directory", with(r#"[{"Config":"d"}]"#), &["\"d\" is not a regular file"]),
+        ("a config that is none", with(r#"[{"Config":"text"}]"#), &["config \"text\""]),
         ("too few layers", with(r#"[{"Config":"c","Layers":["l"]}]"#), &["1 layers", "2 diff IDs"]),
-        ("a missing layer", with(r#"[{"Config":"c","Layers":["l","m"]}]"#), &["m does not exist"]),
+        (
+            "a missing layer",
+            with(r#"[{"Config":"c","Layers":["l","m"]}]"#),
+            &["\"m\" does not exist"],
+        ),
         ("an unknown compression", with(r#"[{"Config":"c","Layers":["l","x.tar"]}]"#), &["xz"]),
         ("too many images", with(&many), &["1001 images", "1000"]),
     ];
@@ -406,5 +417,6 @@ async fn broken_archives_are_refused() {
         for part in *expected {
             assert!(text.contains(part), "{name}: {part:?} is missing in: {text}");
         }
+        assert!(text.len() < 1000 && !text.contains(char::is_control), "{name}: {text:?}");
     }
 }

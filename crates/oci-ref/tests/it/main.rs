@@ -7,6 +7,7 @@ mod build;
 mod convert;
 mod copy_formats;
 mod copy_options;
+mod copy_systems;
 mod copying;
 mod dir;
 mod docker_archive;

@@ -21,6 +21,8 @@ pub(crate) struct Probe {
     pub(crate) inner: Memory,
     /// What it says that it takes.
     pub(crate) types: Option<Vec<MediaType>>,
+    /// The operating systems that it asks for.
+    pub(crate) systems: Option<Vec<String>>,
     /// What it refuses, whatever it says.
     pub(crate) refused: Vec<MediaType>,
     /// Whether it keeps signatures.
@@ -98,6 +100,7 @@ impl Store for Probe {
     fn capabilities(&self) -> Capabilities {
         let mut capabilities = self.inner.capabilities();
         capabilities.manifest_types = self.types.clone();
+        capabilities.operating_systems = self.systems.clone();
         capabilities.signatures = self.keeps_signatures;
         capabilities
     }

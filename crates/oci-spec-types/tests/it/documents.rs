@@ -171,9 +171,9 @@ fn an_image_is_not_an_index() {
     read_image(&set(image(), "mediaType", json!("application/vnd.example.manifest+json"))).unwrap();
 }
 
+// covers: M2 (negative sizes are refused)
 #[test]
 fn wrong_fields_are_named() {
-    // covers: M2 (negative sizes are refused)
     for size in [
         "-1",
         "-9223372036854775808",
