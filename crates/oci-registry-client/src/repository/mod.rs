@@ -10,6 +10,7 @@ mod reader;
 mod reference;
 mod referrers;
 mod referrers_index;
+mod session;
 mod staged;
 mod store;
 mod tags;
