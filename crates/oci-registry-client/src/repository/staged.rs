@@ -12,7 +12,6 @@ use reqwest::Url;
 use super::Repository;
 use super::session::{OpenSession, Session};
 use crate::payload::Payload;
-use crate::retry::Attempts;
 use crate::{Error, Result, location};
 
 /// A blob that is being written. At most a chunk of it is held in memory; what fits into one is sent in one request.
@@ -99,7 +98,7 @@ impl StagedUpload {
         }
         let rest = self.buffer.split().freeze();
         let total = self.sent + rest.len() as u64;
-        let mut attempts = Attempts::new(self.repository.client().clone());
+        let mut attempts = self.repository.registry().attempts();
         let mut failed_before = false;
         loop {
             let state = self.repository.registry().state();
@@ -229,7 +228,7 @@ impl StagedUpload {
         let state = repository.registry().state();
         let (start, end) = (self.sent, self.sent + chunk.len() as u64);
         let mut offset = start;
-        let mut attempts = Attempts::new(repository.client().clone());
+        let mut attempts = repository.registry().attempts();
         let mut realigned = false;
         let session = self.open().await?;
         while offset < end {

@@ -16,7 +16,6 @@ use crate::content_range;
 use crate::payload::Payload;
 use crate::request::{About, Request};
 use crate::response::Response;
-use crate::retry::Attempts;
 use crate::{Error, Result, location};
 
 impl Repository {
@@ -44,7 +43,7 @@ impl Repository {
         if mode == UploadMode::Chunked {
             return self.write_in_chunks(opened, descriptor, content).await;
         }
-        let mut attempts = Attempts::new(self.client().clone());
+        let mut attempts = self.registry().attempts();
         loop {
             attempts.ready(self.registry().state()).await;
             match self.write_at_once(opened.take(), descriptor, content).await {

@@ -10,6 +10,7 @@ mod errors;
 mod files;
 mod lists;
 mod manifests;
+mod mirrors;
 mod parallel;
 mod push;
 mod redirects;
