@@ -68,7 +68,8 @@ pub trait Reopen: Send + Sync {
 
 /// A blob that is being written. It has no name until it is committed.
 ///
-/// Dropping it gives it up: memory and files free what was written at once, a registry when the session expires.
+/// Dropping it gives it up: memory and files free what was written at once, a registry when it is told so in the
+/// background, or else when the session expires. One that was resumed by its name can be resumed again.
 #[async_trait]
 pub trait Staged: Send {
     /// How many bytes have been written.
@@ -93,7 +94,8 @@ pub trait Staged: Send {
         }
     }
 
-    /// Makes what was written so far last, and names the upload so that [`Store::resume`] can go on with it.
+    /// Makes what was written so far last, and names the upload so that [`Store::resume`] can go on with it. Less may
+    /// last than was written, where a store takes large chunks only: [`Store::upload_offset`] tells.
     async fn suspend(self: Box<Self>) -> Result<UploadId> {
         Err(Error::unsupported("this store cannot suspend an upload"))
     }

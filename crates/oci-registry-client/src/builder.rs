@@ -1,6 +1,6 @@
 //! Settings of a client.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::auth::{CredentialProvider, StaticCredentials};
 use crate::retry;
 use crate::tls::Trust;
 use crate::warning::{self, Warnings};
-use crate::{Client, Error, Result, Retry, RetryPolicy, Warning};
+use crate::{Client, Error, Mirror, Result, Retry, RetryPolicy, Warning};
 
 /// Which registries are reached by plain HTTP. All others are reached by https only.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -93,6 +93,7 @@ pub(crate) struct Config {
     pub(crate) retry: Option<RetryPolicy>,
     pub(crate) on_retry: Option<retry::Handler>,
     pub(crate) credentials: Arc<dyn CredentialProvider>,
+    pub(crate) mirrors: BTreeMap<Host, Vec<Mirror>>,
     pub(crate) concurrency: usize,
     /// The time between two requests to a registry.
     pub(crate) interval: Option<Duration>,
@@ -122,6 +123,7 @@ impl ClientBuilder {
                 retry: None,
                 on_retry: None,
                 credentials: Arc::new(StaticCredentials::new()),
+                mirrors: BTreeMap::new(),
                 concurrency: 16,
                 interval: None,
                 parallel_ranges: None,
@@ -152,6 +154,27 @@ impl ClientBuilder {
     /// Who the caller is at which registry. By default nobody in particular.
     pub fn credentials(mut self, provider: impl CredentialProvider + 'static) -> Self {
         self.config.credentials = Arc::new(provider);
+        self
+    }
+
+    /// The mirrors of a registry, in the order in which they are asked for its content; the registry itself comes last.
+    /// Called again for the same registry, these take the place of those before.
+    ///
+    /// Each request to a mirror says by `ns=HOST` whose content it wants, and has the credentials for the mirror, never
+    /// those for the registry. A mirror that lacks something, fails or gives other content is passed over, without
+    /// retries; one that does not answer is left alone for 30 seconds. Where a mirror gives other content than a blob's
+    /// digest says after more than 1 MiB of it, that read fails, and the next one is answered elsewhere.
+    ///
+    /// Manifests and whole blobs are read at mirrors: [`Source::manifest`](oci_ref::Source::manifest),
+    /// [`Source::blob`](oci_ref::Source::blob), and what is built on them. The registry itself is asked whether
+    /// something is there, what a tag names ([`Source::resolve`](oci_ref::Source::resolve)), for lists and for parts
+    /// of blobs: what is written next depends on the former, and nothing verifies the latter. All writes go to it.
+    pub fn mirrors<M: Into<Mirror>>(
+        mut self,
+        host: Host,
+        mirrors: impl IntoIterator<Item = M>,
+    ) -> Self {
+        self.config.mirrors.insert(host, mirrors.into_iter().map(Into::into).collect());
         self
     }
 
@@ -354,6 +377,7 @@ impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Config")
             .field("plain_http", &self.plain_http)
+            .field("mirrors", &self.mirrors)
             .field("idle_timeout", &self.idle_timeout)
             .field("retry", &self.retry)
             .field("concurrency", &self.concurrency)

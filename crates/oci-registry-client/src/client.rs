@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::auth::{Known, Learned, Tokens};
 use crate::builder::{ClientBuilder, Config};
 use crate::registry::Registry;
-use crate::repository::IndexUpdates;
+use crate::repository::{IndexUpdates, Unfinished};
 use crate::warning::Warnings;
 use crate::{Repository, Result, Retry, RetryPolicy};
 
@@ -69,12 +69,7 @@ impl Client {
     /// # Errors
     /// When the host cannot stand in a URL.
     pub fn registry(&self, host: &Host) -> Result<Registry> {
-        let state = {
-            let mut hosts = self.0.hosts.lock().unwrap_or_else(PoisonError::into_inner);
-            let new = || Arc::new(HostState::new(self.0.config.concurrency));
-            hosts.entry(host.clone()).or_insert_with(new).clone()
-        };
-        Registry::new(self.clone(), host.clone(), state)
+        Registry::new(self.clone(), host.clone())
     }
 
     /// The repository that a reference names; its tag and digest are not looked at.
@@ -83,6 +78,13 @@ impl Client {
     /// When the host cannot stand in a URL.
     pub fn repository(&self, reference: &Reference) -> Result<Repository> {
         Ok(self.registry(reference.host())?.repository(reference.name().clone()))
+    }
+
+    /// What the requests to one registry share.
+    pub(crate) fn host_state(&self, host: &Host) -> Arc<HostState> {
+        let mut hosts = self.0.hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || Arc::new(HostState::new(self.0.config.concurrency));
+        hosts.entry(host.clone()).or_insert_with(new).clone()
     }
 
     pub(crate) fn http(&self) -> &reqwest::Client {
@@ -135,6 +137,8 @@ pub(crate) struct HostState {
     pub(crate) writes: Semaphore,
     pub(crate) learned: Learned,
     pub(crate) credentials: Known,
+    /// Of a mirror: what it is not asked for again.
+    pub(crate) unfinished: Unfinished,
     paused_until: Mutex<Option<Instant>>,
     /// When the next request may begin, where there is a limit to how many begin in a second.
     next_turn: Mutex<Option<Instant>>,
@@ -147,6 +151,7 @@ impl HostState {
             writes: Semaphore::new(concurrency),
             learned: Learned::default(),
             credentials: Known::default(),
+            unfinished: Unfinished::default(),
             paused_until: Mutex::default(),
             next_turn: Mutex::default(),
         }

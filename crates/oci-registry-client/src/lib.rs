@@ -179,6 +179,7 @@ mod error;
 pub mod fuzzing;
 mod link;
 mod location;
+mod mirror;
 mod page;
 mod payload;
 mod redact;
@@ -194,6 +195,7 @@ pub use auth::{CredentialError, CredentialProvider, Credentials, DockerConfig, S
 pub use builder::{ClientBuilder, PlainHttp, UploadMode};
 pub use client::Client;
 pub use error::{Error, Result};
+pub use mirror::Mirror;
 pub use registry::Registry;
 pub use repository::{BlobCloser, BlobReader, Repository};
 pub use retry::{Retry, RetryPolicy};

@@ -65,7 +65,10 @@ impl Payload<'_> {
 
 fn content_error(about: &About, error: oci_ref::Error) -> Error {
     let reason = format!("the content to be sent cannot be read: {error}");
-    Error::new(error.kind().clone(), about.what.clone(), reason).with_source(error)
+    // Read once more, it may be right: at another mirror.
+    let again = error.find_source::<Error>().is_some_and(Error::is_retryable)
+        && *error.kind() == oci_ref::ErrorKind::Code(oci_spec_types::ErrorCode::DigestInvalid);
+    Error::new(error.kind().clone(), about.what.clone(), reason).with_source(error).retryable(again)
 }
 
 /// How the sending of a request's content goes on.

@@ -13,6 +13,7 @@ use crate::auth::Scopes;
 use crate::client::HostState;
 use crate::page::{self, PageRequest};
 use crate::request::{About, Request};
+use crate::retry::Attempts;
 use crate::{Client, Error, Repository, Result};
 
 /// A registry. Clones are cheap.
@@ -25,10 +26,31 @@ struct Inner {
     /// `https://HOST/v2/`.
     base: Url,
     state: Arc<HostState>,
+    /// The registry whose content this one mirrors.
+    mirrored: Option<Host>,
+    /// The mirrors of this one, and whether each knows tags.
+    mirrors: Vec<(Registry, bool)>,
 }
 
 impl Registry {
-    pub(crate) fn new(client: Client, host: Host, state: Arc<HostState>) -> Result<Self> {
+    /// A registry with its mirrors.
+    pub(crate) fn new(client: Client, host: Host) -> Result<Self> {
+        let mirrors = client.config().mirrors.get(&host).into_iter().flatten();
+        let mirrors = mirrors.map(|mirror| {
+            let (client, mirrored) = (client.clone(), Some(host.clone()));
+            let registry = Self::open(client, mirror.host.clone(), mirrored, Vec::new())?;
+            Ok((registry, mirror.tags))
+        });
+        let mirrors = mirrors.collect::<Result<_>>()?;
+        Self::open(client, host, None, mirrors)
+    }
+
+    fn open(
+        client: Client,
+        host: Host,
+        mirrored: Option<Host>,
+        mirrors: Vec<(Self, bool)>,
+    ) -> Result<Self> {
         let scheme = if client.config().plain_http.covers(&host) { "http" } else { "https" };
         // The name by which references know Docker Hub is not where its registry answers.
         let address = match host.as_str() {
@@ -39,7 +61,8 @@ impl Registry {
             Error::new(oci_ref::ErrorKind::Invalid, format!("registry {host}"), error.to_string())
                 .with_source(error)
         })?;
-        Ok(Self(Arc::new(Inner { client, host, base, state })))
+        let state = client.host_state(&host);
+        Ok(Self(Arc::new(Inner { client, host, base, state, mirrored, mirrors })))
     }
 
     /// The registry's name in references.
@@ -82,6 +105,24 @@ impl Registry {
 
     pub(crate) fn state(&self) -> &HostState {
         &self.0.state
+    }
+
+    /// The registry whose content this one mirrors, if it does.
+    pub(crate) fn mirrored(&self) -> Option<&Host> {
+        self.0.mirrored.as_ref()
+    }
+
+    /// The mirrors of this registry, and whether each knows tags.
+    pub(crate) fn mirrors(&self) -> &[(Self, bool)] {
+        &self.0.mirrors
+    }
+
+    /// The attempts at one thing. A mirror has one: there are others to ask.
+    pub(crate) fn attempts(&self) -> Attempts {
+        match self.0.mirrored {
+            Some(_) => Attempts::once(),
+            None => Attempts::new(self.0.client.clone()),
+        }
     }
 
     pub(crate) fn base(&self) -> &Url {

@@ -11,7 +11,6 @@ use crate::auth::{Purpose, Scopes};
 use crate::payload::Payload;
 use crate::registry::Registry;
 use crate::response::{Response, Trace};
-use crate::retry::Attempts;
 use crate::{Error, Result};
 
 /// The most hops that a request takes.
@@ -102,7 +101,7 @@ impl<'a> Request<'a> {
 impl Registry {
     /// Sends a request until it is answered as expected, or there is no hope for that.
     pub(crate) async fn send(&self, request: &Request<'_>) -> Result<Response> {
-        let mut attempts = Attempts::new(self.client().clone());
+        let mut attempts = self.attempts();
         loop {
             attempts.ready(self.state()).await;
             match self.exchange(request).await {
@@ -119,7 +118,7 @@ impl Registry {
         request: &Request<'_>,
         limit: u64,
     ) -> Result<(Response, Bytes)> {
-        let mut attempts = Attempts::new(self.client().clone());
+        let mut attempts = self.attempts();
         loop {
             attempts.ready(self.state()).await;
             let read = async {

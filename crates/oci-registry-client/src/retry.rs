@@ -94,14 +94,25 @@ fn random_fraction() -> f64 {
 
 /// The attempts at one thing.
 pub(crate) struct Attempts {
-    client: Client,
+    /// Whose policy counts; `None` for a single attempt.
+    client: Option<Client>,
     failed: u32,
     started: Instant,
 }
 
 impl Attempts {
     pub(crate) fn new(client: Client) -> Self {
-        Self { client, failed: 0, started: Instant::now() }
+        Self { client: Some(client), failed: 0, started: Instant::now() }
+    }
+
+    /// One attempt, whatever the policy says.
+    pub(crate) fn once() -> Self {
+        Self { client: None, failed: 0, started: Instant::now() }
+    }
+
+    fn policy(&self) -> Option<(&Client, &RetryPolicy)> {
+        let client = self.client.as_ref()?;
+        Some((client, client.retry_policy()?))
     }
 
     /// There was progress: what failed before does not count any more.
@@ -112,7 +123,7 @@ impl Attempts {
 
     /// Waits until the registry may be asked, if another request has to wait for it.
     pub(crate) async fn ready(&self, host: &HostState) {
-        if let Some(policy) = self.client.retry_policy() {
+        if let Some((_, policy)) = self.policy() {
             let latest = policy.deadline.and_then(|deadline| self.started.checked_add(deadline));
             if let Some(until) = host.paused_until() {
                 tokio::time::sleep_until(latest.map_or(until, |latest| latest.min(until))).await;
@@ -122,7 +133,7 @@ impl Attempts {
 
     /// Waits before the next attempt, or gives the error back if there shall be none.
     pub(crate) async fn failed(&mut self, host: &HostState, error: Error) -> Result<(), Error> {
-        let Some(policy) = self.client.retry_policy().filter(|_| error.is_retryable()) else {
+        let Some((client, policy)) = self.policy().filter(|_| error.is_retryable()) else {
             return Err(error);
         };
         let Some(backoff) = (policy.backoff)(self.failed) else {
@@ -131,7 +142,7 @@ impl Attempts {
                 retries => error.and(&format!("gave up after {retries} retries")),
             });
         };
-        self.failed += 1;
+        let failed = self.failed + 1;
         let wait = backoff.max(error.retry_after().unwrap_or_default());
         let now = Instant::now();
         let at = now.checked_add(wait);
@@ -142,7 +153,8 @@ impl Attempts {
                 "the next attempt would be in {wait:?}, past the deadline of {after:?}"
             )));
         };
-        self.client.tell_retry(&Retry { error: &error, failed: self.failed, wait });
+        client.tell_retry(&Retry { error: &error, failed, wait });
+        self.failed = failed;
         host.pause_until(at);
         tokio::time::sleep_until(at).await;
         Ok(())

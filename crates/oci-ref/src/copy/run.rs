@@ -269,14 +269,19 @@ impl Run {
         let _transfer = self.limits.transfer(blob.size).await;
         if !self.options.dry_run {
             let content = Content::new(self.clone(), blob.clone());
-            match self.mount(blob).await? {
+            let sent = match self.mount(blob).await? {
                 Mounted::Done => {
                     self.options.tell(&CopyEvent::Mounted(blob));
                     self.count(|counts| counts.mounted += 1);
                     return Ok(());
                 }
-                Mounted::Upload(staged) => staged.put(blob, &content).await?,
-                Mounted::No => self.to.put_blob(blob, &content).await?,
+                Mounted::Upload(staged) => staged.put(blob, &content).await,
+                Mounted::No => self.to.put_blob(blob, &content).await,
+            };
+            match sent {
+                // Damaged on its way, or given by a mirror that has something else: it is read once more.
+                Err(error) if is_other_content(&error) => self.to.put_blob(blob, &content).await?,
+                sent => sent?,
             }
         }
         self.options.tell(&CopyEvent::Transferred(blob));
@@ -327,6 +332,11 @@ impl Run {
     fn count(&self, change: impl FnOnce(&mut Counts)) {
         change(&mut lock(&self.counts));
     }
+}
+
+/// Whether what came is not what was asked for.
+fn is_other_content(error: &Error) -> bool {
+    matches!(error.code(), Some(ErrorCode::DigestInvalid | ErrorCode::SizeInvalid))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -30,7 +30,7 @@ impl BlobBody {
         size: u64,
         wanted: Range<u64>,
     ) -> Self {
-        let attempts = Attempts::new(repository.client().clone());
+        let attempts = repository.registry().attempts();
         Self { repository, digest, size, left: wanted, attempts }
     }
 

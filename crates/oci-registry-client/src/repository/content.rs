@@ -63,7 +63,8 @@ impl Repository {
 
     /// Lets a tag name a manifest that is there.
     pub async fn tag(&self, target: &Target, tag: &Tag) -> Result<()> {
-        let manifest = self.manifest(target).await?;
+        // What is written is the registry's own, not what a mirror has.
+        let manifest = self.read_manifest(target).await?;
         self.put_manifest(&manifest, std::slice::from_ref(tag), &Precondition::None).await
     }
 

@@ -38,11 +38,21 @@ impl Repository {
         }
         let part = Part::open(part_path(&path, descriptor), descriptor.clone()).await?;
         let mut part = self.check_resumption(descriptor, part).await?;
-        let mut received = 0;
+        let (mut received, mut again) = (0, false);
         loop {
             let resumed = part.length;
             if resumed < descriptor.size || descriptor.size == 0 {
-                part = self.receive(descriptor, part, &mut received).await?;
+                part = match self.receive(descriptor, part, &mut received).await {
+                    Ok(part) => part,
+                    // A mirror has something else. It is not asked twice.
+                    Err(error) if is_other_content(&error) && !again => {
+                        again = true;
+                        let left = Part::open(part_path(&path, descriptor), descriptor.clone());
+                        part = left.await?.begin_anew().await?;
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                };
             }
             match part.finish(path.clone()).await? {
                 None => return Ok(received),
@@ -194,6 +204,11 @@ impl Part {
         })
         .await
     }
+}
+
+/// Whether what came is not what was asked for.
+fn is_other_content(error: &oci_ref::Error) -> bool {
+    matches!(error.code(), Some(ErrorCode::DigestInvalid | ErrorCode::SizeInvalid))
 }
 
 /// Opens a file that only one may write, as long as it is open.

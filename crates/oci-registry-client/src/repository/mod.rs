@@ -5,11 +5,13 @@ mod blobs;
 mod content;
 mod download;
 mod manifests;
+mod mirrored;
 mod parallel;
 mod reader;
 mod reference;
 mod referrers;
 mod referrers_index;
+mod session;
 mod staged;
 mod store;
 mod tags;
@@ -23,13 +25,14 @@ use oci_ref::{Ref, Target};
 use oci_spec_types::{Digest, ErrorCode, Name, Tag};
 use reqwest::Url;
 
+pub(crate) use self::mirrored::Unfinished;
 pub use self::reader::{BlobCloser, BlobReader};
 pub(crate) use self::referrers_index::IndexUpdates;
 
 use self::referrers::Support;
 use crate::auth::Scopes;
 use crate::request::{About, Request};
-use crate::{Client, Registry};
+use crate::{Client, Registry, location};
 
 /// A repository of a registry. Clones are cheap.
 ///
@@ -105,7 +108,11 @@ impl Repository {
     }
 
     fn url(&self, path: &str) -> Url {
-        self.registry().url(&format!("{}/{path}", self.name()))
+        let url = self.registry().url(&format!("{}/{path}", self.name()));
+        match self.registry().mirrored() {
+            Some(primary) => location::with_query(url, "ns", primary.as_str()),
+            None => url,
+        }
     }
 
     fn about(&self, thing: impl fmt::Display, missing: ErrorCode) -> About {

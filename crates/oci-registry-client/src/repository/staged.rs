@@ -10,9 +10,8 @@ use oci_spec_types::{Algorithm, Descriptor, Digest, ErrorCode, Hasher, VerifyErr
 use reqwest::Url;
 
 use super::Repository;
-use super::uploads::Session;
+use super::session::{OpenSession, Session};
 use crate::payload::Payload;
-use crate::retry::Attempts;
 use crate::{Error, Result, location};
 
 /// A blob that is being written. At most a chunk of it is held in memory; what fits into one is sent in one request.
@@ -20,11 +19,11 @@ pub(super) struct StagedUpload {
     repository: Repository,
     algorithm: Algorithm,
     /// Opened when there is something to send.
-    session: Option<Session>,
+    session: Option<OpenSession>,
     buffer: BytesMut,
     /// How many bytes the registry has.
     sent: u64,
-    /// Of all bytes; `None` if what was sent before is not known.
+    /// Of the bytes that the registry has; `None` if what was sent before is not known.
     hasher: Option<Hasher>,
     failed: bool,
 }
@@ -34,7 +33,7 @@ impl StagedUpload {
     pub(super) fn new(
         repository: Repository,
         algorithm: Algorithm,
-        session: Option<Session>,
+        session: Option<OpenSession>,
     ) -> Self {
         Self {
             repository,
@@ -49,38 +48,35 @@ impl StagedUpload {
 
     /// Goes on with a suspended upload, from where the registry says that it stands.
     pub(super) async fn resume(repository: Repository, upload: &UploadId) -> Result<Self> {
-        let Suspended { url, offset, hasher } = Suspended::parse(&repository, upload)?;
-        let mut session = Session { url, min_chunk: 0 };
+        let Suspended { mut session, offset, hasher } = Suspended::parse(&repository, upload)?;
         let sent = repository.session_offset(&mut session, offset).await?;
         let algorithm = hasher.as_ref().map_or(Algorithm::Sha256, Hasher::algorithm);
         Ok(Self {
             sent,
             hasher: hasher.filter(|_| sent == offset),
-            ..Self::new(repository, algorithm, Some(session))
+            session: Some(OpenSession::resumed(repository.clone(), session)),
+            ..Self::new(repository, algorithm, None)
         })
     }
 
     /// How many bytes a suspended upload has, by the registry.
     pub(super) async fn offset_of(repository: &Repository, upload: &UploadId) -> Result<u64> {
-        let Suspended { url, offset, .. } = Suspended::parse(repository, upload)?;
-        repository.session_offset(&mut Session { url, min_chunk: 0 }, offset).await
+        let Suspended { mut session, offset, .. } = Suspended::parse(repository, upload)?;
+        repository.session_offset(&mut session, offset).await
     }
 
     /// Writes more bytes at the end; sends as many whole chunks as there are.
     pub(super) async fn push(&mut self, chunk: Bytes) -> Result<()> {
         self.check()?;
-        if let Some(hasher) = &mut self.hasher {
-            hasher.update(&chunk);
-        }
         self.buffer.extend_from_slice(&chunk);
         let size = self.repository.client().config().chunk_size;
         while self.buffer.len() >= size {
-            let session = self.open().await?;
-            let size = self.chunk_size(&session)?;
+            let min_chunk = self.open().await?.min_chunk;
+            let size = self.chunk_size(min_chunk)?;
             if self.buffer.len() < size {
                 break;
             }
-            self.flush(session, size).await?;
+            self.flush(size).await?;
         }
         Ok(())
     }
@@ -98,23 +94,19 @@ impl StagedUpload {
         self.check()?;
         self.verify(digest)?;
         if self.sent > 0 && !self.buffer.is_empty() {
-            let session = self.open().await?;
-            self.flush(session, self.buffer.len()).await?;
+            self.flush(self.buffer.len()).await?;
         }
         let rest = self.buffer.split().freeze();
         let total = self.sent + rest.len() as u64;
-        let mut attempts = Attempts::new(self.repository.client().clone());
+        let mut attempts = self.repository.registry().attempts();
         let mut failed_before = false;
         loop {
             let state = self.repository.registry().state();
             attempts.ready(state).await;
-            let session = self.open().await?;
-            let error = match self
-                .repository
-                .close_session(&session, digest, Payload::Bytes(rest.clone()))
-                .await
-            {
-                Ok(()) => return Ok(()),
+            let session = self.open().await?.clone();
+            let payload = Payload::Bytes(rest.clone());
+            let error = match self.repository.try_close_session(&session, digest, payload).await {
+                Ok(()) => return Ok(self.close()),
                 Err(error) => error,
             };
             // The answer to an attempt that closed it may have been lost.
@@ -122,7 +114,7 @@ impl StagedUpload {
                 && error.is_not_found()
                 && self.repository.find_blob(digest).await? == Some(total)
             {
-                return Ok(());
+                return Ok(self.close());
             }
             attempts.failed(self.repository.registry().state(), error).await?;
             failed_before = true;
@@ -155,8 +147,13 @@ impl StagedUpload {
     /// Cancels the session, if there is one.
     pub(super) async fn give_up(&mut self) {
         if let Some(session) = self.session.take() {
-            self.repository.cancel_session(&session).await;
+            session.cancel().await;
         }
+    }
+
+    /// There is nothing left to cancel.
+    fn close(&mut self) {
+        drop(self.session.take().and_then(OpenSession::release));
     }
 
     fn check(&self) -> Result<()> {
@@ -176,7 +173,9 @@ impl StagedUpload {
             // The registry verifies.
             return Ok(());
         };
-        let actual = hasher.clone().finish();
+        let mut hasher = hasher.clone();
+        hasher.update(&self.buffer);
+        let actual = hasher.finish();
         if actual == *digest {
             return Ok(());
         }
@@ -185,46 +184,53 @@ impl StagedUpload {
         Err(Error::new(ErrorCode::DigestInvalid, about.what, error.to_string()).with_source(error))
     }
 
-    async fn open(&mut self) -> Result<Session> {
-        if let Some(session) = &self.session {
-            return Ok(session.clone());
+    async fn open(&mut self) -> Result<&mut Session> {
+        if self.session.is_none() {
+            self.session = Some(self.repository.open_session(self.algorithm).await?);
         }
-        let session = self.repository.open_session(self.algorithm).await?;
-        Ok(self.session.insert(session).clone())
+        let session = self.session.as_mut().and_then(OpenSession::get);
+        session.ok_or_else(|| {
+            let about = self.repository.about_upload();
+            Error::new(ErrorKind::Internal, about.what, "its session was given away")
+        })
     }
 
     /// How large chunks are: as configured, or larger if the registry wants it.
-    fn chunk_size(&self, session: &Session) -> Result<usize> {
+    fn chunk_size(&self, min_chunk: u64) -> Result<usize> {
         let config = self.repository.client().config();
-        match usize::try_from(session.min_chunk) {
+        match usize::try_from(min_chunk) {
             Ok(min) if min <= config.max_chunk_size => Ok(config.chunk_size.max(min)),
             _ => Err(Error::new(
                 ErrorKind::TooLarge { limit: config.max_chunk_size as u64 },
                 self.repository.about_upload().what,
-                format!("the registry wants chunks of at least {} bytes", session.min_chunk),
+                format!("the registry wants chunks of at least {min_chunk} bytes"),
             )),
         }
     }
 
     /// Sends the first `size` bytes of the buffer as one chunk.
-    async fn flush(&mut self, mut session: Session, size: usize) -> Result<()> {
-        let chunk = self.buffer.split_to(size).freeze();
+    async fn flush(&mut self, size: usize) -> Result<()> {
+        self.open().await?;
         self.failed = true;
-        self.send(&mut session, chunk).await?;
+        let chunk = self.buffer.split_to(size).freeze();
+        self.send(&chunk).await?;
+        if let Some(hasher) = &mut self.hasher {
+            hasher.update(&chunk);
+        }
         self.failed = false;
-        self.session = Some(session);
         self.sent += size as u64;
         Ok(())
     }
 
     /// Sends a chunk; after a failure, what of it the registry does not have.
-    async fn send(&self, session: &mut Session, chunk: Bytes) -> Result<()> {
-        let repository = &self.repository;
+    async fn send(&mut self, chunk: &Bytes) -> Result<()> {
+        let repository = self.repository.clone();
         let state = repository.registry().state();
         let (start, end) = (self.sent, self.sent + chunk.len() as u64);
         let mut offset = start;
-        let mut attempts = Attempts::new(repository.client().clone());
+        let mut attempts = repository.registry().attempts();
         let mut realigned = false;
+        let session = self.open().await?;
         while offset < end {
             attempts.ready(state).await;
             // The offset lies within the chunk, whose length is a usize.
@@ -259,21 +265,24 @@ impl StagedUpload {
         Ok(())
     }
 
-    /// What is written of it so far becomes the registry's, and gets a name.
+    /// What is written of it so far becomes the registry's, and gets a name. What is less than the smallest chunk that
+    /// the registry takes can not, and is to be written again.
     async fn leave(mut self: Box<Self>) -> Result<UploadId> {
         self.check()?;
-        let session = self.open().await?;
-        if !self.buffer.is_empty() {
-            self.flush(session, self.buffer.len()).await?;
+        let min_chunk = self.open().await?.min_chunk;
+        if !self.buffer.is_empty() && self.buffer.len() as u64 >= min_chunk {
+            self.flush(self.buffer.len()).await?;
         }
-        let session = self.open().await?;
-        Ok(Suspended { url: session.url, offset: self.sent, hasher: self.hasher }.name())
+        let session = self.open().await?.clone();
+        let name = Suspended { session, offset: self.sent, hasher: self.hasher.take() }.name();
+        self.close();
+        Ok(name)
     }
 }
 
-/// A suspended upload: `OFFSET:HASH STATE:ADDRESS`.
+/// A suspended upload: `OFFSET:SMALLEST CHUNK:HASH STATE:ADDRESS`.
 struct Suspended {
-    url: Url,
+    session: Session,
     offset: u64,
     hasher: Option<Hasher>,
 }
@@ -281,13 +290,15 @@ struct Suspended {
 impl Suspended {
     fn name(&self) -> UploadId {
         let state = self.hasher.as_ref().map(|hasher| BASE64_URL_SAFE_NO_PAD.encode(hasher.save()));
-        UploadId(format!("{}:{}:{}", self.offset, state.unwrap_or_default(), self.url))
+        let Session { url, min_chunk } = &self.session;
+        UploadId(format!("{}:{min_chunk}:{}:{url}", self.offset, state.unwrap_or_default()))
     }
 
     fn parse(repository: &Repository, upload: &UploadId) -> Result<Self> {
-        let mut parts = upload.0.splitn(3, ':');
+        let mut parts = upload.0.splitn(4, ':');
         let mut part = || parts.next().unwrap_or_default();
-        let (offset, state, url) = (part().parse().ok(), part(), part());
+        let (offset, min_chunk) = (part().parse().ok(), part().parse().ok());
+        let (state, url) = (part(), part());
         let url = Url::parse(url)
             .ok()
             .and_then(|_| location::resolve(url, repository.registry().base()).ok());
@@ -296,8 +307,10 @@ impl Suspended {
             .decode(state)
             .ok()
             .and_then(|state| Hasher::restore(&state).ok());
-        match (offset, url) {
-            (Some(offset), Some(url)) => Ok(Self { url, offset, hasher }),
+        match (offset, min_chunk, url) {
+            (Some(offset), Some(min_chunk), Some(url)) => {
+                Ok(Self { session: Session { url, min_chunk }, offset, hasher })
+            }
             _ => Err(Error::new(
                 ErrorCode::BlobUploadUnknown,
                 repository.about_upload().what,

@@ -17,7 +17,7 @@ impl Source for Repository {
     }
 
     async fn manifest(&self, target: &Target) -> Result<Manifest> {
-        Ok(self.read_manifest(target).await?)
+        Ok(self.read_manifest_anywhere(target).await?)
     }
 
     async fn blob_size(&self, digest: &Digest) -> Result<Option<u64>> {
@@ -25,7 +25,7 @@ impl Source for Repository {
     }
 
     async fn blob(&self, digest: &Digest, range: ByteRange) -> Result<BlobRead> {
-        Ok(self.read_blob(digest, range).await?)
+        Ok(self.read_blob_anywhere(digest, range).await?)
     }
 
     async fn tags(&self, after: Option<&Cursor>, limit: usize) -> Result<Page<Tag>> {

@@ -5,10 +5,10 @@ use futures_util::TryStreamExt;
 use http::{HeaderValue, Method, StatusCode, header};
 use oci_ref::{Blob, ErrorKind, Mounted, Reopen, Staged};
 use oci_spec_types::{Algorithm, Descriptor, Digest, ErrorCode, Name};
-use reqwest::Url;
 
 use super::Repository;
 use super::blobs::check_digest;
+use super::session::{OpenSession, Session};
 use super::staged::StagedUpload;
 use crate::auth::Scopes;
 use crate::builder::UploadMode;
@@ -16,33 +16,7 @@ use crate::content_range;
 use crate::payload::Payload;
 use crate::request::{About, Request};
 use crate::response::Response;
-use crate::retry::Attempts;
 use crate::{Error, Result, location};
-
-/// An upload that the registry has opened.
-#[derive(Clone, Debug)]
-pub(super) struct Session {
-    /// Where it goes on: the newest `Location`.
-    pub(super) url: Url,
-    /// The smallest chunk that the registry takes, but for the last (`OCI-Chunk-Min-Length`).
-    pub(super) min_chunk: u64,
-}
-
-impl Session {
-    fn of(answer: &Response) -> Result<Self> {
-        let min_chunk =
-            answer.header("OCI-Chunk-Min-Length").and_then(|value| value.trim().parse().ok());
-        Ok(Self { url: answer.location()?, min_chunk: min_chunk.unwrap_or(0) })
-    }
-
-    /// Goes on where an answer leads.
-    pub(super) fn follow(&mut self, answer: &Response) -> Result<()> {
-        if answer.headers().contains_key(header::LOCATION) {
-            self.url = answer.location()?;
-        }
-        Ok(())
-    }
-}
 
 impl Repository {
     pub(super) fn about_upload(&self) -> About {
@@ -61,7 +35,7 @@ impl Repository {
     /// Writes a blob whose digest is known to an upload that is open, and empty, or to a new one.
     pub(super) async fn write_blob_to(
         &self,
-        mut opened: Option<Session>,
+        mut opened: Option<OpenSession>,
         descriptor: &Descriptor,
         content: &dyn Reopen,
     ) -> Result<()> {
@@ -69,7 +43,7 @@ impl Repository {
         if mode == UploadMode::Chunked {
             return self.write_in_chunks(opened, descriptor, content).await;
         }
-        let mut attempts = Attempts::new(self.client().clone());
+        let mut attempts = self.registry().attempts();
         loop {
             attempts.ready(self.registry().state()).await;
             match self.write_at_once(opened.take(), descriptor, content).await {
@@ -87,26 +61,22 @@ impl Repository {
     /// One attempt, with a session of its own: registries differ in what a session is worth after a failure.
     async fn write_at_once(
         &self,
-        opened: Option<Session>,
+        opened: Option<OpenSession>,
         descriptor: &Descriptor,
         content: &dyn Reopen,
     ) -> Result<()> {
         let request = self.opening(self.algorithm_of(&descriptor.digest)?);
         let session = match opened {
             Some(session) => session,
-            None => Session::of(&self.registry().exchange(&request).await?)?,
+            None => self.opened(&self.registry().exchange(&request).await?)?,
         };
-        let payload = Payload::Content { descriptor, content };
-        let closed = self.close_session(&session, &descriptor.digest, payload).await;
-        if closed.is_err() {
-            self.cancel_session(&session).await;
-        }
-        closed
+        self.close_session(session, &descriptor.digest, Payload::Content { descriptor, content })
+            .await
     }
 
     async fn write_in_chunks(
         &self,
-        opened: Option<Session>,
+        opened: Option<OpenSession>,
         descriptor: &Descriptor,
         content: &dyn Reopen,
     ) -> Result<()> {
@@ -143,8 +113,12 @@ impl Repository {
     }
 
     /// Opens an upload.
-    pub(super) async fn open_session(&self, algorithm: Algorithm) -> Result<Session> {
-        Session::of(&self.registry().send(&self.opening(algorithm)).await?)
+    pub(super) async fn open_session(&self, algorithm: Algorithm) -> Result<OpenSession> {
+        self.opened(&self.registry().send(&self.opening(algorithm)).await?)
+    }
+
+    fn opened(&self, answer: &Response) -> Result<OpenSession> {
+        Ok(OpenSession::new(self.clone(), Session::of(answer)?))
     }
 
     fn opening(&self, algorithm: Algorithm) -> Request<'_> {
@@ -156,8 +130,26 @@ impl Repository {
         self.writing(Method::POST, url, about).expect(&[202])
     }
 
-    /// Closes an upload: with all its content, or with none if that is there already. Not repeated.
+    /// Closes an upload with all its content, or cancels it. Not repeated.
     pub(super) async fn close_session(
+        &self,
+        mut opened: OpenSession,
+        digest: &Digest,
+        payload: Payload<'_>,
+    ) -> Result<()> {
+        let closed = match opened.get() {
+            Some(session) => self.try_close_session(session, digest, payload).await,
+            None => Ok(()),
+        };
+        match closed {
+            Ok(()) => drop(opened.release()),
+            Err(_) => opened.cancel().await,
+        }
+        closed
+    }
+
+    /// Closes an upload: with all its content, or with none if that is there already. Not repeated.
+    pub(super) async fn try_close_session(
         &self,
         session: &Session,
         digest: &Digest,
@@ -205,14 +197,6 @@ impl Repository {
         offset_of(&answer, end)
     }
 
-    /// Cancels an upload. That it fails does not matter: sessions expire.
-    pub(super) async fn cancel_session(&self, session: &Session) {
-        let request = self
-            .writing(Method::DELETE, session.url.clone(), self.about_upload())
-            .expect(&[204, 202, 200]);
-        let _ = self.registry().exchange(&request).await;
-    }
-
     /// Takes a blob over from a sibling repository. A registry that refuses is no error: the blob can still be sent.
     pub(super) async fn mount_blob(&self, digest: &Digest, from: Option<&Name>) -> Result<Mounted> {
         let mut url = location::with_query(self.url("blobs/uploads/"), "mount", digest.as_str());
@@ -233,7 +217,7 @@ impl Repository {
             return Ok(Mounted::Done);
         }
         let algorithm = digest.known_algorithm().unwrap_or(Algorithm::Sha256);
-        let upload = StagedUpload::new(self.clone(), algorithm, Some(Session::of(&answer)?));
+        let upload = StagedUpload::new(self.clone(), algorithm, Some(self.opened(&answer)?));
         Ok(Mounted::Upload(Box::new(upload) as Box<dyn Staged>))
     }
 }

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
+mod abandoned;
 mod auth;
 mod blobs;
 mod docker_config;
@@ -9,6 +10,7 @@ mod errors;
 mod files;
 mod lists;
 mod manifests;
+mod mirrors;
 mod parallel;
 mod push;
 mod redirects;
