@@ -12,20 +12,21 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::StreamExt;
 use oci_ref::{Body, Error, ErrorKind, Result};
-use tokio::task::{JoinHandle, spawn_blocking};
 
+use super::pool::Pool;
+use super::read::Reader;
 use super::{ObjectKey, ObjectWrite, Objects};
 use crate::blocking;
 
-/// How many bytes are read at a time. A reader holds at most two such chunks.
-const READ_CHUNK: u64 = 256 << 10;
+/// How many bytes of memory all readers together may take, before they have to do with little.
+const READ_MEMORY: usize = 16 << 20;
 
 /// Objects in a directory.
 pub(crate) struct Files {
     root: PathBuf,
     sync: bool,
+    buffers: Pool,
 }
 
 impl Files {
@@ -45,7 +46,7 @@ impl Files {
         if made && sync {
             sync_directory(&root).map_err(|error| failed("sync", &root, error))?;
         }
-        Ok(Self { root, sync })
+        Ok(Self { root, sync, buffers: Pool::new(READ_MEMORY) })
     }
 
     fn path(&self, key: &ObjectKey) -> PathBuf {
@@ -89,7 +90,7 @@ impl Objects for Files {
     }
 
     async fn open(&self, key: &ObjectKey, range: Range<u64>) -> Result<Body> {
-        let path = self.path(key);
+        let (path, buffers) = (self.path(key), self.buffers.clone());
         blocking::run(move || {
             let open = || {
                 let file = File::open(&path)?;
@@ -100,7 +101,7 @@ impl Objects for Files {
             if length < range.end {
                 return Err(too_short(&path, length, range.end));
             }
-            Ok(Reader::new(file, path, range).into_body())
+            Ok(Reader::new(file, path, range, buffers).into_body())
         })
         .await
     }
@@ -186,52 +187,5 @@ impl ObjectWrite for FileWriter {
         self.work("truncate", move |file, _| file.set_len(offset)).await?;
         self.offset = offset;
         Ok(())
-    }
-}
-
-/// Reads a file chunk by chunk, the next one while the last is being sent.
-struct Reader {
-    file: Arc<File>,
-    path: Arc<PathBuf>,
-    rest: Range<u64>,
-    ahead: Option<JoinHandle<io::Result<Bytes>>>,
-}
-
-impl Reader {
-    fn new(file: File, path: PathBuf, range: Range<u64>) -> Self {
-        Self { file: Arc::new(file), path: Arc::new(path), rest: range, ahead: None }
-    }
-
-    fn into_body(mut self) -> Body {
-        self.read_ahead();
-        futures_util::stream::unfold(self, |mut reader| async move {
-            let chunk = reader.ahead.take()?.await;
-            let chunk = match chunk {
-                Ok(Ok(chunk)) => {
-                    reader.read_ahead();
-                    Ok(chunk)
-                }
-                Ok(Err(error)) => Err(failed("read", &reader.path, error)),
-                Err(error) => Err(blocking::stopped(error)),
-            };
-            Some((chunk, reader))
-        })
-        .boxed()
-    }
-
-    fn read_ahead(&mut self) {
-        let start = self.rest.start;
-        let length = READ_CHUNK.min(self.rest.end - start);
-        if length == 0 {
-            return;
-        }
-        self.rest.start += length;
-        let file = Arc::clone(&self.file);
-        self.ahead = Some(spawn_blocking(move || {
-            // At most READ_CHUNK.
-            let mut buffer = vec![0; length as usize];
-            file.read_exact_at(&mut buffer, start)?;
-            Ok(buffer.into())
-        }));
     }
 }

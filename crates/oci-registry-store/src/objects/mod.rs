@@ -1,6 +1,8 @@
 //! Objects: bytes under opaque keys. What they are, and who owns them, only the metadata knows.
 
 mod files;
+mod pool;
+mod read;
 
 use std::fmt;
 use std::ops::Range;
