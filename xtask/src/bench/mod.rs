@@ -3,7 +3,9 @@
 //! The figures are for comparing within a run: load and servers share the machine, so an absolute rate says little.
 //! Every scenario runs on each target in turn before the next begins, so that a machine that slows down slows all.
 
+mod crowd;
 mod http;
+mod lists;
 mod load;
 mod report;
 mod scenarios;
@@ -73,12 +75,20 @@ pub(crate) fn run(options: &Options) -> Result {
             continue;
         }
         for target in &running.targets {
-            if target.read_only && scenario.writes {
+            if !scenario.runs_on(target) {
                 continue;
             }
             runtime
-                .block_on(scenarios::prepare(target, &content))
+                .block_on(scenario.store(target, &content))
                 .map_err(|error| format!("{}: storing what is read: {error}", target.name))?;
+            let crowd = match scenario.crowd {
+                true => Some(
+                    runtime
+                        .block_on(crowd::Crowd::gather(target, &content))
+                        .map_err(|error| format!("{}: gathering a crowd: {error}", target.name))?,
+                ),
+                false => None,
+            };
             let load = load::Load {
                 connections: scenario.connections(options.connections),
                 duration: Duration::from_secs_f64(options.seconds),
@@ -88,6 +98,7 @@ pub(crate) fn run(options: &Options) -> Result {
                 .block_on(load.run(target, scenario, &content))
                 .map_err(|error| format!("{} on {}: {error}", scenario.name, target.name))?;
             let usage = stats::Usage::of(target.pid);
+            drop(crowd);
             let row = Row::new(scenario, target, &measured, before, usage);
             say(&row.line());
             rows.push(row);

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use oci_spec_types::{Descriptor, Digest, ImageManifest, MediaType};
 
 use crate::bench::http::Connection;
+use crate::bench::lists;
 use crate::bench::target::Target;
 use crate::process::Result;
 
-const REPOSITORY: &str = "bench/data";
+pub(crate) const REPOSITORY: &str = "bench/data";
 const TAG: &str = "v1";
 const SMALL: usize = 4 << 10;
 const LARGE: usize = 64 << 20;
@@ -16,16 +17,32 @@ const LARGE: usize = 64 << 20;
 /// One thing that is measured.
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
-    pub(crate) writes: bool,
+    pub(crate) needs: Needs,
     large: bool,
+    /// Whether it runs beside uploads that rest and downloads that are slow.
+    pub(crate) crowd: bool,
     kind: Kind,
+}
+
+/// What a target must be for a scenario.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Needs {
+    /// Anything that serves the files that a registry would.
+    Files,
+    /// A registry.
+    Registry,
+    /// A registry that takes many tags in one push, so that preparing does not take hours: ours.
+    TagParameters,
 }
 
 enum Kind {
     GetManifest { method: &'static str, by_tag: bool },
     GetBlob,
+    GetRange,
     PushBlob,
     PushImage,
+    TagPage { tags: usize },
+    Referrers,
 }
 
 pub(crate) const ALL: &[Scenario] = &[
@@ -34,43 +51,61 @@ pub(crate) const ALL: &[Scenario] = &[
     read("HEAD manifest by tag", Kind::GetManifest { method: "HEAD", by_tag: true }),
     read("HEAD manifest by digest", Kind::GetManifest { method: "HEAD", by_tag: false }),
     read("GET blob 4 KiB", Kind::GetBlob),
-    Scenario { name: "GET blob 64 MiB", writes: false, large: true, kind: Kind::GetBlob },
+    Scenario { large: true, ..read("GET blob 64 MiB", Kind::GetBlob) },
+    read("GET 64 KiB of a blob of 64 MiB", Kind::GetRange),
+    Scenario {
+        crowd: true,
+        needs: Needs::Registry,
+        ..read(
+            "GET manifest by tag, beside 64 resting uploads and 64 slow downloads",
+            Kind::GetManifest { method: "GET", by_tag: true },
+        )
+    },
     write("push blob 4 KiB", Kind::PushBlob),
-    Scenario { name: "push blob 64 MiB", writes: true, large: true, kind: Kind::PushBlob },
+    Scenario { large: true, ..write("push blob 64 MiB", Kind::PushBlob) },
     write("push layer + manifest + tag", Kind::PushImage),
+    write("page of 100 among 1,000 tags", Kind::TagPage { tags: 1_000 }),
+    tags("page of 100 among 10,000 tags", 10_000),
+    tags("page of 100 among 100,000 tags", 100_000),
+    write("list of 500 referrers", Kind::Referrers),
 ];
 
 const fn read(name: &'static str, kind: Kind) -> Scenario {
-    Scenario { name, writes: false, large: false, kind }
+    Scenario { name, needs: Needs::Files, large: false, crowd: false, kind }
 }
 
 const fn write(name: &'static str, kind: Kind) -> Scenario {
-    Scenario { name, writes: true, large: false, kind }
+    Scenario { name, needs: Needs::Registry, large: false, crowd: false, kind }
+}
+
+const fn tags(name: &'static str, tags: usize) -> Scenario {
+    let needs = Needs::TagParameters;
+    Scenario { name, needs, large: false, crowd: false, kind: Kind::TagPage { tags } }
 }
 
 /// A blob that can be pushed.
 pub(crate) struct Blob {
-    bytes: Vec<u8>,
-    digest: Digest,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) digest: Digest,
 }
 
 impl Blob {
-    fn new(bytes: Vec<u8>) -> Self {
+    pub(crate) fn new(bytes: Vec<u8>) -> Self {
         let digest = Digest::sha256(&bytes);
         Self { bytes, digest }
     }
 
-    fn descriptor(&self, media_type: MediaType) -> Descriptor {
+    pub(crate) fn descriptor(&self, media_type: MediaType) -> Descriptor {
         Descriptor::new(media_type, self.digest.clone(), self.bytes.len() as u64)
     }
 }
 
 /// What is read, and what is pushed.
 pub(crate) struct Content {
-    small: Blob,
-    large: Blob,
-    config: Blob,
-    manifest: Blob,
+    pub(crate) small: Blob,
+    pub(crate) large: Blob,
+    pub(crate) config: Blob,
+    pub(crate) manifest: Blob,
     /// Begins every pushed blob, so that two runs against one server do not push the same.
     run: u64,
 }
@@ -127,7 +162,7 @@ fn image(config: &Blob, layer: &Blob) -> Blob {
     Blob::new(serde_json::to_vec(&manifest).unwrap_or_default())
 }
 
-fn blob_path(digest: &Digest) -> String {
+pub(crate) fn blob_path(digest: &Digest) -> String {
     format!("/v2/{REPOSITORY}/blobs/{digest}")
 }
 
@@ -136,29 +171,39 @@ fn manifest_path(reference: &str) -> String {
 }
 
 /// Stores what the reading scenarios read.
-pub(crate) async fn prepare(target: &Target, content: &Content) -> Result {
-    if target.read_only {
-        return Ok(());
-    }
+async fn store(target: &Target, content: &Content) -> Result {
     let mut connection = Connection::open(&target.host).await?;
     for blob in [&content.config, &content.small, &content.large] {
         let found = connection.send("HEAD", &blob_path(&blob.digest), "", &[]).await?;
         if found.status != 200 {
-            push_blob(&mut connection, blob).await?;
+            push_blob(&mut connection, REPOSITORY, blob).await?;
         }
     }
-    push_manifest(&mut connection, &content.manifest, TAG).await
+    push_manifest(&mut connection, REPOSITORY, &content.manifest, TAG).await
 }
 
-async fn push_blob(connection: &mut Connection, blob: &Blob) -> Result {
+/// Begins an upload, and gives the path that it is continued at.
+pub(crate) async fn begin_upload(connection: &mut Connection) -> Result<String> {
+    begin_upload_to(connection, REPOSITORY).await
+}
+
+async fn begin_upload_to(connection: &mut Connection, repository: &str) -> Result<String> {
     let begun =
-        connection.send("POST", &format!("/v2/{REPOSITORY}/blobs/uploads/"), "", &[]).await?;
+        connection.send("POST", &format!("/v2/{repository}/blobs/uploads/"), "", &[]).await?;
     expect(begun.status, 202, "beginning an upload")?;
     let location = begun.location.ok_or("an upload began without a Location")?;
-    let path = match location.find("/v2/") {
-        Some(start) => &location[start..],
-        None => return Err(format!("Location {location:?} has no /v2/")),
-    };
+    match location.find("/v2/") {
+        Some(start) => Ok(location[start..].to_owned()),
+        None => Err(format!("Location {location:?} has no /v2/")),
+    }
+}
+
+pub(crate) async fn push_blob(
+    connection: &mut Connection,
+    repository: &str,
+    blob: &Blob,
+) -> Result {
+    let path = begin_upload_to(connection, repository).await?;
     let separator = if path.contains('?') { '&' } else { '?' };
     let path = format!("{path}{separator}digest={}", blob.digest);
     let headers = "Content-Type: application/octet-stream\r\n";
@@ -166,13 +211,19 @@ async fn push_blob(connection: &mut Connection, blob: &Blob) -> Result {
     expect(done.status, 201, "closing an upload")
 }
 
-async fn push_manifest(connection: &mut Connection, manifest: &Blob, tag: &str) -> Result {
+pub(crate) async fn push_manifest(
+    connection: &mut Connection,
+    repository: &str,
+    manifest: &Blob,
+    reference: &str,
+) -> Result {
     let headers = format!("Content-Type: {}\r\n", MediaType::OCI_IMAGE_MANIFEST);
-    let done = connection.send("PUT", &manifest_path(tag), &headers, &manifest.bytes).await?;
+    let path = format!("/v2/{repository}/manifests/{reference}");
+    let done = connection.send("PUT", &path, &headers, &manifest.bytes).await?;
     expect(done.status, 201, "pushing a manifest")
 }
 
-fn expect(found: u16, expected: u16, doing: &str) -> Result {
+pub(crate) fn expect(found: u16, expected: u16, doing: &str) -> Result {
     if found == expected {
         return Ok(());
     }
@@ -180,6 +231,28 @@ fn expect(found: u16, expected: u16, doing: &str) -> Result {
 }
 
 impl Scenario {
+    /// Whether it can run on a target.
+    pub(crate) fn runs_on(&self, target: &Target) -> bool {
+        match self.needs {
+            Needs::Files => true,
+            Needs::Registry => !target.read_only,
+            Needs::TagParameters => target.ours,
+        }
+    }
+
+    /// Stores on a target what the scenario reads there.
+    pub(crate) async fn store(&self, target: &Target, content: &Content) -> Result {
+        if target.read_only {
+            return Ok(());
+        }
+        store(target, content).await?;
+        match self.kind {
+            Kind::TagPage { tags } => lists::store_tags(target, content, tags).await,
+            Kind::Referrers => lists::store_referrers(target, content).await,
+            _ => Ok(()),
+        }
+    }
+
     /// How many connections: large content fills the machine with few.
     pub(crate) fn connections(&self, small: u16) -> usize {
         usize::from(if self.large { small.min(4) } else { small })
@@ -229,11 +302,24 @@ impl Scenario {
                 }
                 Ok(answer.length)
             }
+            Kind::GetRange => {
+                const LENGTH: u64 = 64 << 10;
+                // Elsewhere every time.
+                let start = prepared.number * 7919 * LENGTH % (LARGE as u64 - LENGTH);
+                let range = format!("Range: bytes={start}-{}\r\n", start + LENGTH - 1);
+                let path = blob_path(&content.large.digest);
+                let answer = connection.send("GET", &path, &range, &[]).await?;
+                expect(answer.status, 206, "GET of a range")?;
+                Ok(answer.length)
+            }
+            Kind::TagPage { tags } => lists::tag_page(connection, *tags, prepared.number).await,
+            Kind::Referrers => lists::referrers(connection, &content.manifest).await,
             Kind::PushBlob | Kind::PushImage => {
                 let blob = prepared.blob.as_ref().ok_or("nothing was prepared to be pushed")?;
-                push_blob(connection, blob).await?;
+                push_blob(connection, REPOSITORY, blob).await?;
                 if let Some(manifest) = &prepared.manifest {
-                    push_manifest(connection, manifest, &format!("t{}", prepared.number)).await?;
+                    let tag = format!("t{}", prepared.number);
+                    push_manifest(connection, REPOSITORY, manifest, &tag).await?;
                 }
                 Ok(blob.bytes.len() as u64)
             }

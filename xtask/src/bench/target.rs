@@ -17,6 +17,8 @@ pub(crate) struct Target {
     pub(crate) pid: Option<u32>,
     /// Whether it serves files only.
     pub(crate) read_only: bool,
+    /// Whether it is the server of this repository.
+    pub(crate) ours: bool,
 }
 
 /// The targets, and what keeps ours running.
@@ -42,6 +44,7 @@ pub(crate) fn start_all(
         host: ours.host.clone(),
         pid: Some(ours.pid()),
         read_only: false,
+        ours: true,
     }];
     for peer in peers {
         targets.push(parse_peer(peer)?);
@@ -53,6 +56,7 @@ pub(crate) fn start_all(
             host: nginx.host.clone(),
             pid: nginx.worker(),
             read_only: true,
+            ours: false,
         }),
         None => say("nginx is not installed: no limit of static reads to compare with"),
     }
@@ -69,6 +73,7 @@ fn parse_peer(text: &str) -> Result<Target> {
         host: host.to_owned(),
         pid: listener(port),
         read_only: false,
+        ours: false,
     })
 }
 

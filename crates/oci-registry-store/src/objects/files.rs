@@ -101,7 +101,7 @@ impl Objects for Files {
             if length < range.end {
                 return Err(too_short(&path, length, range.end));
             }
-            Ok(Reader::new(file, path, range, buffers).into_body())
+            Ok(Reader::begin(file, path, range, buffers)?.into_body())
         })
         .await
     }

@@ -126,3 +126,29 @@ async fn the_catalogue() {
     names.sort();
     assert_pages!(names, |after, limit| engine.registry.catalog(after, limit).await.unwrap());
 }
+
+/// Pages of referrers are kept in memory, each for what exactly was asked, and never longer than they are true.
+#[tokio::test(flavor = "multi_thread")]
+async fn referrers_come_and_go() {
+    let engine = TestEngine::new().await;
+    let store = engine.repository("a/b").await;
+    let config = push(&*store, &Bytes::from_static(b"{}")).await;
+    let subject = describe(b"subject");
+    let count = async |artifact_type: Option<&str>| {
+        let found = store.referrers(&subject.digest, artifact_type, None, 100).await.unwrap();
+        found.page.items.len()
+    };
+    let mut pushed = Vec::new();
+    for n in 0..3 {
+        assert_eq!((count(None).await, count(None).await), (n, n));
+        assert_eq!((count(Some("")).await, count(Some("None")).await), (0, 0));
+        let referrer = image(&config, &[], &format!("{n}"), Some(&subject));
+        store.put_manifest(&referrer, &[], &Precondition::None).await.unwrap();
+        pushed.push(referrer);
+    }
+    for (n, referrer) in pushed.iter().enumerate() {
+        assert_eq!(count(None).await, 3 - n);
+        store.delete_manifest(referrer.digest()).await.unwrap();
+    }
+    assert_eq!(count(None).await, 0);
+}

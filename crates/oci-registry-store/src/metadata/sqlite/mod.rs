@@ -236,6 +236,13 @@ impl Metadata for Sqlite {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Page<Descriptor>> {
+        let recent = &self.recent;
+        // Quoted, so that two different questions never look the same.
+        let key = format!("{subject} {limit} {after:?} {artifact_type:?}");
+        if let Some(page) = recent.get(&recent.referrers, repository, &key) {
+            return Ok(Page::clone(&page));
+        }
+        let moment = recent.moment();
         let wanted = lists::Wanted {
             repository: repository.clone(),
             subject: subject.clone(),
@@ -243,7 +250,9 @@ impl Metadata for Sqlite {
         };
         let after = after.map(str::to_owned);
         let read = move |db: &_| lists::referrers(db, &wanted, after.as_deref(), limit);
-        self.readers.run("list referrers", read).await
+        let page = self.readers.run("list referrers", read).await?;
+        recent.referrers.insert(moment, repository, &key, Arc::new(page.clone()));
+        Ok(page)
     }
 
     async fn begin_object(&self, key: &ObjectKey) -> Result<()> {

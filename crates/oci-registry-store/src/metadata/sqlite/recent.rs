@@ -6,8 +6,10 @@
 //! was read after its end counts. Nobody is told that it has committed before that.
 
 use std::hash::{BuildHasher, Hash, RandomState};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use oci_ref::Page;
 use oci_spec_types::{Descriptor, Name};
 use quick_cache::sync::Cache;
 use quick_cache::{Equivalent, Weighter};
@@ -38,6 +40,8 @@ pub(super) struct Recent {
     pub(super) manifests: Kept<Descriptor>,
     /// Blobs that lie in the database, and where others lie.
     pub(super) blobs: Kept<BlobRecord>,
+    /// Pages of referrers.
+    pub(super) referrers: Kept<Arc<Page<Descriptor>>>,
 }
 
 impl Recent {
@@ -49,7 +53,8 @@ impl Recent {
             hasher: RandomState::new(),
             repositories: Kept::new(bytes / 8),
             manifests: Kept::new(bytes / 4),
-            blobs: Kept::new(bytes / 8 * 5),
+            blobs: Kept::new(bytes / 2),
+            referrers: Kept::new(bytes / 8),
         }
     }
 
@@ -151,6 +156,18 @@ impl Weigh for () {
 impl Weigh for Descriptor {
     fn weight(&self) -> usize {
         self.media_type.as_str().len() + self.digest.as_str().len()
+    }
+}
+
+impl Weigh for Arc<Page<Descriptor>> {
+    fn weight(&self) -> usize {
+        let texts = |descriptor: &Descriptor| {
+            let annotations = descriptor.annotations.iter();
+            let annotations: usize =
+                annotations.map(|(key, value)| key.len() + value.len() + 64).sum();
+            OVERHEAD + descriptor.weight() + annotations
+        };
+        self.items.iter().map(texts).sum()
     }
 }
 
