@@ -13,6 +13,9 @@ use crate::text::Excerpt;
 
 /// Deepest nesting of objects and arrays, the document itself being the first.
 const MAX_DEPTH: usize = 64;
+/// The most entries of `manifests` or `layers`. Each takes several times its size in memory once it is parsed, and none
+/// of the known documents has a hundredth of that.
+const MAX_ENTRIES: usize = 100_000;
 /// Fields that the specifications define at the top of a manifest or an index.
 const TOP_FIELDS: [&str; 9] = [
     "schemaVersion",
@@ -257,6 +260,10 @@ impl<'de> Visitor<'de> for Node<'_> {
                 return Ok(());
             }
             index += 1;
+            if index > MAX_ENTRIES && matches!(kind, Kind::Descriptor) {
+                let reason = format_args!("there are more than {MAX_ENTRIES} entries");
+                return Err(self.refuse(self.path, reason));
+            }
         }
     }
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use oci_spec_types::Digest;
 
 use crate::location::Location;
 
@@ -21,6 +22,18 @@ REFERENCES are written as skopeo's:
 
 EXIT CODES: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 not allowed, 5 try again later.";
 
+const COPY_EXAMPLES: &str = "\
+EXAMPLES:
+  All of an index, byte for byte, with its signatures and bills of materials:
+    ocictl copy --referrers --tag-schemes docker://a.example/app:v1 docker://b.example/app:v1
+  One image of it, for docker load:
+    ocictl copy --platform linux/arm64 docker://a.example/app:v1 docker-archive:app.tar:app:v1
+  To a file, and from there:
+    ocictl copy docker://a.example/app:v1 oci-archive:app.tar:v1
+    ocictl copy oci-archive:app.tar docker://b.example/app:v1
+  In Docker's format, for a registry that knows no other:
+    ocictl copy --format docker --lossy oci:layout:v1 docker://old.example/app:v1";
+
 /// Serves, copies and inspects container images and artifacts.
 #[derive(Debug, Parser)]
 #[command(name = "ocictl", version, long_about = LONG_ABOUT)]
@@ -34,6 +47,7 @@ pub(crate) enum Command {
     /// Run a registry with embedded storage.
     Serve(ServeArgs),
     /// Copy an image, an index with all its images, or an artifact.
+    #[command(after_help = COPY_EXAMPLES)]
     Copy(CopyArgs),
     /// Show what a reference names, without choosing a platform.
     Inspect(InspectArgs),
@@ -61,6 +75,59 @@ pub(crate) struct ServeArgs {
     /// How long transfers under way may take to finish at shutdown, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub(crate) grace: u64,
+
+    /// Where clients see the registry, as https://registry.example, if a proxy in front of it changes that. Without it
+    /// addresses in answers are paths, which is right behind most.
+    #[arg(long, value_name = "URL")]
+    pub(crate) external_url: Option<String>,
+
+    /// Refuse everything but reading.
+    #[arg(long)]
+    pub(crate) read_only: bool,
+
+    /// Refuse to delete tags, manifests and blobs.
+    #[arg(long)]
+    pub(crate) no_delete: bool,
+
+    /// Refuse to list the repositories.
+    #[arg(long)]
+    pub(crate) no_catalog: bool,
+
+    #[command(flatten, next_help_heading = "Limits")]
+    pub(crate) limits: LimitArgs,
+}
+
+/// What one client may take of the server.
+#[derive(Debug, Args)]
+pub(crate) struct LimitArgs {
+    /// The largest manifest, in bytes. The specification asks for at least 4 MiB.
+    #[arg(long, value_name = "BYTES", default_value_t = 8 << 20)]
+    pub(crate) max_manifest: u64,
+
+    /// The largest blob, in bytes [default: no limit]
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) max_blob: Option<u64>,
+
+    /// How many connections there may be at a time. More wait.
+    #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_connections: u32,
+
+    /// How many requests may be answered at a time. More are refused with 429 [default: no limit]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_requests: Option<u32>,
+
+    /// How long to wait for the head of a request, in seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) header_timeout: u64,
+
+    /// How long to wait for a peer that sends, or takes, no more of a body, in seconds. How long a transfer takes as a
+    /// whole is not limited.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) idle_timeout: u64,
+
+    /// The least bytes a second of a transfer, while the server waits for the peer. 0 for none.
+    #[arg(long, value_name = "BYTES", default_value_t = 1024)]
+    pub(crate) min_rate: u64,
 }
 
 /// What of a manifest's references must be there.
@@ -89,13 +156,35 @@ pub(crate) struct CopyArgs {
     #[arg(long, value_name = "PLATFORM")]
     pub(crate) platform: Vec<String>,
 
+    /// Copy the index with this entry only, by its digest; may be given several times. The others stay listed: the
+    /// destination must take indexes whose images are not all there.
+    #[arg(long, value_name = "DIGEST", conflicts_with = "platform")]
+    pub(crate) instance: Vec<Digest>,
+
     /// Write manifests in this format. What it cannot hold is an error.
     #[arg(long, value_enum, default_value_t = Format::Preserve)]
     pub(crate) format: Format,
 
+    /// Leave out what the format cannot hold, such as annotations, and say what that is.
+    #[arg(long)]
+    pub(crate) lossy: bool,
+
     /// Copy what refers to it too (signatures, bills of materials), and what refers to that.
     #[arg(long)]
     pub(crate) referrers: bool,
+
+    /// Copy what lies under tags that are made of its digest too: sha256-HEX, and with .sig, .att and .sbom, as cosign
+    /// writes them.
+    #[arg(long)]
+    pub(crate) tag_schemes: bool,
+
+    /// What to do with detached signatures, as a dir: may have.
+    #[arg(long, value_enum, default_value_t = Signatures::Carry)]
+    pub(crate) signatures: Signatures,
+
+    /// Write the digest of the copy to this file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) digest_file: Option<PathBuf>,
 
     /// Say what would move, and move nothing.
     #[arg(long)]
@@ -111,6 +200,15 @@ pub(crate) struct CopyArgs {
 
     #[command(flatten)]
     pub(crate) connection: ConnectionArgs,
+}
+
+/// What to do with detached signatures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Signatures {
+    /// Copy them. A destination that cannot keep them is an error.
+    Carry,
+    /// Leave them behind.
+    Drop,
 }
 
 /// In which format manifests are written.

@@ -1,7 +1,9 @@
 //! `ocictl copy`: everything that a reference names, byte for byte.
 
-use oci_ref::{CopyOptions, Format, Select, Target, host_platform};
-use oci_spec_types::{Platform, PlatformError};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use oci_ref::{CopyEvent, CopyOptions, Format, Loss, OnCopyEvent, Select, Target, host_platform};
+use oci_spec_types::{Digest, ErrorCode, Platform, PlatformError};
 
 use crate::cli::{self, CopyArgs};
 use crate::failure::Failure;
@@ -20,41 +22,97 @@ pub(crate) async fn run(args: CopyArgs) -> Result<(), Failure> {
         .map_err(|error| Failure::of(format!("reading {}", args.source), error))?;
     let to = open::destination(&args.destination, args.connection).await?;
     let progress = Progress::start(args.quiet);
+    let left_out = Arc::new(Mutex::new(Vec::new()));
     let options = CopyOptions {
         tags: to.tags,
         digest: to.digest,
-        select: select(&args.platform)?,
+        select: select(&args.platform, &args.instance)?,
         format: match args.format {
             cli::Format::Preserve => Format::Preserve,
             cli::Format::Oci => Format::Oci,
             cli::Format::Docker => Format::Docker,
             cli::Format::Supported => Format::Supported,
         },
+        loss: if args.lossy { Loss::Allow } else { Loss::Refuse },
         referrers: args.referrers,
+        tag_schemes: args.tag_schemes,
+        drop_signatures: args.signatures == cli::Signatures::Drop,
         dry_run: args.dry_run,
         concurrency: args.concurrency.into(),
         mount_from: same_registry(&args.source, &args.destination),
-        progress: progress.as_ref().map(Progress::handler),
+        progress: listen(&args, progress.as_ref(), &left_out),
         ..CopyOptions::default()
     };
     // What was resolved is what is copied, even if the tag moves meanwhile.
     let target = Target::Digest(found.digest);
-    let copied = oci_ref::copy(from.source, &target, to.store, options)
-        .await
-        .map_err(|error| Failure::of(&doing, error))?;
+    let copied = oci_ref::copy(from.source, &target, to.store, options).await;
+    let copied = copied.map_err(|error| failure(&args, &doing, error))?;
     if !args.dry_run {
         let ended = to.end.reach(&copied.descriptor.digest).await;
         ended.map_err(|error| Failure::of(&doing, error))?;
     }
+    if let Some(file) = args.digest_file.as_ref().filter(|_| !args.dry_run) {
+        std::fs::write(file, copied.descriptor.digest.as_str()).map_err(|error| {
+            Failure::new(format!("writing the digest to {}", file.display())).because(error)
+        })?;
+    }
     drop(progress);
     match args.quiet {
         true => Ok(()),
-        false => report(&args, &copied),
+        false => report(&args, &copied, &take(&left_out)),
     }
 }
 
+/// What failed, and which option helps.
+fn failure(args: &CopyArgs, doing: &str, error: oci_ref::Error) -> Failure {
+    let converts = matches!(args.format, cli::Format::Oci | cli::Format::Docker);
+    let is_lost = converts && !args.lossy && error.code() == Some(&ErrorCode::ManifestInvalid);
+    let failure = Failure::of(doing, error);
+    if is_lost {
+        return failure
+            .hint("--lossy leaves out what the format cannot hold, and says what that is");
+    }
+    let text = failure.chain();
+    match ["its signatures can be dropped", "they can be dropped"]
+        .iter()
+        .any(|said| text.contains(said))
+    {
+        true => failure.hint("--signatures drop leaves them behind"),
+        false => failure,
+    }
+}
+
+/// Who is told what happens: the line that shows progress, and the list of what is left out.
+fn listen(
+    args: &CopyArgs,
+    progress: Option<&Progress>,
+    left_out: &Arc<Mutex<Vec<String>>>,
+) -> Option<OnCopyEvent> {
+    let shown = progress.map(Progress::handler);
+    if !args.lossy {
+        return shown;
+    }
+    let left_out = left_out.clone();
+    Some(Arc::new(move |event| {
+        if let CopyEvent::Dropped(manifest, dropped) = event {
+            take(&left_out).push(format!("{}: {dropped}", manifest.digest));
+        }
+        if let Some(shown) = &shown {
+            shown(event);
+        }
+    }))
+}
+
+/// The list of what is left out. It is whole whoever panicked.
+fn take(left_out: &Mutex<Vec<String>>) -> MutexGuard<'_, Vec<String>> {
+    left_out.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
 /// What of an index is copied.
-fn select(platforms: &[String]) -> Result<Select, Failure> {
+fn select(platforms: &[String], instances: &[Digest]) -> Result<Select, Failure> {
+    if !instances.is_empty() {
+        return Ok(Select::Instances(instances.to_vec()));
+    }
     let parse = |text: &String| match text.as_str() {
         "host" => Ok(host_platform()),
         text => text.parse().map_err(|error: PlatformError| {
@@ -81,8 +139,8 @@ fn same_registry(source: &Location, destination: &Location) -> Option<oci_spec_t
     }
 }
 
-fn report(args: &CopyArgs, copied: &oci_ref::Copied) -> Result<(), Failure> {
-    let text = format!(
+fn report(args: &CopyArgs, copied: &oci_ref::Copied, left_out: &[String]) -> Result<(), Failure> {
+    let mut text = format!(
         "{} {}\n{} manifests and {} blobs ({}) {}, {} blobs mounted, {} were there\n",
         copied.descriptor.digest,
         args.destination,
@@ -93,6 +151,10 @@ fn report(args: &CopyArgs, copied: &oci_ref::Copied) -> Result<(), Failure> {
         copied.mounted,
         copied.skipped
     );
+    for line in left_out {
+        text.push_str(line);
+        text.push('\n');
+    }
     output::print(text.as_bytes())
 }
 

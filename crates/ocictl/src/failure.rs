@@ -39,7 +39,7 @@ impl Failure {
     }
 
     /// The chain in one line, each cause once.
-    fn chain(&self) -> String {
+    pub(crate) fn chain(&self) -> String {
         let mut text = self.message.clone();
         let mut said = self.message.clone();
         let mut next = self.source.as_deref().map(|source| source as &dyn StdError);

@@ -17,6 +17,7 @@ use crate::output;
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
 pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
+    let (app, limits) = (server_options(&args)?, serve_options(&args));
     let data = args.data.map_or_else(default_data, Ok)?;
     let mut options = EngineOptions::default();
     options.sync = !args.no_sync;
@@ -45,12 +46,39 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
         .map_err(|error| Failure::new("asking where the server listens").because(error))?;
     announce(address, &data)?;
     let sweeper = tokio::spawn(sweep(registry.clone()));
-    let app = router(Arc::new(registry.clone()), ServerOptions::new());
-    let options = ServeOptions::new().grace(Duration::from_secs(args.grace));
-    serve(listener, app, options, shutdown()).await;
+    serve(listener, router(Arc::new(registry.clone()), app), limits, shutdown()).await;
     sweeper.abort();
     registry.close().await;
     Ok(())
+}
+
+fn server_options(args: &ServeArgs) -> Result<ServerOptions, Failure> {
+    let limits = &args.limits;
+    let mut options = ServerOptions::new()
+        .read_only(args.read_only)
+        .deletes(!args.no_delete)
+        .catalog(!args.no_catalog)
+        .max_manifest_bytes(limits.max_manifest)
+        .max_blob_bytes(limits.max_blob)
+        .max_requests(limits.max_requests.map(|requests| requests as usize))
+        .idle_timeout(Duration::from_secs(limits.idle_timeout))
+        .min_rate(limits.min_rate);
+    if let Some(url) = &args.external_url {
+        options = options
+            .external_url(url)
+            .map_err(|error| Failure::new("--external-url").because(error))?;
+    }
+    Ok(options)
+}
+
+fn serve_options(args: &ServeArgs) -> ServeOptions {
+    let limits = &args.limits;
+    ServeOptions::new()
+        .grace(Duration::from_secs(args.grace))
+        .max_connections(limits.max_connections as usize)
+        .header_timeout(Duration::from_secs(limits.header_timeout))
+        .idle_timeout(Duration::from_secs(limits.idle_timeout))
+        .min_rate(limits.min_rate)
 }
 
 /// Frees what abandoned uploads have left, now and then.

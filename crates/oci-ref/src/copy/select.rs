@@ -41,9 +41,8 @@ pub(super) async fn choose(
             sparse(found, chosen.collect::<Result<_>>()?, to)?
         }
         (Select::Instances(digests), Some(index)) => {
-            let known =
-                |digest: &&Digest| index.manifests.iter().all(|entry| entry.digest != **digest);
-            if let Some(unknown) = digests.iter().find(known) {
+            let listed: HashSet<&Digest> = index.manifests.iter().map(|e| &e.digest).collect();
+            if let Some(unknown) = digests.iter().find(|digest| !listed.contains(digest)) {
                 return Err(Error::new(
                     ErrorCode::ManifestUnknown,
                     format!(

@@ -18,6 +18,8 @@ use crate::{Error, ErrorKind, Manifest, Result};
 
 /// The most images in an archive.
 const MAX_IMAGES: usize = 1000;
+/// The largest `manifest.json`, in bytes. Its values take many times their size in memory.
+const LIST_LIMIT: u64 = 4 << 20;
 
 /// The images in an archive.
 #[derive(Default)]
@@ -51,7 +53,7 @@ impl Images {
             let message = format!("there is no manifest.json in it: {what}");
             return Err(Error::new(ErrorKind::Invalid, message));
         };
-        let items = parse(&list.read_all(MANIFEST_JSON, DOCUMENT_LIMIT)?).map_err(broken)?;
+        let items = parse(&list.read_all(MANIFEST_JSON, LIST_LIMIT)?).map_err(broken)?;
         if items.len() > MAX_IMAGES {
             let limit = MAX_IMAGES as u64;
             let message = format!("there are {} images in it, more than {limit}", items.len());

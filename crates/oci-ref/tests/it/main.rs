@@ -13,6 +13,7 @@ mod dir;
 mod docker_archive;
 mod exact;
 mod graph;
+mod hostile;
 mod layout_bad;
 mod layout_care;
 mod layout_names;

@@ -106,7 +106,10 @@ impl StagedUpload {
             let session = self.open().await?.clone();
             let payload = Payload::Bytes(rest.clone());
             let error = match self.repository.try_close_session(&session, digest, payload).await {
-                Ok(()) => return Ok(self.close()),
+                Ok(()) => {
+                    self.close();
+                    return Ok(());
+                }
                 Err(error) => error,
             };
             // The answer to an attempt that closed it may have been lost.
@@ -114,7 +117,8 @@ impl StagedUpload {
                 && error.is_not_found()
                 && self.repository.find_blob(digest).await? == Some(total)
             {
-                return Ok(self.close());
+                self.close();
+                return Ok(());
             }
             attempts.failed(self.repository.registry().state(), error).await?;
             failed_before = true;

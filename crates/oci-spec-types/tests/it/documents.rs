@@ -82,6 +82,10 @@ fn check_refuses_what_readers_may_read_differently() {
     for (bytes, path, reason) in cases {
         assert_refused(check_document(bytes), *path, reason);
     }
+    let entries = |count: usize| format!("{{\"layers\": [{{}}{}]}}", ",{}".repeat(count - 1));
+    assert_eq!(check_document(entries(100_000).as_bytes()), Ok(()));
+    let error = check_document(entries(100_001).as_bytes()).unwrap_err();
+    assert!(error.to_string().starts_with("layers: there are more than 100000"), "{error}");
     let error = check_document(deep(65).as_bytes()).unwrap_err();
     assert!(error.to_string().contains("nested deeper than 64"), "{error}");
     for opening in ["[", "{\"a\":"] {

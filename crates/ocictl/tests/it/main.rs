@@ -20,8 +20,12 @@ struct Server {
 
 impl Server {
     fn start(data: &Path) -> Self {
+        Self::start_with(data, &[])
+    }
+
+    fn start_with(data: &Path, more: &[&str]) -> Self {
         let mut command = Command::new(OCICTL);
-        command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data).args(more);
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -181,4 +185,78 @@ fn a_copy_takes_a_platform_and_what_refers_to_it_or_says_what_it_would_take() {
 
     let said = failed(&["copy", "--format", "docker", &index, &format!("{to}:docker")], 1);
     assert!(said.contains("Docker"), "{said}");
+}
+
+#[test]
+fn a_copy_takes_entries_formats_tags_and_signatures_as_it_is_told() {
+    let (scratch, layout, sample) = scratch();
+    let at = |name: &str| scratch.path().join(name);
+    let images = done(&["inspect", "--json", &format!("{layout}:platforms")]);
+    let images: serde_json::Value = serde_json::from_str(&images).unwrap();
+    let entry = images["manifests"][1]["descriptor"]["digest"].as_str().unwrap().to_owned();
+
+    // One entry of a list, where the others may be missing.
+    let server = Server::start_with(&at("data"), &["--references", "sparse-indexes"]);
+    let registry = format!("docker://{}/a/b", server.host);
+    let digest_file = at("digest");
+    let one =
+        ["copy", "--instance", &entry, &format!("{layout}:platforms"), &format!("{registry}:v1")];
+    done(&[&one[..], &["--digest-file", digest_file.to_str().unwrap()]].concat());
+    assert_eq!(std::fs::read_to_string(&digest_file).unwrap(), sample.platforms.digest.as_str());
+    done(&["inspect", "--raw", &format!("{registry}@{entry}")]);
+    let said = failed(&["copy", "--instance", &entry, "--platform", "host", "oci:a", "oci:b"], 2);
+    assert!(said.contains("--platform"), "{said}");
+
+    // What lies under tags made of the digest.
+    let signed = format!("sha256-{}.sig", sample.image.digest.encoded());
+    done(&["copy", &format!("{layout}:notes"), &format!("{registry}:{signed}")]);
+    done(&["copy", &format!("{layout}:image"), &format!("{registry}:image")]);
+    let to = format!("oci:{}", at("to").display());
+    done(&["copy", "--tag-schemes", &format!("{registry}:image"), &format!("{to}:image")]);
+    done(&["inspect", &format!("{to}:{signed}")]);
+
+    // What Docker's format cannot hold is an error, or left out and said.
+    let (from, into) = (format!("{layout}:image"), format!("{to}:docker"));
+    let said = failed(&["copy", "--format", "docker", &from, &into], 1);
+    assert!(said.contains("--lossy"), "{said}");
+    let said = done(&["copy", "--format", "docker", "--lossy", &from, &into]);
+    assert!(said.contains(": dropped"), "{said}");
+
+    // Signatures stay in a directory unless the destination can keep them.
+    let signed = format!("dir:{}", at("signed").display());
+    done(&["copy", &format!("{layout}:image"), &signed]);
+    std::fs::write(at("signed/signature-1"), "a signature").unwrap();
+    let said = failed(&["copy", &signed, &format!("{to}:unsigned")], 1);
+    assert!(said.contains("--signatures drop"), "{said}");
+    done(&["copy", "--signatures", "drop", &signed, &format!("{to}:unsigned")]);
+    let other = format!("dir:{}", at("other").display());
+    done(&["copy", &signed, &other]);
+    assert_eq!(std::fs::read(at("other/signature-1")).unwrap(), b"a signature");
+}
+
+#[test]
+fn a_server_is_what_its_flags_say() {
+    let (scratch, layout, sample) = scratch();
+    let data = scratch.path().join("data");
+    let server = Server::start_with(&data, &["--max-manifest", "100", "--max-blob", "1000000"]);
+    let image = format!("docker://{}/a/b:v1", server.host);
+    let said = failed(&["copy", &format!("{layout}:image"), &image], 1);
+    assert!(said.contains("413"), "{said}");
+    drop(server);
+
+    let server = Server::start(&data);
+    let image = format!("docker://{}/a/b:v1", server.host);
+    done(&["copy", &format!("{layout}:image"), &image]);
+    drop(server);
+    let flags = ["--read-only", "--no-delete", "--no-catalog", "--max-connections", "2"];
+    let more = ["--max-requests", "8", "--external-url", "http://registry.example:5000/"];
+    let server = Server::start_with(&data, &[&flags[..], &more[..]].concat());
+    let image = format!("docker://{}/a/b:v1", server.host);
+    assert!(done(&["inspect", &image]).contains(sample.image.digest.as_str()));
+    let said = failed(&["copy", &format!("{layout}:notes"), &image], 1);
+    assert!(said.contains("405"), "{said}");
+    let said = failed(&["serve", "--external-url", "registry.example"], 1);
+    assert!(said.contains("--external-url") && said.contains("http(s)://"), "{said}");
+    let said = failed(&["serve", "--max-connections", "0"], 2);
+    assert!(said.contains("--max-connections"), "{said}");
 }
