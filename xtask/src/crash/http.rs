@@ -78,7 +78,9 @@ impl Connection {
                 (reply, _) => reply?,
             };
             let close = reply.header("connection").is_some_and(|v| v.eq_ignore_ascii_case("close"));
-            Ok((reply, sent && !close))
+            // A server that refuses a body may close without saying so.
+            let refused = reply.status >= 400 && !body.is_empty();
+            Ok((reply, sent && !close && !refused))
         };
         let (reply, keep) = tokio::time::timeout(TIME_LIMIT, exchange)
             .await

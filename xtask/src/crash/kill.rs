@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::rc::Rc;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use crate::crash::check;
 use crate::crash::client::{Client, Failed};
 use crate::crash::load::{Common, Worker};
 use crate::crash::shared::SharedTags;
-use crate::crash::tools::Tools;
+use crate::crash::tools::{Tools, runtime};
 use crate::noise::Random;
 use crate::process::{Result, Server, say};
 
@@ -182,10 +182,7 @@ impl<'a> Lane<'a> {
     }
 
     fn run(mut self, progress: &impl Fn(&Tally, &mut Tally)) -> Result {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| format!("starting the async runtime: {error}"))?;
+        let runtime = runtime()?;
         let mut told = Tally::default();
         let mut life = self.life();
         let mut in_life = 0;
@@ -252,7 +249,7 @@ impl<'a> Lane<'a> {
     }
 
     fn start(&self, life: &mut Life) -> Result<Rc<Victim>> {
-        let server = Server::start(&self.tools.ocictl, &life.data, &[])?;
+        let server = self.tools.start(&life.data, &[])?;
         let host = server.host.clone();
         let victim = Rc::new(Victim {
             server: RefCell::new(Some(server)),
@@ -268,9 +265,9 @@ impl<'a> Lane<'a> {
 
     /// Kills a server that has not yet said where it listens.
     fn kill_at_start(&mut self, data: &Path) -> Result {
-        let mut child = Command::new(&self.tools.ocictl)
-            .args(["serve", "--listen", "127.0.0.1:0", "--data"])
-            .arg(data)
+        let mut child = self
+            .tools
+            .serve(data, &[])?
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()

@@ -8,12 +8,14 @@
 mod check;
 mod client;
 mod content;
+mod full_disk;
 mod http;
 mod kill;
 mod load;
 mod model;
 mod power;
 mod shared;
+mod soak;
 mod tools;
 
 use std::path::PathBuf;
@@ -44,6 +46,18 @@ pub(crate) struct Options {
     /// Something must be lost: that shows that a loss is found.
     #[arg(long, requires = "power_cut")]
     expect_loss: bool,
+
+    /// Fill the disk instead: a small one that is mounted for this, which needs the right to.
+    #[arg(long, conflicts_with = "power_cut")]
+    full_disk: bool,
+
+    /// How many pushes are tried on the full disk.
+    #[arg(long, value_name = "N", default_value_t = 300, requires = "full_disk")]
+    pushes: usize,
+
+    /// The load without kills for so many seconds: memory and descriptors must stay flat.
+    #[arg(long, value_name = "SECONDS", conflicts_with_all = ["power_cut", "full_disk"])]
+    soak: Option<u64>,
 
     /// How many kills.
     #[arg(long, value_name = "N", default_value_t = 200)]
@@ -83,6 +97,13 @@ pub(crate) fn run(options: &Options) -> Result {
                 servers: options.servers.into(),
             },
         );
+    }
+    if options.full_disk {
+        return full_disk::run(&tools, &full_disk::Plan { seed, pushes: options.pushes });
+    }
+    if let Some(seconds) = options.soak {
+        let clients = options.clients.into();
+        return soak::run(&tools, &soak::Plan { seed, seconds, clients });
     }
     kill::run(
         &tools,

@@ -14,6 +14,8 @@ const EXHAUSTIVE: usize = 5;
 const LATEST: usize = 10;
 /// And so many choices are made at random.
 const AT_RANDOM: usize = 8;
+/// Cuts while directories are made one after the other: after one of so many.
+const ONE_DIRECTORY_OF: usize = 32;
 
 /// A cut: what becomes of pending changes after so many events.
 #[derive(Clone, Debug)]
@@ -22,10 +24,22 @@ pub(super) struct Cut {
     pub(super) fates: Fates,
     /// How many answers each client has had.
     pub(super) answers: Vec<usize>,
+    /// Whether the last event is an answer: then what must be there has just grown.
+    pub(super) answered: bool,
 }
 
-/// The cuts of a recording, each state with the most that was acknowledged by then.
+/// The cuts of a recording, each state with the most that was acknowledged by then: those after answers first, the others
+/// in random order.
 pub(super) fn choose(recording: &Recording, random: &mut Random) -> Result<Vec<Cut>, String> {
+    let mut cuts = all(recording, random)?;
+    for at in (1..cuts.len()).rev() {
+        cuts.swap(at, random.below(at + 1));
+    }
+    cuts.sort_by_key(|cut| !cut.answered);
+    Ok(cuts)
+}
+
+fn all(recording: &Recording, random: &mut Random) -> Result<Vec<Cut>, String> {
     let mut disk = Disk::default();
     let mut ports: BTreeMap<u16, usize> = BTreeMap::new();
     for (client, recorded) in recording.clients.iter().enumerate() {
@@ -46,13 +60,19 @@ pub(super) fn choose(recording: &Recording, random: &mut Random) -> Result<Vec<C
                 }
                 None
             }
+            // There are hundreds of them at the first start, one as good as the other.
+            Event::Began(id, Action::MakeDirectory(_)) if id % ONE_DIRECTORY_OF != 0 => continue,
             // Without this change the states are those that were there before.
             Event::Began(id, _) if open.len() > before => Some(*id),
             Event::Began(..) => continue,
             Event::Ended(_) if open.len() < before => None,
             Event::Ended(_) => continue,
         };
+        if number < recording.first_cut {
+            continue;
+        }
         kept.extend(newest);
+        let answered = matches!(event, Event::Began(_, Action::Answer(_)));
         for fates in states(&open, newest, random) {
             // A state is the changes that were lost or torn, of all that there ever were.
             let lost: Vec<_> = open
@@ -61,7 +81,8 @@ pub(super) fn choose(recording: &Recording, random: &mut Random) -> Result<Vec<C
                 .filter(|(_, fate)| *fate != Fate::Kept)
                 .collect();
             if seen.insert((kept.len(), lost, answers.clone())) {
-                cuts.push(Cut { events: number + 1, fates, answers: answers.clone() });
+                let answers = answers.clone();
+                cuts.push(Cut { events: number + 1, fates, answers, answered });
             }
         }
     }

@@ -9,6 +9,7 @@ use crate::crash::check::finish_upload;
 use crate::crash::client::{Client, Failed, Step};
 use crate::crash::content::{Blob, Manifest};
 use crate::crash::model::Model;
+use crate::crash::tools::runtime;
 use crate::process::{Result, Server};
 
 /// Longer strings are not written to the log. The engine writes at most 256 KiB at a time.
@@ -21,8 +22,8 @@ pub(super) struct Recording {
     pub(super) data: PathBuf,
     pub(super) events: Vec<Event>,
     pub(super) clients: Vec<Recorded>,
-    /// The first event of the last of its server processes.
-    pub(super) last_start: usize,
+    /// Cuts before this event are not looked at.
+    pub(super) first_cut: usize,
 }
 
 /// What one client was told, request by request.
@@ -82,23 +83,23 @@ impl Recorder<'_> {
         Ok(!listens)
     }
 
+    /// All that its processes did, and where the last of them begins.
     fn events(&self) -> Result<(Vec<Event>, usize)> {
         let mut events: Vec<Event> = Vec::new();
-        let mut last_start = 0;
+        let mut first = 0;
         for log in &self.logs {
             let text = std::fs::read_to_string(log)
                 .map_err(|error| format!("{}: {error}", log.display()))?;
             // The directory above is there, and stays.
             let read = trace::read(&text, self.directory)
                 .map_err(|error| format!("{}: {error}", log.display()))?;
-            last_start = events.len();
-            let first = last_start;
+            first = events.len();
             events.extend(read.into_iter().map(|event| match event {
                 Event::Began(id, action) => Event::Began(first + id, action),
                 Event::Ended(id) => Event::Ended(first + id),
             }));
         }
-        Ok((events, last_start))
+        Ok((events, first))
     }
 }
 
@@ -162,9 +163,9 @@ pub(super) fn usual(ocictl: &Path, directory: &Path, options: &[&str]) -> Result
     runtime.block_on(third(&mut clients)).map_err(String::from)?;
     server.end(End::Shutdown)?;
 
-    let (events, last_start) = recorder.events()?;
-    let name = "usual".to_owned();
-    Ok(Recording { name, data: recorder.data(), events, clients: clients.recorded(), last_start })
+    let (events, _) = recorder.events()?;
+    let (name, data) = ("usual".to_owned(), recorder.data());
+    Ok(Recording { name, data, events, clients: clients.recorded(), first_cut: 0 })
 }
 
 /// A first start that is killed at one of its syncs, a second start, and pushes. `None`: there are not so many syncs.
@@ -188,17 +189,11 @@ pub(super) fn interrupted(
     };
     runtime()?.block_on(pushes).map_err(String::from)?;
     server.end(End::Kill)?;
-    let (events, last_start) = recorder.events()?;
+    // What comes before the second start is recorded elsewhere.
+    let (events, first_cut) = recorder.events()?;
     let name = format!("first start killed at sync {sync}");
     let data = recorder.data();
-    Ok(Some(Recording { name, data, events, clients: clients.recorded(), last_start }))
-}
-
-pub(super) fn runtime() -> Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| format!("starting the async runtime: {error}"))
+    Ok(Some(Recording { name, data, events, clients: clients.recorded(), first_cut }))
 }
 
 struct Clients<const N: usize>([Client; N]);

@@ -59,7 +59,8 @@ pub(super) fn read(log: &str, root: &Path) -> Result<Vec<Event>, String> {
         };
         let (thread, text) = line.split_once(' ').ok_or_else(|| wrong("no thread"))?;
         let text = text.trim_start();
-        if text.starts_with("---") || text.starts_with("+++") {
+        // Signals, ends of threads, and threads that ended in the middle of a call.
+        if ["---", "+++", "???"].iter().any(|mark| text.starts_with(mark)) {
             continue;
         }
         if let Some(begun) = text.strip_suffix(" <unfinished ...>") {
