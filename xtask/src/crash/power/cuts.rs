@@ -14,6 +14,8 @@ const EXHAUSTIVE: usize = 5;
 const LATEST: usize = 10;
 /// And so many choices are made at random.
 const AT_RANDOM: usize = 8;
+/// With more changes pending than this, cuts are made after some of them only.
+const MANY: usize = 100;
 /// Cuts while directories are made one after the other: after one of so many.
 const ONE_DIRECTORY_OF: usize = 32;
 
@@ -62,6 +64,8 @@ fn all(recording: &Recording, random: &mut Random) -> Result<Vec<Cut>, String> {
             }
             // There are hundreds of them at the first start, one as good as the other.
             Event::Began(id, Action::MakeDirectory(_)) if id % ONE_DIRECTORY_OF != 0 => continue,
+            // The more is pending, the less one change more matters.
+            Event::Began(id, _) if open.len() > MANY && id % (open.len() / 4) != 0 => continue,
             // Without this change the states are those that were there before.
             Event::Began(id, _) if open.len() > before => Some(*id),
             Event::Began(..) => continue,

@@ -46,7 +46,10 @@ pub(super) fn run(tools: &Tools, plan: &Plan) -> Result {
         std::fs::create_dir(&path).map_err(|error| format!("{}: {error}", path.display()))?;
         Ok(path)
     };
-    let mut recordings = vec![record::usual(&tools.ocictl, &directory("usual")?, options)?];
+    let mut recordings = vec![
+        record::usual(&tools.ocictl, &directory("usual")?, options)?,
+        record::checkpointed(&tools.ocictl, &directory("checkpointed")?, options)?,
+    ];
     for sync in 1.. {
         let directory = directory(&format!("interrupted{sync}"))?;
         match record::interrupted(&tools.ocictl, &directory, options, sync)? {

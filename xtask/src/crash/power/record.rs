@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
 
-use super::trace::{self, Event};
+use super::trace::{self, Action, Event};
 use crate::crash::check::finish_upload;
 use crate::crash::client::{Client, Failed, Step};
 use crate::crash::content::{Blob, Manifest};
@@ -166,6 +166,44 @@ pub(super) fn usual(ocictl: &Path, directory: &Path, options: &[&str]) -> Result
     let (events, _) = recorder.events()?;
     let (name, data) = ("usual".to_owned(), recorder.data());
     Ok(Recording { name, data, events, clients: clients.recorded(), first_cut: 0 })
+}
+
+/// A server whose database log grows until it is merged into the database, and begins anew.
+pub(super) fn checkpointed(ocictl: &Path, directory: &Path, options: &[&str]) -> Result<Recording> {
+    /// 16 MiB of log, at which it is merged, and some more.
+    const PUSHES: u64 = 420;
+    let mut recorder = Recorder { ocictl, directory, options, logs: Vec::new() };
+    let mut clients = Clients::new(["one"]);
+    let server = recorder.start()?;
+    clients.connect(&server.server.host);
+    let pushes = async {
+        let [one] = clients.get();
+        for number in 0..PUSHES {
+            let blob = Blob::noise(1000 + number, 32 << 10);
+            one.push_at_once("a", &blob).await?;
+            // So that what is checked on each state stays little.
+            if number % 10 != 0 {
+                one.delete_blob("a", &blob.digest).await?;
+            }
+        }
+        Ok::<_, Failed>(())
+    };
+    runtime()?.block_on(pushes).map_err(String::from)?;
+    server.end(End::Kill)?;
+    let (events, _) = recorder.events()?;
+    let data = recorder.data();
+    // The first start writes to the database itself, too, but that is recorded elsewhere.
+    let database = data.join("metadata.sqlite");
+    let merges = |event: &Event| matches!(event, Event::Began(_, Action::Write { path, .. }) if *path == database);
+    let first_answer =
+        events.iter().position(|event| matches!(event, Event::Began(_, Action::Answer(_))));
+    let first = first_answer.unwrap_or(0);
+    let Some(merge) = events[first..].iter().position(merges) else {
+        return Err("the log was not merged into the database while it was recorded".into());
+    };
+    let name = "log merged into the database".to_owned();
+    let first_cut = first + merge;
+    Ok(Recording { name, data, events, clients: clients.recorded(), first_cut })
 }
 
 /// A first start that is killed at one of its syncs, a second start, and pushes. `None`: there are not so many syncs.
