@@ -2,9 +2,11 @@
 
 mod bench;
 mod conformance;
+mod crash;
 mod features;
 mod fuzz;
 mod interop;
+mod noise;
 mod process;
 mod rows;
 mod tidy;
@@ -29,6 +31,8 @@ enum Task {
     Bench(bench::Options),
     /// What the distribution specification asks of a registry: of ours with each engine, or of any with --url.
     Conformance(conformance::Options),
+    /// Whether what was acknowledged survives: kills, power cuts, a full disk; and whether a long run stays lean.
+    Crash(crash::Options),
     /// Build each crate with no features, the default ones and all.
     Features,
     /// Every fuzz target, for some seconds each.
@@ -42,6 +46,7 @@ fn main() -> ExitCode {
         Task::Interop(options) => interop::run_all(&options),
         Task::Bench(options) => bench::run(&options),
         Task::Conformance(options) => conformance::run_all(&options),
+        Task::Crash(options) => crash::run(&options),
         Task::Features => features::run_all(),
         Task::Fuzz(options) => fuzz::run_all(&options),
         Task::Tidy => tidy::run_task(),

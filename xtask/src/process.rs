@@ -69,14 +69,17 @@ pub(crate) struct Server {
 impl Server {
     /// Starts the server on a free port, and waits until it says where it listens.
     pub(crate) fn start(ocictl: &Path, data: &Path, extra: &[&str]) -> Result<Self> {
-        let mut child = Command::new(ocictl)
-            .args(["serve", "--listen", "127.0.0.1:0", "--data"])
-            .arg(data)
-            .args(extra)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .map_err(|error| format!("{}: cannot be started: {error}", ocictl.display()))?;
+        let mut command = Command::new(ocictl);
+        command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data).args(extra);
+        Self::spawn(command)
+    }
+
+    /// The same with a command that runs the server in the end.
+    pub(crate) fn spawn(mut command: Command) -> Result<Self> {
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().map_err(|error| {
+                format!("{}: cannot be started: {error}", command.get_program().display())
+            })?;
         let stdout = child.stdout.take().ok_or("the server has no standard output")?;
         let mut line = String::new();
         let read = BufReader::new(stdout).read_line(&mut line);
@@ -99,6 +102,11 @@ impl Server {
     /// Ends the server at once, as a crash would (SIGKILL).
     pub(crate) fn kill(mut self) -> Result {
         self.stop().map_err(|error| format!("killing the server: {error}"))
+    }
+
+    /// Waits until it has ended by itself, or by a signal.
+    pub(crate) fn wait(mut self) -> Result {
+        self.child.wait().map(drop).map_err(|error| format!("waiting for the server: {error}"))
     }
 
     fn stop(&mut self) -> std::io::Result<()> {

@@ -5,7 +5,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::body::Body;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, EXPECT};
 use http::request::Parts;
 use http_body::{Frame, SizeHint};
@@ -56,27 +56,23 @@ impl RequestBody {
         }
     }
 
-    /// All of the body, if it is no more than `limit` bytes.
+    /// All of the body, if it is no more than `limit` bytes. They are copied: the chunks of a connection share its buffer, which
+    /// is larger, and whoever keeps one keeps all of it.
     pub(crate) async fn bytes(&mut self, limit: u64) -> Result<Bytes, Failure> {
         if self.declared.is_some_and(|length| length > limit) {
             return Err(Failure::too_large(limit));
         }
         let mut reader = self.take();
-        let Some(first) = reader.next().await? else {
-            return Ok(Bytes::new());
-        };
-        if self.declared == Some(first.len() as u64) {
-            return Ok(first);
-        }
-        let mut all = BytesMut::from(first);
-        while all.len() as u64 <= limit {
-            match reader.next().await? {
-                Some(chunk) => all.extend_from_slice(&chunk),
-                None => return Ok(all.freeze()),
+        let mut all = Vec::new();
+        while let Some(chunk) = reader.next().await? {
+            all.extend_from_slice(&chunk);
+            if all.len() as u64 > limit {
+                self.body = Some(reader.body);
+                return Err(Failure::too_large(limit));
             }
         }
-        self.body = Some(reader.body);
-        Err(Failure::too_large(limit))
+        all.shrink_to_fit();
+        Ok(all.into())
     }
 
     /// Reads what nobody took, within bounds: a sender whose connection is closed while it sends often does not see
@@ -212,6 +208,24 @@ mod tests {
             Some((Ok::<_, Error>(Bytes::from_static(b"x")), ()))
         });
         Body::from_stream(bytes)
+    }
+
+    #[tokio::test]
+    async fn what_is_kept_of_a_body_does_not_keep_the_buffer_of_its_connection() {
+        for parts in [1, 3] {
+            let buffer = Bytes::from(vec![7; 1 << 20]);
+            let chunks: Vec<_> = (0..parts)
+                .map(|part| Ok::<_, Error>(buffer.slice(part * 9..part * 9 + 9)))
+                .collect();
+            let request = http::Request::builder().header(CONTENT_LENGTH, parts * 9);
+            let (head, ()) = request.body(()).unwrap().into_parts();
+            let body = Body::from_stream(stream::iter(chunks));
+            let mut body = RequestBody::new(body, &head, &ServerOptions::new());
+            let kept = body.bytes(100).await.unwrap();
+            assert_eq!(kept, vec![7; parts * 9]);
+            drop(body);
+            assert!(buffer.is_unique());
+        }
     }
 
     #[tokio::test(start_paused = true)]

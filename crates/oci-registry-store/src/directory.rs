@@ -33,12 +33,13 @@ pub(crate) struct DataDirectory {
 impl DataDirectory {
     /// Opens a directory, or makes it. Blocks.
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        make(path).map_err(|error| failed("make", path, error))?;
+        fs::create_dir_all(path).map_err(|error| failed("make", path, error))?;
         let directory = Self { _lock: lock(path)?, path: path.to_owned() };
         if directory.is_complete()? {
             return Ok(directory);
         }
         refuse_foreign(path)?;
+        sync_above(path).map_err(|error| failed("make", path, error))?;
         match fs::create_dir(directory.objects()) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
                 Err(failed("write to", path, error))
@@ -101,17 +102,17 @@ impl DataDirectory {
     }
 }
 
-/// Makes a directory, and those above it, so that all of them survive a power cut.
-fn make(path: &Path) -> io::Result<()> {
-    let above = |path: &Path| match path.parent() {
-        Some(parent) if parent.as_os_str().is_empty() => Some(PathBuf::from(".")),
-        parent => parent.map(Path::to_owned),
-    };
-    let missing: Vec<&Path> = path.ancestors().take_while(|path| !path.exists()).collect();
-    fs::create_dir_all(path)?;
-    for made in missing {
-        if let Some(above) = above(made) {
-            sync_directory(&above)?;
+/// Makes the names of a directory and of those above it survive a power cut. Any of them may have been made by this process,
+/// or by one that was killed before it came here.
+fn sync_above(path: &Path) -> io::Result<()> {
+    use io::ErrorKind::{InvalidInput, PermissionDenied, ReadOnlyFilesystem};
+    for above in fs::canonicalize(path)?.ancestors().skip(1) {
+        match sync_directory(above) {
+            // Then nothing was made in it.
+            Err(error) if matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem) => {}
+            // A kind of directory that lasts in no case, or always.
+            Err(error) if error.kind() == InvalidInput => {}
+            done => done?,
         }
     }
     Ok(())
@@ -159,6 +160,8 @@ fn refuse_foreign(path: &Path) -> Result<()> {
             FRESH_FORMAT_FILE,
             OBJECTS,
             DATABASE,
+            // Until the log is in use, which is set in the database itself, changes go through a journal.
+            "metadata.sqlite-journal",
             "metadata.sqlite-wal",
             "metadata.sqlite-shm",
         ];

@@ -7,6 +7,7 @@ use oci_spec_types::{Descriptor, Digest, ImageManifest, MediaType};
 use crate::bench::http::Connection;
 use crate::bench::lists;
 use crate::bench::target::Target;
+use crate::noise::noise;
 use crate::process::Result;
 
 pub(crate) const REPOSITORY: &str = "bench/data";
@@ -137,21 +138,6 @@ impl Content {
         }
         files
     }
-}
-
-/// Bytes that no disk or wire compresses, the same for the same seed (splitmix64).
-fn noise(seed: u64, length: usize) -> Vec<u8> {
-    let mut state = seed;
-    let mut bytes = Vec::with_capacity(length + 8);
-    while bytes.len() < length {
-        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut word = state;
-        word = (word ^ word >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        word = (word ^ word >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        bytes.extend_from_slice(&(word ^ word >> 31).to_le_bytes());
-    }
-    bytes.truncate(length);
-    bytes
 }
 
 fn image(config: &Blob, layer: &Blob) -> Blob {

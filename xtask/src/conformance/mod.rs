@@ -32,7 +32,7 @@ mod skips;
 mod tags;
 mod uploads;
 mod url;
-mod wire;
+pub(crate) mod wire;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;

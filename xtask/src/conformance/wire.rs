@@ -20,10 +20,10 @@ pub(super) enum Body {
 
 /// An answer as it came.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Reply {
-    pub(super) status: u16,
-    pub(super) headers: Vec<(String, String)>,
-    pub(super) body: Vec<u8>,
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
 }
 
 /// More than any answer that the checks ask for.
@@ -33,14 +33,14 @@ const STREAM_PIECE: usize = 64 << 10;
 
 impl Reply {
     /// The first value of a header.
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let mut headers = self.headers.iter();
         let found = headers.find(|(have, _)| have.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_str())
     }
 
     /// Every value of a header.
-    pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+    pub(crate) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         let found = self.headers.iter().filter(move |(have, _)| have.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_str())
     }
@@ -104,7 +104,11 @@ pub(super) async fn exchange(
     }
 }
 
-async fn read_reply(mut reader: impl AsyncBufRead + Unpin, method: &str) -> Result<Reply, String> {
+/// Reads the answer to a request with the given method; those before it (1xx) are skipped.
+pub(crate) async fn read_reply(
+    mut reader: impl AsyncBufRead + Unpin,
+    method: &str,
+) -> Result<Reply, String> {
     loop {
         let mut reply = read_head(&mut reader).await?;
         if (100..200).contains(&reply.status) {

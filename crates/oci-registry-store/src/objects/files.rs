@@ -34,16 +34,17 @@ impl Files {
     ///
     /// All the directories below are made at once, so that no upload has to wait for another to make one lasting.
     pub(crate) fn open(root: PathBuf, sync: bool) -> Result<Self> {
-        let mut made = false;
         for number in 0..=u8::MAX {
             let directory = root.join(format!("{number:02x}"));
             match fs::create_dir(&directory) {
-                Ok(()) => made = true,
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(failed("make", &directory, error)),
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(failed("make", &directory, error));
+                }
+                _ => {}
             }
         }
-        if made && sync {
+        // Also if they were there: whoever made them may have been killed before this.
+        if sync {
             sync_directory(&root).map_err(|error| failed("sync", &root, error))?;
         }
         Ok(Self { root, sync, buffers: Pool::new(READ_MEMORY) })

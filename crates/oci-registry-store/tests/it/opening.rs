@@ -59,12 +59,17 @@ async fn a_missing_database() {
 /// The first opening can be cut off anywhere; the next goes on with it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_first_opening_that_was_cut_off() {
-    for left in ["objects", "format.new", "metadata.sqlite"] {
+    for left in ["objects", "format.new", "metadata.sqlite", "metadata.sqlite-journal"] {
         let directory = closed_engine().await;
         fs::remove_file(directory.path().join("format")).unwrap();
         match left {
             "objects" => fs::remove_file(directory.path().join("metadata.sqlite")).unwrap(),
             "format.new" => fs::write(directory.path().join(left), "oci-reg").unwrap(),
+            // SQLite was about to say in the new database that it has a log.
+            "metadata.sqlite-journal" => {
+                fs::write(directory.path().join("metadata.sqlite"), "").unwrap();
+                fs::write(directory.path().join(left), [0; 512]).unwrap();
+            }
             _ => {}
         }
         DurableRegistry::open(directory.path(), EngineOptions::default())

@@ -1,0 +1,142 @@
+//! Which states of the disk are tried: every one where few changes are pending, and else those that most often hurt, and
+//! some at random.
+
+use std::collections::{BTreeMap, HashSet};
+
+use super::disk::{Disk, Fate, Fates, Open};
+use super::record::Recording;
+use super::trace::{Action, Event};
+use crate::noise::Random;
+
+/// With at most so many changes pending, every choice among losing and keeping them is tried.
+const EXHAUSTIVE: usize = 5;
+/// Else, so many of the latest are lost alone and kept alone.
+const LATEST: usize = 10;
+/// And so many choices are made at random.
+const AT_RANDOM: usize = 8;
+/// With more changes pending than this, cuts are made after some of them only.
+const MANY: usize = 100;
+/// Cuts while directories are made one after the other: after one of so many.
+const ONE_DIRECTORY_OF: usize = 32;
+
+/// A cut: what becomes of pending changes after so many events.
+#[derive(Clone, Debug)]
+pub(super) struct Cut {
+    pub(super) events: usize,
+    pub(super) fates: Fates,
+    /// How many answers each client has had.
+    pub(super) answers: Vec<usize>,
+    /// Whether the last event is an answer: then what must be there has just grown.
+    pub(super) answered: bool,
+}
+
+/// The cuts of a recording, each state with the most that was acknowledged by then: those after answers first, the others
+/// in random order.
+pub(super) fn choose(recording: &Recording, random: &mut Random) -> Result<Vec<Cut>, String> {
+    let mut cuts = all(recording, random)?;
+    for at in (1..cuts.len()).rev() {
+        cuts.swap(at, random.below(at + 1));
+    }
+    cuts.sort_by_key(|cut| !cut.answered);
+    Ok(cuts)
+}
+
+fn all(recording: &Recording, random: &mut Random) -> Result<Vec<Cut>, String> {
+    let mut disk = Disk::default();
+    let mut ports: BTreeMap<u16, usize> = BTreeMap::new();
+    for (client, recorded) in recording.clients.iter().enumerate() {
+        ports.extend(recorded.steps.iter().map(|step| (step.port, client)));
+    }
+    let mut answers = vec![0; recording.clients.len()];
+    let mut kept: HashSet<usize> = HashSet::new();
+    let mut seen = HashSet::new();
+    let mut cuts = Vec::new();
+    for (number, event) in recording.events.iter().enumerate() {
+        let before = disk.open().len();
+        disk.event(event)?;
+        let open = disk.open();
+        let newest = match event {
+            Event::Began(_, Action::Answer(port)) => {
+                if let Some(client) = ports.get(port) {
+                    answers[*client] += 1;
+                }
+                None
+            }
+            // There are hundreds of them at the first start, one as good as the other.
+            Event::Began(id, Action::MakeDirectory(_)) if id % ONE_DIRECTORY_OF != 0 => continue,
+            // The more is pending, the less one change more matters.
+            Event::Began(id, _) if open.len() > MANY && id % (open.len() / 4) != 0 => continue,
+            // Without this change the states are those that were there before.
+            Event::Began(id, _) if open.len() > before => Some(*id),
+            Event::Began(..) => continue,
+            Event::Ended(_) if open.len() < before => None,
+            Event::Ended(_) => continue,
+        };
+        if number < recording.first_cut {
+            continue;
+        }
+        kept.extend(newest);
+        let answered = matches!(event, Event::Began(_, Action::Answer(_)));
+        for fates in states(&open, newest, random) {
+            // A state is the changes that were lost or torn, of all that there ever were.
+            let lost: Vec<_> = open
+                .iter()
+                .map(|open| (open.id, fates.get(&open.id).copied().unwrap_or(Fate::Lost)))
+                .filter(|(_, fate)| *fate != Fate::Kept)
+                .collect();
+            if seen.insert((kept.len(), lost, answers.clone())) {
+                let answers = answers.clone();
+                cuts.push(Cut { events: number + 1, fates, answers, answered });
+            }
+        }
+    }
+    Ok(cuts)
+}
+
+/// Choices among the pending changes. The newest, if there is one, is never lost.
+fn states(open: &[Open], newest: Option<usize>, random: &mut Random) -> Vec<Fates> {
+    let free: Vec<usize> =
+        open.iter().map(|open| open.id).filter(|id| Some(*id) != newest).collect();
+    let with = |fate: &dyn Fn(usize) -> bool| -> Fates {
+        let kept = open.iter().filter(|open| Some(open.id) == newest || fate(open.id));
+        kept.map(|open| (open.id, Fate::Kept)).collect()
+    };
+    let mut states = Vec::new();
+    if free.len() <= EXHAUSTIVE {
+        for choice in 0..1_usize << free.len() {
+            states.push(with(&|id| {
+                free.iter().position(|free| *free == id).is_some_and(|at| choice >> at & 1 == 1)
+            }));
+        }
+    } else {
+        states.push(with(&|_| false));
+        states.push(with(&|_| true));
+        for id in free.iter().rev().take(LATEST) {
+            states.push(with(&|other| other == *id));
+            states.push(with(&|other| other != *id));
+        }
+        for number in 0..AT_RANDOM {
+            let chance = [25, 50, 50, 75][number % 4];
+            let chosen: HashSet<usize> =
+                free.iter().copied().filter(|_| random.percent(chance)).collect();
+            states.push(with(&|id| chosen.contains(&id)));
+        }
+    }
+    // Torn: the newest, and some other.
+    let wide: Vec<&Open> = open.iter().filter(|open| open.sectors > 1).collect();
+    let newest = wide.iter().find(|open| Some(open.id) == newest);
+    let other = wide.get(random.below(wide.len()));
+    for torn in newest.into_iter().chain(other) {
+        let half = torn.sectors.min(64) / 2;
+        let patterns = [(1 << half) - 1, !((1 << half) - 1), 0, random.next()];
+        for (number, sectors) in patterns.into_iter().enumerate() {
+            let chance = [100, 100, 50, 50][number];
+            let mut fates = with(&|_| true);
+            fates.retain(|_, _| random.percent(chance));
+            let long = random.percent(50);
+            fates.insert(torn.id, Fate::Torn { sectors, long });
+            states.push(fates);
+        }
+    }
+    states
+}

@@ -1,0 +1,295 @@
+//! Power cuts: what a server does to its directory is recorded, and it is started on every state that the disk may have
+//! after a cut.
+
+mod cuts;
+mod disk;
+mod record;
+mod trace;
+
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use self::cuts::Cut;
+use self::disk::{Disk, Tree};
+use self::record::Recording;
+use crate::crash::check;
+use crate::crash::client::Client;
+use crate::crash::tools::{Tools, runtime};
+use crate::noise::Random;
+use crate::process::{Result, say};
+
+/// How much is done.
+pub(super) struct Plan {
+    pub(super) seed: u64,
+    /// How long states are tried, in seconds. Those that are left then are counted.
+    pub(super) seconds: u64,
+    pub(super) no_sync: bool,
+    pub(super) expect_loss: bool,
+    pub(super) servers: usize,
+}
+
+/// What is said of a state on which no server starts. Content may be lost when nothing is synced, but that may not be.
+const DOES_NOT_START: &str = "it does not start";
+
+/// States that are told in full, of those on which something was lost.
+const TOLD: usize = 5;
+
+pub(super) fn run(tools: &Tools, plan: &Plan) -> Result {
+    record::check_strace()?;
+    let options: &[&str] = if plan.no_sync { &["--no-sync"] } else { &[] };
+    let scratch =
+        tempfile::tempdir().map_err(|error| format!("making a scratch directory: {error}"))?;
+    let directory = |name: &str| -> Result<PathBuf> {
+        let path = scratch.path().join(name);
+        std::fs::create_dir(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok(path)
+    };
+    let mut recordings = vec![
+        record::usual(&tools.ocictl, &directory("usual")?, options)?,
+        record::checkpointed(&tools.ocictl, &directory("checkpointed")?, options)?,
+    ];
+    for sync in 1.. {
+        let directory = directory(&format!("interrupted{sync}"))?;
+        match record::interrupted(&tools.ocictl, &directory, options, sync)? {
+            Some(recording) => recordings.push(recording),
+            None => break,
+        }
+    }
+    let deadline = Instant::now() + Duration::from_secs(plan.seconds);
+    let mut tried = 0;
+    let mut losses = Vec::new();
+    say(
+        "| recorded | calls | answers | states | tried | lost or damaged |\n|---|---|---|---|---|---|",
+    );
+    let count = recordings.len();
+    for (number, recording) in recordings.iter().enumerate() {
+        let mut random = Random::new(plan.seed ^ number as u64);
+        let cuts = cuts::choose(recording, &mut random)?;
+        let left = deadline.saturating_duration_since(Instant::now());
+        // The first and longest recording may take half of the time.
+        let share =
+            if number == 0 && count > 1 { left / 2 } else { left / (count - number) as u32 };
+        let done = try_all(tools, plan, recording, &cuts, Instant::now() + share)?;
+        let answers: usize = recording.clients.iter().map(|client| client.steps.len()).sum();
+        say(&format!(
+            "| {} | {} | {} | {} | {} | {} |",
+            recording.name,
+            recording.events.len() / 2,
+            answers,
+            cuts.len(),
+            done.tried,
+            done.losses.len()
+        ));
+        tried += done.tried;
+        losses.extend(done.losses);
+    }
+    let stays = |loss: &&String| loss.contains(DOES_NOT_START);
+    let stopped: Vec<&String> = losses.iter().filter(stays).collect();
+    if plan.expect_loss && !stopped.is_empty() {
+        stopped.iter().take(TOLD).for_each(|loss| say(loss));
+        return Err(format!("on {} of {tried} states it does not start", stopped.len()));
+    }
+    for loss in losses.iter().take(if plan.expect_loss { 1 } else { TOLD }) {
+        say(loss);
+    }
+    match (losses.is_empty(), plan.expect_loss) {
+        (true, false) => {
+            say(&format!("{tried} states tried, nothing was lost"));
+            Ok(())
+        }
+        (false, true) => {
+            say(&format!("{} of {tried} states show a loss, as was expected", losses.len()));
+            Ok(())
+        }
+        (true, true) => Err(format!("{tried} states tried, and none shows the loss expected")),
+        (false, false) => Err(format!(
+            "something is lost or damaged on {} of {tried} states; seed {}",
+            losses.len(),
+            plan.seed
+        )),
+    }
+}
+
+struct Done {
+    tried: usize,
+    losses: Vec<String>,
+}
+
+/// Tries states until the time is up.
+fn try_all(
+    tools: &Tools,
+    plan: &Plan,
+    recording: &Recording,
+    cuts: &[Cut],
+    deadline: Instant,
+) -> Result<Done> {
+    let mut order: Vec<&Cut> = cuts.iter().collect();
+    // Those that are tried together lie together, so that the disk is brought up to them only once.
+    order.truncate(estimate(cuts.len(), deadline, plan.servers));
+    order.sort_by_key(|cut| cut.events);
+    let tried = AtomicUsize::new(0);
+    let losses = Mutex::new(Vec::new());
+    let results: Vec<Result> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..plan.servers)
+            .map(|first| {
+                let (order, tried, losses) = (&order, &tried, &losses);
+                scope.spawn(move || -> Result {
+                    let place = Place::new()?;
+                    let runtime = runtime()?;
+                    let mut disk = Disk::default();
+                    let mut at = 0;
+                    for cut in order.iter().skip(first).step_by(plan.servers) {
+                        if Instant::now() >= deadline {
+                            break;
+                        }
+                        for event in &recording.events[at..cut.events] {
+                            disk.event(event)?;
+                        }
+                        at = cut.events;
+                        place.write(&disk.tree(&cut.fates), &recording.data)?;
+                        let checked =
+                            runtime.block_on(check_one(tools, plan, recording, cut, &place));
+                        tried.fetch_add(1, Ordering::Relaxed);
+                        if let Err(error) = checked {
+                            let text = describe(recording, cut, &disk, &error);
+                            losses
+                                .lock()
+                                .unwrap_or_else(std::sync::PoisonError::into_inner)
+                                .push(text);
+                        }
+                    }
+                    Ok(())
+                })
+            })
+            .collect();
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|_| Err("panicked".into())))
+            .collect()
+    });
+    results.into_iter().collect::<Result<Vec<()>>>()?;
+    let losses = losses.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    Ok(Done { tried: tried.into_inner(), losses })
+}
+
+/// How many states may be tried in time; the rest is left out from the start, so that the ends of recordings are not the
+/// ones that are never reached.
+fn estimate(states: usize, deadline: Instant, servers: usize) -> usize {
+    const EACH: Duration = Duration::from_millis(35);
+    let left = deadline.saturating_duration_since(Instant::now()).as_millis() as usize;
+    states.min(left * servers / EACH.as_millis() as usize + 1)
+}
+
+/// Starts a server on what a cut has left, and checks all that was acknowledged before.
+async fn check_one(
+    tools: &Tools,
+    plan: &Plan,
+    recording: &Recording,
+    cut: &Cut,
+    place: &Place,
+) -> Result {
+    let options: &[&str] = if plan.no_sync { &["--no-sync"] } else { &[] };
+    let server =
+        tools.start(&place.data, options).map_err(|error| format!("{DOES_NOT_START}: {error}"))?;
+    for (recorded, answers) in recording.clients.iter().zip(&cut.answers) {
+        let mut client = Client::new("after the cut", &server.host, std::rc::Rc::new(|| ()));
+        match recorded.steps.get(*answers) {
+            Some(step) => {
+                client.model = step.model.clone();
+                client.in_flight = step.changes.clone();
+            }
+            None => client.model = recorded.end.clone(),
+        }
+        check::settle(&mut client).await.map_err(String::from)?;
+        check::everything(&mut client, &[]).await.map_err(String::from)?;
+        let open: Vec<u64> = client.model.uploads.keys().copied().collect();
+        for upload in open {
+            check::finish_upload(&mut client, upload).await.map_err(String::from)?;
+        }
+    }
+    server.kill()?;
+    tools.fsck(&place.data)
+}
+
+fn describe(recording: &Recording, cut: &Cut, disk: &Disk, error: &str) -> String {
+    let names: std::collections::HashMap<usize, String> = recording.events[..cut.events]
+        .iter()
+        .filter_map(|event| match event {
+            trace::Event::Began(id, action) => Some((*id, tell(action, &recording.data))),
+            trace::Event::Ended(_) => None,
+        })
+        .collect();
+    let mut text = format!(
+        "{}: a cut after event {} of {}, with answers {:?}: {error}\n  pending then:",
+        recording.name,
+        cut.events,
+        recording.events.len(),
+        cut.answers,
+    );
+    for open in disk.open().iter().rev().take(30) {
+        let fate = cut.fates.get(&open.id).copied().unwrap_or(disk::Fate::Lost);
+        let name = names.get(&open.id).map_or("", String::as_str);
+        text.push_str(&format!("\n    {name}: {fate:?}"));
+    }
+    text
+}
+
+fn tell(action: &trace::Action, data: &Path) -> String {
+    use trace::Action;
+    let short = |path: &Path| path.strip_prefix(data).unwrap_or(path).display().to_string();
+    match action {
+        Action::Create(path) => format!("make {}", short(path)),
+        Action::MakeDirectory(path) => format!("make directory {}", short(path)),
+        Action::Write { path, offset, bytes } => {
+            format!("write {} bytes at {offset} to {}", bytes.len(), short(path))
+        }
+        Action::Truncate { path, length } => format!("cut {} to {length} bytes", short(path)),
+        Action::Rename { from, to } => format!("rename {} to {}", short(from), short(to)),
+        Action::Unlink(path) => format!("unlink {}", short(path)),
+        Action::Sync(path) => format!("sync {}", short(path)),
+        Action::Answer(port) => format!("answer to port {port}"),
+    }
+}
+
+/// Where states are laid out: in memory where that is possible, since they need not last.
+struct Place {
+    _scratch: tempfile::TempDir,
+    data: PathBuf,
+}
+
+impl Place {
+    fn new() -> Result<Self> {
+        let memory = Path::new("/dev/shm");
+        let scratch = match memory.is_dir() {
+            true => tempfile::tempdir_in(memory),
+            false => tempfile::tempdir(),
+        };
+        let scratch = scratch.map_err(|error| format!("making a scratch directory: {error}"))?;
+        Ok(Self { data: scratch.path().join("data"), _scratch: scratch })
+    }
+
+    /// Lays a tree out in place of what was there before. Its paths lie in `recorded`.
+    fn write(&self, tree: &Tree, recorded: &Path) -> Result {
+        let failed = |error: std::io::Error| format!("{}: {error}", self.data.display());
+        match std::fs::remove_dir_all(&self.data) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(failed(error));
+            }
+            _ => {}
+        }
+        for (path, content) in tree {
+            let inner = path.strip_prefix(recorded).map_err(|error| error.to_string())?;
+            let path = match inner.as_os_str().is_empty() {
+                true => self.data.clone(),
+                false => self.data.join(inner),
+            };
+            match content {
+                None => std::fs::create_dir(path).map_err(failed)?,
+                Some(bytes) => std::fs::write(path, bytes).map_err(failed)?,
+            }
+        }
+        Ok(())
+    }
+}

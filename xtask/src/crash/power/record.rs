@@ -1,0 +1,332 @@
+//! What is recorded: a server under strace, and clients that push, move, delete and suspend.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::rc::Rc;
+
+use super::trace::{self, Action, Event};
+use crate::crash::check::finish_upload;
+use crate::crash::client::{Client, Failed, Step};
+use crate::crash::content::{Blob, Manifest};
+use crate::crash::model::Model;
+use crate::crash::tools::runtime;
+use crate::process::{Result, Server};
+
+/// Longer strings are not written to the log. The engine writes at most 256 KiB at a time.
+const LONGEST: &str = "1048576";
+
+/// What a run has done to the disk, and what its clients were told.
+pub(super) struct Recording {
+    pub(super) name: String,
+    /// The directory of the data, which was not there before.
+    pub(super) data: PathBuf,
+    pub(super) events: Vec<Event>,
+    pub(super) clients: Vec<Recorded>,
+    /// Cuts before this event are not looked at.
+    pub(super) first_cut: usize,
+}
+
+/// What one client was told, request by request.
+pub(super) struct Recorded {
+    pub(super) steps: Vec<Step>,
+    pub(super) end: Model,
+}
+
+/// How a server process ends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Shutdown,
+    Kill,
+}
+
+struct Recorder<'a> {
+    ocictl: &'a Path,
+    directory: &'a Path,
+    options: &'a [&'a str],
+    logs: Vec<PathBuf>,
+}
+
+impl Recorder<'_> {
+    fn data(&self) -> PathBuf {
+        self.directory.join("data")
+    }
+
+    fn command(&mut self, inject: Option<&str>) -> Command {
+        let log = self.directory.join(format!("log{}", self.logs.len()));
+        let mut command = Command::new("strace");
+        command.args(["-f", "-qq", "-yy", "-xx", "-s", LONGEST, "-o"]).arg(&log);
+        command.arg("-e").arg(format!("trace={}", trace::CALLS));
+        command.args(inject.map(|inject| format!("--inject={inject}")));
+        command.arg(self.ocictl).args(["serve", "--listen", "127.0.0.1:0", "--data"]);
+        command.arg(self.data()).args(self.options);
+        self.logs.push(log);
+        command
+    }
+
+    fn start(&mut self) -> Result<Traced> {
+        Ok(Traced { server: Server::spawn(self.command(None))? })
+    }
+
+    /// Starts a server that is killed when it syncs for the given time, and tells whether it was.
+    fn start_killed(&mut self, sync: usize) -> Result<bool> {
+        let mut command = self.command(Some(&format!("fsync,fdatasync:signal=KILL:when={sync}")));
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = command.spawn().map_err(|error| format!("strace: {error}"))?;
+        let mut first = [0];
+        let read = child.stdout.take().map(|mut out| std::io::Read::read(&mut out, &mut first));
+        // It has said where it listens, and so was not killed.
+        let listens = matches!(read, Some(Ok(1)));
+        if listens {
+            end_tracee(child.id(), End::Kill)?;
+        }
+        child.wait().map_err(|error| format!("strace: {error}"))?;
+        Ok(!listens)
+    }
+
+    /// All that its processes did, and where the last of them begins.
+    fn events(&self) -> Result<(Vec<Event>, usize)> {
+        let mut events: Vec<Event> = Vec::new();
+        let mut first = 0;
+        for log in &self.logs {
+            let text = std::fs::read_to_string(log)
+                .map_err(|error| format!("{}: {error}", log.display()))?;
+            // The directory above is there, and stays.
+            let read = trace::read(&text, self.directory)
+                .map_err(|error| format!("{}: {error}", log.display()))?;
+            first = events.len();
+            events.extend(read.into_iter().map(|event| match event {
+                Event::Began(id, action) => Event::Began(first + id, action),
+                Event::Ended(id) => Event::Ended(first + id),
+            }));
+        }
+        Ok((events, first))
+    }
+}
+
+struct Traced {
+    server: Server,
+}
+
+impl Traced {
+    /// Ends the server, and waits until strace has written all that it did.
+    fn end(self, end: End) -> Result {
+        end_tracee(self.server.pid(), end)?;
+        self.server.wait()
+    }
+}
+
+/// Ends the program that strace runs.
+fn end_tracee(strace: u32, end: End) -> Result {
+    let path = format!("/proc/{strace}/task/{strace}/children");
+    let children = std::fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
+    let child = children.split_whitespace().next().ok_or("strace runs no program")?;
+    let signal = if end == End::Kill { "-KILL" } else { "-TERM" };
+    let done = Command::new("kill").args([signal, child]).status();
+    done.map(drop).map_err(|error| format!("kill: {error}"))
+}
+
+/// Whether processes can be traced here.
+pub(super) fn check_strace() -> Result {
+    let tried: std::io::Result<Child> = Command::new("strace")
+        .args(["-f", "-qq", "-o", "/dev/null", "true"])
+        .stdin(Stdio::null())
+        .spawn();
+    let status = tried.and_then(|mut child| child.wait());
+    match status {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("strace cannot trace here: {status}")),
+        Err(error) => {
+            Err(format!("strace cannot be started: {error}; install it (apt install strace)"))
+        }
+    }
+}
+
+/// A server that works as usual: a first start, requests of each kind, an orderly end, a second start, more requests, a kill,
+/// a third start, a last request.
+pub(super) fn usual(ocictl: &Path, directory: &Path, options: &[&str]) -> Result<Recording> {
+    let mut recorder = Recorder { ocictl, directory, options, logs: Vec::new() };
+    let mut clients = Clients::new(["one", "two"]);
+    let runtime = runtime()?;
+
+    let server = recorder.start()?;
+    clients.connect(&server.server.host);
+    runtime.block_on(first(&mut clients)).map_err(String::from)?;
+    server.end(End::Shutdown)?;
+
+    let server = recorder.start()?;
+    clients.connect(&server.server.host);
+    runtime.block_on(second(&mut clients)).map_err(String::from)?;
+    server.end(End::Kill)?;
+
+    let server = recorder.start()?;
+    clients.connect(&server.server.host);
+    runtime.block_on(third(&mut clients)).map_err(String::from)?;
+    server.end(End::Shutdown)?;
+
+    let (events, _) = recorder.events()?;
+    let (name, data) = ("usual".to_owned(), recorder.data());
+    Ok(Recording { name, data, events, clients: clients.recorded(), first_cut: 0 })
+}
+
+/// A server whose database log grows until it is merged into the database, and begins anew.
+pub(super) fn checkpointed(ocictl: &Path, directory: &Path, options: &[&str]) -> Result<Recording> {
+    /// 16 MiB of log, at which it is merged, and some more.
+    const PUSHES: u64 = 420;
+    let mut recorder = Recorder { ocictl, directory, options, logs: Vec::new() };
+    let mut clients = Clients::new(["one"]);
+    let server = recorder.start()?;
+    clients.connect(&server.server.host);
+    let pushes = async {
+        let [one] = clients.get();
+        for number in 0..PUSHES {
+            let blob = Blob::noise(1000 + number, 32 << 10);
+            one.push_at_once("a", &blob).await?;
+            // So that what is checked on each state stays little.
+            if number % 10 != 0 {
+                one.delete_blob("a", &blob.digest).await?;
+            }
+        }
+        Ok::<_, Failed>(())
+    };
+    runtime()?.block_on(pushes).map_err(String::from)?;
+    server.end(End::Kill)?;
+    let (events, _) = recorder.events()?;
+    let data = recorder.data();
+    // The first start writes to the database itself, too, but that is recorded elsewhere.
+    let database = data.join("metadata.sqlite");
+    let merges = |event: &Event| matches!(event, Event::Began(_, Action::Write { path, .. }) if *path == database);
+    let first_answer =
+        events.iter().position(|event| matches!(event, Event::Began(_, Action::Answer(_))));
+    let first = first_answer.unwrap_or(0);
+    let Some(merge) = events[first..].iter().position(merges) else {
+        return Err("the log was not merged into the database while it was recorded".into());
+    };
+    let name = "log merged into the database".to_owned();
+    let first_cut = first + merge;
+    Ok(Recording { name, data, events, clients: clients.recorded(), first_cut })
+}
+
+/// A first start that is killed at one of its syncs, a second start, and pushes. `None`: there are not so many syncs.
+pub(super) fn interrupted(
+    ocictl: &Path,
+    directory: &Path,
+    options: &[&str],
+    sync: usize,
+) -> Result<Option<Recording>> {
+    let mut recorder = Recorder { ocictl, directory, options, logs: Vec::new() };
+    let mut clients = Clients::new(["one"]);
+    if !recorder.start_killed(sync)? {
+        return Ok(None);
+    }
+    let server = recorder.start()?;
+    clients.connect(&server.server.host);
+    let pushes = async {
+        let [one] = clients.get();
+        one.push_at_once("a", &Blob::noise(1, 70_000)).await?;
+        one.push_at_once("a", &Blob::noise(2, 700)).await
+    };
+    runtime()?.block_on(pushes).map_err(String::from)?;
+    server.end(End::Kill)?;
+    // What comes before the second start is recorded elsewhere.
+    let (events, first_cut) = recorder.events()?;
+    let name = format!("first start killed at sync {sync}");
+    let data = recorder.data();
+    Ok(Some(Recording { name, data, events, clients: clients.recorded(), first_cut }))
+}
+
+struct Clients<const N: usize>([Client; N]);
+
+impl<const N: usize> Clients<N> {
+    fn new(names: [&str; N]) -> Self {
+        Self(names.map(|name| {
+            let mut client = Client::new(name, "", Rc::new(|| ()));
+            client.steps = Some(Vec::new());
+            client
+        }))
+    }
+
+    fn connect(&mut self, host: &str) {
+        for client in &mut self.0 {
+            client.reconnect(host, Rc::new(|| ()));
+        }
+    }
+
+    fn get(&mut self) -> [&mut Client; N] {
+        self.0.each_mut()
+    }
+
+    fn recorded(self) -> Vec<Recorded> {
+        let recorded = self.0.map(|mut client| Recorded {
+            steps: client.steps.take().unwrap_or_default(),
+            end: client.model,
+        });
+        recorded.into_iter().collect()
+    }
+}
+
+async fn first(clients: &mut Clients<2>) -> std::result::Result<(), Failed> {
+    let [one, two] = clients.get();
+    let (small, large) = (Blob::noise(11, 900), Blob::noise(12, 300_000));
+    one.push_at_once("one/a", &small).await?;
+    one.push_at_once("one/a", &large).await?;
+    let image = Manifest::image(&small, std::slice::from_ref(&large), None, "first");
+    one.put_manifest("one/a", &image, Some("latest")).await?;
+    // Both at a time, so that they share a commit.
+    let (chunked, other) = (Blob::noise(13, 120_000), Blob::noise(14, 30_000));
+    let pushes = futures_util::future::join(
+        async {
+            let upload = one.begin("one/a", &chunked).await?;
+            one.patch(upload, 50_000).await?;
+            one.patch(upload, 50_000).await?;
+            one.commit(upload).await
+        },
+        async {
+            two.push_at_once("two/a", &other).await?;
+            two.push_at_once("two/a", &small).await?;
+            two.push_at_once("two/a", &large).await
+        },
+    );
+    let (one_done, two_done) = pushes.await;
+    one_done.and(two_done)?;
+    let second = Manifest::image(&small, &[chunked.clone(), large.clone()], Some(&image), "second");
+    one.put_manifest("one/a", &second, Some("latest")).await?;
+    let index = Manifest::index(&[image.clone(), second.clone()], "index");
+    one.put_manifest("one/a", &index, Some("all")).await?;
+    one.mount("one/a", "one/b", &large).await?;
+    one.delete_tag("one/a", "all").await?;
+    one.delete_manifest("one/a", &second.digest).await?;
+    one.delete_blob("one/a", &chunked.digest).await?;
+    let (suspended, little) = (Blob::noise(15, 150_000), Blob::noise(16, 500));
+    let upload = one.begin("one/b", &suspended).await?;
+    one.patch(upload, 90_000).await?;
+    let upload = two.begin("two/b", &little).await?;
+    two.patch(upload, 200).await?;
+    let given_up = two.begin("two/b", &suspended).await?;
+    two.patch(given_up, 60_000).await?;
+    two.cancel(given_up).await
+}
+
+async fn second(clients: &mut Clients<2>) -> std::result::Result<(), Failed> {
+    let [one, two] = clients.get();
+    let open: Vec<u64> = one.model.uploads.keys().copied().collect();
+    for upload in open {
+        finish_upload(one, upload).await?;
+    }
+    let small = Blob::noise(21, 5000);
+    two.push_at_once("two/a", &small).await?;
+    let image = Manifest::image(&small, &[], None, "third");
+    two.put_manifest("two/a", &image, Some("latest")).await?;
+    let large = Blob::noise(22, 200_000);
+    let upload = two.begin("two/a", &large).await?;
+    two.patch(upload, 100_000).await
+}
+
+async fn third(clients: &mut Clients<2>) -> std::result::Result<(), Failed> {
+    let [one, two] = clients.get();
+    one.push_at_once("one/c", &Blob::noise(31, 50_000)).await?;
+    let open: Vec<u64> = two.model.uploads.keys().copied().collect();
+    for upload in open {
+        finish_upload(two, upload).await?;
+    }
+    Ok(())
+}

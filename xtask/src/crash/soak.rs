@@ -1,0 +1,151 @@
+//! A soak: the load without kills for a long time. Memory and descriptors must not grow, and nothing may fail.
+
+use std::cell::Cell;
+use std::fs;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+
+use crate::crash::check;
+use crate::crash::client::Client;
+use crate::crash::load::{Common, Worker};
+use crate::crash::shared::SharedTags;
+use crate::crash::tools::{Tools, runtime};
+use crate::noise::Random;
+use crate::process::{Result, Server, say};
+
+/// Anonymous memory, in bytes, that the server may have at any time.
+const MOST_MEMORY: u64 = 64 << 20;
+/// What it may have grown by, in bytes, from the second quarter of the time to the last.
+const MOST_GROWTH: u64 = 8 << 20;
+/// Descriptors that may be open beside two for each client: the database's, the directory's, and files being read.
+const DESCRIPTORS: usize = 64;
+/// How many samples there are, at least two seconds apart.
+const SAMPLES: u64 = 40;
+
+/// How much is done.
+pub(super) struct Plan {
+    pub(super) seed: u64,
+    pub(super) seconds: u64,
+    pub(super) clients: usize,
+}
+
+/// What the server's process has at a moment.
+#[derive(Clone, Copy, Debug)]
+struct Sample {
+    anonymous: u64,
+    descriptors: usize,
+}
+
+impl Sample {
+    fn of(pid: u32) -> Result<Self> {
+        let path = format!("/proc/{pid}/status");
+        let status = fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+        let kibibytes = line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok());
+        let kibibytes: u64 = kibibytes.ok_or_else(|| format!("{path} has no RssAnon"))?;
+        let path = format!("/proc/{pid}/fd");
+        let open = fs::read_dir(&path).map_err(|error| format!("{path}: {error}"))?;
+        Ok(Self { anonymous: kibibytes << 10, descriptors: open.count() })
+    }
+}
+
+pub(super) fn run(tools: &Tools, plan: &Plan) -> Result {
+    let scratch =
+        tempfile::tempdir().map_err(|error| format!("making a scratch directory: {error}"))?;
+    let data = scratch.path().join("data");
+    let server = tools.start(&data, &[])?;
+    runtime()?.block_on(soak(plan, &server))?;
+    server.kill()?;
+    tools.fsck(&data)
+}
+
+async fn soak(plan: &Plan, server: &Server) -> Result {
+    let begun = Instant::now();
+    let end = begun + Duration::from_secs(plan.seconds);
+    let mut random = Random::new(plan.seed);
+    let common = Common::new(plan.seed);
+    let acknowledged = Rc::new(Cell::new(0_u64));
+    let mut workers: Vec<Worker> = (0..plan.clients)
+        .map(|number| {
+            let acknowledged = acknowledged.clone();
+            let count = Rc::new(move || acknowledged.set(acknowledged.get() + 1));
+            let client = Client::new(&format!("w{number}"), &server.host, count);
+            Worker::new(client, random.next(), common.clone())
+        })
+        .collect();
+    let mut samples = Vec::new();
+    let pause = Duration::from_secs((plan.seconds / SAMPLES).max(2));
+    say(
+        "| seconds | acknowledged changes | anonymous memory, MiB | descriptors |\n|---|---|---|---|",
+    );
+    let sampling = async {
+        while Instant::now() < end {
+            tokio::time::sleep(pause.min(end.saturating_duration_since(Instant::now()))).await;
+            let sample = Sample::of(server.pid())?;
+            say(&format!(
+                "| {:.0} | {} | {:.1} | {} |",
+                begun.elapsed().as_secs_f64(),
+                acknowledged.get(),
+                sample.anonymous as f64 / f64::from(1 << 20),
+                sample.descriptors
+            ));
+            samples.push(sample);
+        }
+        Result::Ok(())
+    };
+    let works = join_all(workers.iter_mut().map(|worker| worker.run(|| Instant::now() >= end)));
+    let (done, sampled) = futures_util::future::join(works, sampling).await;
+    sampled?;
+    for (number, done) in done.into_iter().enumerate() {
+        done.map_err(|failed| format!("client w{number}: {}", String::from(failed)))?;
+    }
+    for worker in &mut workers {
+        check::everything(&mut worker.client, &[SharedTags::REPOSITORY])
+            .await
+            .map_err(String::from)?;
+    }
+    judge(&samples, plan.clients)
+}
+
+/// Whether what a process has stays within its bounds, and does not grow.
+fn judge(samples: &[Sample], clients: usize) -> Result {
+    let quarter = |number: usize| {
+        let part = &samples[samples.len() * number / 4..samples.len() * (number + 1) / 4];
+        let memory = part.iter().map(|sample| sample.anonymous).max().unwrap_or_default();
+        (memory, part.iter().map(|sample| sample.descriptors).max().unwrap_or_default())
+    };
+    let ((early_memory, _), (late_memory, _)) = (quarter(1), quarter(3));
+    let most = samples.iter().map(|sample| sample.anonymous).max().unwrap_or_default();
+    let descriptors = samples.iter().map(|sample| sample.descriptors).max().unwrap_or_default();
+    if most > MOST_MEMORY {
+        return Err(format!("{most} bytes of anonymous memory, more than {MOST_MEMORY}"));
+    }
+    if samples.len() >= 8 && late_memory > early_memory + MOST_GROWTH {
+        return Err(format!(
+            "anonymous memory grew from {early_memory} to {late_memory} bytes, by more than {MOST_GROWTH}"
+        ));
+    }
+    if descriptors > DESCRIPTORS + 2 * clients {
+        return Err(format!("{descriptors} descriptors, more than {DESCRIPTORS} and two a client"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn growth_is_found() {
+        let run = |memory: &dyn Fn(u64) -> u64, descriptors: &dyn Fn(u64) -> usize| {
+            let sample = |n| Sample { anonymous: memory(n), descriptors: descriptors(n) };
+            judge(&(0..40).map(sample).collect::<Vec<_>>(), 6)
+        };
+        assert_eq!(run(&|n| (20 << 20) + ((n % 3) << 20), &|_| 40), Ok(()));
+        assert!(run(&|n| (20 << 20) + (n << 19), &|_| 40).is_err());
+        assert!(run(&|_| 65 << 20, &|_| 40).is_err());
+        assert!(run(&|_| 20 << 20, &|n| 40 + n as usize).is_err());
+    }
+}
