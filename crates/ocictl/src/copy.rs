@@ -1,10 +1,14 @@
 //! `ocictl copy`: everything that a reference names, byte for byte.
 
+use std::sync::Arc;
+
 use oci_ref::{CopyOptions, Format, Select, Target, host_platform};
 use oci_spec_types::{Platform, PlatformError};
 
 use crate::cli::{self, CopyArgs};
+use crate::connection::Connection;
 use crate::failure::Failure;
+use crate::known::Known;
 use crate::location::Location;
 use crate::open;
 use crate::output;
@@ -12,13 +16,15 @@ use crate::progress::Progress;
 
 pub(crate) async fn run(args: CopyArgs) -> Result<(), Failure> {
     let doing = format!("copying {} to {}", args.source, args.destination);
-    let from = open::source(&args.source, args.connection).await?;
-    let found = from
-        .source
-        .resolve(&from.target)
-        .await
-        .map_err(|error| Failure::of(format!("reading {}", args.source), error))?;
-    let to = open::destination(&args.destination, args.connection).await?;
+    let connection = Connection::new(args.connection.clone());
+    let from = open::source(&args.source, &connection).await?;
+    // Before anything is made at the destination. What was read is what is copied, even if the tag moves meanwhile.
+    let manifest = from.source.manifest(&from.target).await;
+    let manifest =
+        manifest.map_err(|error| Failure::of(format!("reading {}", args.source), error))?;
+    let target = Target::Digest(manifest.digest().clone());
+    let source = Arc::new(Known { source: from.source, manifest });
+    let to = open::destination(&args.destination, &connection).await?;
     let progress = Progress::start(args.quiet);
     let options = CopyOptions {
         tags: to.tags,
@@ -37,9 +43,7 @@ pub(crate) async fn run(args: CopyArgs) -> Result<(), Failure> {
         progress: progress.as_ref().map(Progress::handler),
         ..CopyOptions::default()
     };
-    // What was resolved is what is copied, even if the tag moves meanwhile.
-    let target = Target::Digest(found.digest);
-    let copied = oci_ref::copy(from.source, &target, to.store, options)
+    let copied = oci_ref::copy(source, &target, to.store, options)
         .await
         .map_err(|error| Failure::of(&doing, error))?;
     if !args.dry_run {
