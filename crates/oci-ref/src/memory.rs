@@ -107,6 +107,11 @@ impl Memory {
         self.lock().uploads.retain(|_, session| fresh(session));
     }
 
+    /// How many uploads are suspended, or are being gone on with after that.
+    pub fn open_uploads(&self) -> usize {
+        self.lock().uploads.len()
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // Every change under the lock is complete before anything can panic.
         self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())

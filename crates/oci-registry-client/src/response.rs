@@ -60,13 +60,18 @@ impl Trace {
 fn is_permanent(error: &reqwest::Error) -> bool {
     let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(cause) = next {
-        let tls = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if cause.is::<rustls::Error>() || tls.is_some_and(|tls| tls.is::<rustls::Error>()) {
+        if is_tls(cause) {
             return true;
         }
         next = cause.source();
     }
     error.is_builder()
+}
+
+/// An error of TLS may lie within several of I/O, which do not give it as their source.
+fn is_tls(error: &(dyn std::error::Error + 'static)) -> bool {
+    let within = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    error.is::<rustls::Error>() || within.is_some_and(|within| is_tls(within))
 }
 
 impl Response {

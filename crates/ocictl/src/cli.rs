@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use oci_spec_types::Digest;
 
+pub(crate) use crate::connection::ConnectionArgs;
 use crate::location::Location;
+use oci_spec_types::Host;
 
 const LONG_ABOUT: &str = "\
 Serves, copies and inspects container images and artifacts.
@@ -51,6 +53,10 @@ pub(crate) enum Command {
     Copy(CopyArgs),
     /// Show what a reference names, without choosing a platform.
     Inspect(InspectArgs),
+    /// Keep credentials for a registry, where Podman and Docker find them too.
+    Login(LoginArgs),
+    /// Forget the credentials for a registry.
+    Logout(LogoutArgs),
 }
 
 #[derive(Debug, Args)]
@@ -242,9 +248,32 @@ pub(crate) struct InspectArgs {
     pub(crate) connection: ConnectionArgs,
 }
 
-#[derive(Clone, Copy, Debug, Args)]
-pub(crate) struct ConnectionArgs {
-    /// Use HTTP instead of HTTPS for all registries. Loopback addresses use it anyway.
+#[derive(Debug, Args)]
+pub(crate) struct LoginArgs {
+    /// The registry, such as registry.example or localhost:5000.
+    #[arg(value_name = "HOST")]
+    pub(crate) host: Host,
+
+    /// The user name; else it is asked for.
+    #[arg(long, short, value_name = "NAME")]
+    pub(crate) username: Option<String>,
+
+    /// Read the password from the standard input; else it is asked for. There is no option for the password itself:
+    /// everybody on this system could read it.
     #[arg(long)]
-    pub(crate) plain_http: bool,
+    pub(crate) password_stdin: bool,
+
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LogoutArgs {
+    /// The registry.
+    #[arg(value_name = "HOST")]
+    pub(crate) host: Host,
+
+    /// The file with the credentials [default: as for login]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) authfile: Option<PathBuf>,
 }

@@ -6,7 +6,9 @@ use oci_ref::{CopyEvent, CopyOptions, Format, Loss, OnCopyEvent, Select, Target,
 use oci_spec_types::{Digest, ErrorCode, Platform, PlatformError};
 
 use crate::cli::{self, CopyArgs};
+use crate::connection::Connection;
 use crate::failure::Failure;
+use crate::known::Known;
 use crate::location::Location;
 use crate::open;
 use crate::output;
@@ -14,13 +16,15 @@ use crate::progress::Progress;
 
 pub(crate) async fn run(args: CopyArgs) -> Result<(), Failure> {
     let doing = format!("copying {} to {}", args.source, args.destination);
-    let from = open::source(&args.source, args.connection).await?;
-    let found = from
-        .source
-        .resolve(&from.target)
-        .await
-        .map_err(|error| Failure::of(format!("reading {}", args.source), error))?;
-    let to = open::destination(&args.destination, args.connection).await?;
+    let connection = Connection::new(args.connection.clone());
+    let from = open::source(&args.source, &connection).await?;
+    // Before anything is made at the destination. What was read is what is copied, even if the tag moves meanwhile.
+    let manifest = from.source.manifest(&from.target).await;
+    let manifest =
+        manifest.map_err(|error| Failure::of(format!("reading {}", args.source), error))?;
+    let target = Target::Digest(manifest.digest().clone());
+    let source = Arc::new(Known { source: from.source, manifest });
+    let to = open::destination(&args.destination, &connection).await?;
     let progress = Progress::start(args.quiet);
     let left_out = Arc::new(Mutex::new(Vec::new()));
     let options = CopyOptions {
@@ -43,9 +47,7 @@ pub(crate) async fn run(args: CopyArgs) -> Result<(), Failure> {
         progress: listen(&args, progress.as_ref(), &left_out),
         ..CopyOptions::default()
     };
-    // What was resolved is what is copied, even if the tag moves meanwhile.
-    let target = Target::Digest(found.digest);
-    let copied = oci_ref::copy(from.source, &target, to.store, options).await;
+    let copied = oci_ref::copy(source, &target, to.store, options).await;
     let copied = copied.map_err(|error| failure(&args, &doing, error))?;
     if !args.dry_run {
         let ended = to.end.reach(&copied.descriptor.digest).await;

@@ -84,6 +84,9 @@ fn hint_for(error: &Error) -> Option<String> {
         ErrorKind::Code(ErrorCode::ManifestBlobUnknown) => {
             "the destination wants everything that a manifest references to be there first"
         }
+        ErrorKind::Code(ErrorCode::Unauthorized) => {
+            "`ocictl login HOST` keeps credentials for a registry"
+        }
         ErrorKind::StorageFull => "make room, and run the same command again; nothing is lost",
         ErrorKind::Unavailable => "run the same command again later; what was done stays",
         _ => return None,

@@ -8,6 +8,7 @@ use oci_spec_types::Descriptor;
 use serde_json::{Value, json};
 
 use crate::cli::InspectArgs;
+use crate::connection::Connection;
 use crate::copy::bytes;
 use crate::failure::Failure;
 use crate::open;
@@ -15,7 +16,8 @@ use crate::output::print;
 
 pub(crate) async fn run(args: InspectArgs) -> Result<(), Failure> {
     let reading = || format!("reading {}", args.reference);
-    let from = open::source(&args.reference, args.connection).await?;
+    let connection = Connection::new(args.connection.clone());
+    let from = open::source(&args.reference, &connection).await?;
     let manifest =
         from.source.manifest(&from.target).await.map_err(|error| Failure::of(reading(), error))?;
     if args.raw {

@@ -1,10 +1,13 @@
 //! `ocictl`: serves, copies and inspects container images and artifacts.
 
 mod cli;
+mod connection;
 mod copy;
 mod failure;
 mod inspect;
+mod known;
 mod location;
+mod login;
 mod open;
 mod output;
 mod progress;
@@ -38,6 +41,8 @@ fn main() -> ExitCode {
             Command::Serve(args) => serve::run(args).await,
             Command::Copy(args) => copy::run(args).await,
             Command::Inspect(args) => inspect::run(args).await,
+            Command::Login(args) => login::login(args).await,
+            Command::Logout(args) => login::logout(args).await,
         }
     });
     // Blocking reads of files that nobody waits for any more must not hold the process up.

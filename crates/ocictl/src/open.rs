@@ -7,10 +7,9 @@ use oci_ref::{
     Directory, DockerArchive, DockerArchiveOptions, DockerArchiveWriter, Layout, LayoutEntry,
     OciArchive, OciArchiveWriter, Source, Store, Target,
 };
-use oci_registry_client::{Client, PlainHttp, Repository};
 use oci_spec_types::{Descriptor, Digest, Reference, Tag};
 
-use crate::cli::ConnectionArgs;
+use crate::connection::Connection;
 use crate::failure::Failure;
 use crate::location::{Entry, Form, Location};
 
@@ -30,30 +29,16 @@ pub(crate) struct Destination {
     pub(crate) end: End,
 }
 
-fn client(connection: ConnectionArgs) -> Result<Client, Failure> {
-    let plain = if connection.plain_http { PlainHttp::Always } else { PlainHttp::Loopback };
-    Client::builder()
-        .user_agent(concat!("ocictl/", env!("CARGO_PKG_VERSION")))
-        .plain_http(plain)
-        .build()
-        .map_err(|error| Failure::new("preparing the HTTP client").because(error))
-}
-
-fn repository(reference: &Reference, connection: ConnectionArgs) -> Result<Repository, Failure> {
-    let opened = client(connection)?.repository(reference);
-    opened.map_err(|error| Failure::of(format!("opening {reference}"), error.into()))
-}
-
 /// Opens a place to read from.
 pub(crate) async fn source(
     location: &Location,
-    connection: ConnectionArgs,
+    connection: &Connection,
 ) -> Result<Opened, Failure> {
     let (form, path, entry) = match location {
         Location::Registry(reference) => {
             let target = Target::of(reference)
                 .ok_or_else(|| Failure::new(format!("{location} names neither tag nor digest")))?;
-            return Ok(Opened { source: Arc::new(repository(reference, connection)?), target });
+            return Ok(Opened { source: Arc::new(connection.repository(reference)?), target });
         }
         Location::Files { form, path, entry } => (form, path, entry),
     };
@@ -143,12 +128,12 @@ fn only_entry(
 /// Opens a place to write to.
 pub(crate) async fn destination(
     location: &Location,
-    connection: ConnectionArgs,
+    connection: &Connection,
 ) -> Result<Destination, Failure> {
     let (form, path, entry) = match location {
         Location::Registry(reference) => {
             return Ok(Destination {
-                store: Arc::new(repository(reference, connection)?),
+                store: Arc::new(connection.repository(reference)?),
                 tags: reference.tag().cloned().into_iter().collect(),
                 digest: reference.digest().cloned(),
                 end: End::None,

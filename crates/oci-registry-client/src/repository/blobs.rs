@@ -89,9 +89,11 @@ impl Repository {
     }
 
     pub(super) async fn remove_blob(&self, digest: &Digest) -> Result<()> {
-        let request = self.deleting(self.url(&format!("blobs/{digest}")), self.about_blob(digest));
-        let answer = self.registry().send(&request).await?;
-        check_digest(&answer, digest)
+        let url = self.url(&format!("blobs/{digest}"));
+        match self.delete_at(url, self.about_blob(digest)).await? {
+            Some(answer) => check_digest(&answer, digest),
+            None => Ok(()),
+        }
     }
 }
 

@@ -120,7 +120,7 @@ impl Repository {
             .writing(Method::PUT, url, about)
             .header(header::CONTENT_TYPE, header_value(manifest.media_type().as_str()))
             .payload(Payload::Bytes(manifest.bytes().clone()))
-            .expect(&[201, 200, 202]);
+            .expect(&[201]);
         request = match when {
             Precondition::None => request,
             Precondition::Matches(digests) => {
@@ -173,15 +173,14 @@ impl Repository {
 
     pub(super) async fn remove_tag(&self, tag: &Tag) -> Result<()> {
         let about = self.about(format_args!("tag {tag}"), ErrorCode::ManifestUnknown);
-        let request = self.deleting(self.url(&format!("manifests/{tag}")), about);
-        self.registry().send(&request).await.map(|_| ())
+        self.delete_at(self.url(&format!("manifests/{tag}")), about).await.map(|_| ())
     }
 
     /// Deletes a manifest, and nothing about its subject.
     pub(super) async fn remove_manifest_only(&self, digest: &Digest) -> Result<()> {
         let about = self.about_manifest(&Target::Digest(digest.clone()));
-        let request = self.deleting(self.url(&format!("manifests/{digest}")), about);
-        let answer = self.registry().send(&request).await?;
+        let answer = self.delete_at(self.url(&format!("manifests/{digest}")), about).await?;
+        let Some(answer) = answer else { return Ok(()) };
         match answer.digest()? {
             Some(claimed) if claimed.algorithm() == digest.algorithm() && claimed != *digest => {
                 Err(answer.error(

@@ -32,7 +32,8 @@ pub(crate) use self::referrers_index::IndexUpdates;
 use self::referrers::Support;
 use crate::auth::Scopes;
 use crate::request::{About, Request};
-use crate::{Client, Registry, location};
+use crate::response::Response;
+use crate::{Client, Registry, Result, location};
 
 /// A repository of a registry. Clones are cheap.
 ///
@@ -131,10 +132,23 @@ impl Repository {
         self.request(method, url, about).scopes(Scopes::push(self.name()))
     }
 
-    fn deleting(&self, url: Url, about: About) -> Request<'_> {
+    /// Deletes what is at an address; gives the answer, unless that was lost.
+    async fn delete_at(&self, url: Url, about: About) -> Result<Option<Response>> {
         let scopes = Scopes::delete(self.registry().host(), self.name());
         let request = self.request(Method::DELETE, url, about).scopes(scopes);
-        request.expect(&[202, 200, 204])
+        let request = request.expect(&[202, 200, 204]);
+        let mut attempts = self.registry().attempts();
+        let mut failed_before = false;
+        loop {
+            attempts.ready(self.registry().state()).await;
+            match self.registry().exchange(&request).await {
+                Ok(answer) => return Ok(Some(answer)),
+                // The answer to an attempt that deleted it may have been lost.
+                Err(error) if failed_before && error.is_not_found() => return Ok(None),
+                Err(error) => attempts.failed(self.registry().state(), error).await?,
+            }
+            failed_before = true;
+        }
     }
 }
 

@@ -5,8 +5,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use oci_ref::{CopyOptions, Manifest, Memory, Source, Target, copy};
+use oci_ref::{ArtifactBuilder, CopyOptions, LayerContent, Manifest, Memory, Source, Target, copy};
 use oci_registry_client::{Credentials, RetryPolicy, StaticCredentials};
+use oci_registry_server::{
+    BreakAt, Endpoint, Fault, FaultAnswer, FaultRule, TestAuth, TestRegistry,
+};
 use oci_spec_types::{Descriptor, ImageIndex, ImageManifest, MediaType, Tag};
 
 use crate::server::{Answer, Seen, Server, builder};
@@ -120,4 +123,61 @@ async fn an_image_still_arrives_exact() {
         seen.header("authorization").is_some_and(|value| value.starts_with("Basic"))
     });
     assert!(to_whom.map(|seen| seen.target).all(|target| target.starts_with("/token")));
+}
+
+/// The same with a registry that keeps its blobs on another host: nothing works there the first time either, and that
+/// host is not told who asks.
+// covers: M17
+#[tokio::test(start_paused = true)]
+async fn nothing_works_the_first_time_and_blobs_lie_elsewhere() {
+    let unavailable = || FaultRule::new(FaultAnswer::new(503.try_into().unwrap()));
+    let content: Bytes = (0..400_000u32).map(|at| (at ^ (at >> 9)) as u8).collect();
+    let kind = MediaType::OCTET_STREAM;
+    let artifact =
+        ArtifactBuilder::new(kind.clone()).layer(LayerContent::blob(kind.clone(), content.clone()));
+    let storage = TestRegistry::builder()
+        .fault(unavailable().once_per_path())
+        .fault(FaultRule::new(Fault::reset(BreakAt::Body(200_000))).once_per_path())
+        .start()
+        .await
+        .unwrap();
+    let registry = TestRegistry::builder()
+        .auth(TestAuth::bearer().user("alice", "secret").token_uses(3))
+        .fault(unavailable().once_per_path())
+        // The registry redirects to itself, then its blobs to the storage, for whoever has a token.
+        .fault(
+            FaultRule::new(FaultAnswer::redirect(307.try_into().unwrap(), ""))
+                .endpoint(Endpoint::PullManifest)
+                .once_per_path(),
+        )
+        .fault(
+            FaultRule::new(Fault::redirect_to(storage.url()))
+                .endpoint(Endpoint::PullBlob)
+                .when(|request| request.credentials.is_some()),
+        )
+        .start()
+        .await
+        .unwrap();
+    let tag: Tag = "1.0".parse().unwrap();
+    let mut pushed = None;
+    for place in [&storage, &registry] {
+        let store = place.registry().memory(&"a/b".parse().unwrap());
+        pushed = Some(artifact.clone().write(&store, std::slice::from_ref(&tag)).await.unwrap());
+    }
+    let host: oci_spec_types::Host = registry.host().parse().unwrap();
+    let credentials =
+        StaticCredentials::new().with(host.clone(), Credentials::basic("alice", "secret"));
+    let policy = RetryPolicy::new(|retry| (retry < 5).then_some(Duration::from_secs(1)));
+    let client = builder().credentials(credentials).retry(policy).build().unwrap();
+    let repository = client.registry(&host).unwrap().repository("a/b".parse().unwrap());
+    let memory = Arc::new(Memory::new());
+    let target = Target::Tag(tag);
+    let copied = copy(Arc::new(repository), &target, memory.clone(), CopyOptions::default());
+    assert_eq!(copied.await.unwrap().descriptor.digest, *pushed.unwrap().digest());
+    let layer = Descriptor::of(kind, &content);
+    let read = oci_ref::Blob::open(&*memory, &layer).await.unwrap();
+    assert_eq!(read.into_bytes(1 << 20).await.unwrap(), content);
+    let at_storage = storage.requests();
+    assert!(at_storage.len() >= 3, "it failed first, and then it broke: {at_storage:?}");
+    assert!(at_storage.iter().all(|request| request.credentials.is_none()));
 }

@@ -10,7 +10,7 @@ use crate::route::Route;
 pub(super) const TOKEN_PATH: &str = "/token";
 
 /// What a request to a [`TestRegistry`](crate::TestRegistry) asks for. HEAD counts as GET.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Endpoint {
     /// `GET /v2/` (end-1).

@@ -4,6 +4,7 @@ mod apply;
 mod body;
 mod builder;
 mod endpoint;
+mod every;
 mod fault;
 mod glob;
 mod line;

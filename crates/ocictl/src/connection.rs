@@ -1,0 +1,149 @@
+//! How registries are reached: with whose credentials, at which mirrors, with how much patience.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use clap::Args;
+use oci_registry_client::{
+    Client, ClientBuilder, DockerConfig, Mirror, PlainHttp, Repository, RetryPolicy,
+};
+use oci_spec_types::{Host, Reference};
+
+use crate::failure::Failure;
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ConnectionArgs {
+    /// Use HTTP instead of HTTPS for all registries. Loopback addresses use it anyway.
+    #[arg(long)]
+    pub(crate) plain_http: bool,
+
+    /// The file with the credentials [default: those of Podman and Docker, as `ocictl login` keeps them; or
+    /// $REGISTRY_AUTH_FILE]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) authfile: Option<PathBuf>,
+
+    /// Ask registries as nobody in particular.
+    #[arg(long, conflicts_with = "authfile")]
+    pub(crate) no_creds: bool,
+
+    /// Trust the certificates in this PEM file too.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca_file: Vec<PathBuf>,
+
+    /// Read content of the registry HOST at this mirror first. May be repeated, and is asked in that order; tags are
+    /// asked of the registry itself.
+    #[arg(long, value_name = "HOST=MIRROR")]
+    pub(crate) mirror: Vec<MirrorOf>,
+
+    /// How often a request that failed for a passing reason is tried again.
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub(crate) retries: u32,
+}
+
+/// A registry, and a mirror of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MirrorOf {
+    host: Host,
+    mirror: Host,
+}
+
+impl FromStr for MirrorOf {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (host, mirror) = text
+            .split_once('=')
+            .ok_or("expected HOST=MIRROR, such as docker.io=mirror.example:5000")?;
+        let parse = |text: &str| text.parse::<Host>().map_err(|error| error.to_string());
+        Ok(Self { host: parse(host)?, mirror: parse(mirror)? })
+    }
+}
+
+impl ConnectionArgs {
+    /// Where credentials are kept.
+    pub(crate) fn credentials(&self) -> DockerConfig {
+        self.authfile.as_ref().map_or_else(DockerConfig::from_env, DockerConfig::at)
+    }
+
+    /// A client that asks as nobody.
+    pub(crate) fn builder(&self) -> Result<ClientBuilder, Failure> {
+        let plain = if self.plain_http { PlainHttp::Always } else { PlainHttp::Loopback };
+        let retry = RetryPolicy::exponential(
+            Duration::from_millis(500),
+            Duration::from_secs(30),
+            self.retries,
+        )
+        .deadline(Duration::from_secs(300));
+        let mut builder = Client::builder()
+            .user_agent(concat!("ocictl/", env!("CARGO_PKG_VERSION")))
+            .plain_http(plain)
+            .retry(retry)
+            .on_retry(|retry| {
+                tracing::warn!(
+                    "{}; trying again in {:.1} s",
+                    retry.error,
+                    retry.wait.as_secs_f64()
+                );
+            })
+            .on_warning(|warning| tracing::warn!("{} says: {}", warning.host, warning.text));
+        for file in &self.ca_file {
+            let pem = std::fs::read(file).map_err(|error| {
+                Failure::new(format!("--ca-file {}", file.display())).because(error)
+            })?;
+            builder = builder.add_root_certificates(pem);
+        }
+        for MirrorOf { host, .. } in &self.mirror {
+            let mirrors = self.mirror.iter().filter(|other| other.host == *host);
+            let mirrors = mirrors.map(|other| Mirror::new(other.mirror.clone()));
+            builder = builder.mirrors(host.clone(), mirrors);
+        }
+        Ok(builder)
+    }
+}
+
+/// The client of one command, made when it is first needed.
+pub(crate) struct Connection {
+    args: ConnectionArgs,
+    client: OnceLock<Client>,
+}
+
+impl Connection {
+    pub(crate) fn new(args: ConnectionArgs) -> Self {
+        Self { args, client: OnceLock::new() }
+    }
+
+    fn client(&self) -> Result<&Client, Failure> {
+        if let Some(client) = self.client.get() {
+            return Ok(client);
+        }
+        let mut builder = self.args.builder()?;
+        if !self.args.no_creds {
+            builder = builder.credentials(self.args.credentials());
+        }
+        let client = builder
+            .build()
+            .map_err(|error| Failure::new("preparing the HTTP client").because(error))?;
+        Ok(self.client.get_or_init(|| client))
+    }
+
+    pub(crate) fn repository(&self, reference: &Reference) -> Result<Repository, Failure> {
+        let opened = self.client()?.repository(reference);
+        opened.map_err(|error| Failure::of(format!("opening {reference}"), error.into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mirrors_are_named_with_their_registry() {
+        let parsed: MirrorOf = "docker.io=localhost:5000".parse().unwrap();
+        assert_eq!((parsed.host.as_str(), parsed.mirror.as_str()), ("docker.io", "localhost:5000"));
+        for wrong in ["", "docker.io", "docker.io=", "=x.example", "a.example=https://x.example"] {
+            wrong.parse::<MirrorOf>().unwrap_err();
+        }
+    }
+}

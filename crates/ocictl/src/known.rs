@@ -1,0 +1,53 @@
+//! A source of which one manifest has been read already, so that it is not asked for again.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use oci_ref::{BlobRead, ByteRange, Cursor, Manifest, Page, Referrers, Result, Source, Target};
+use oci_spec_types::{Descriptor, Digest, Tag};
+
+pub(crate) struct Known {
+    pub(crate) source: Arc<dyn Source>,
+    pub(crate) manifest: Manifest,
+}
+
+#[async_trait]
+impl Source for Known {
+    async fn resolve(&self, target: &Target) -> Result<Descriptor> {
+        self.source.resolve(target).await
+    }
+
+    async fn manifest(&self, target: &Target) -> Result<Manifest> {
+        match target.digest() == Some(self.manifest.digest()) && target.tag().is_none() {
+            true => Ok(self.manifest.clone()),
+            false => self.source.manifest(target).await,
+        }
+    }
+
+    async fn blob_size(&self, digest: &Digest) -> Result<Option<u64>> {
+        self.source.blob_size(digest).await
+    }
+
+    async fn blob(&self, digest: &Digest, range: ByteRange) -> Result<BlobRead> {
+        self.source.blob(digest, range).await
+    }
+
+    async fn tags(&self, after: Option<&Cursor>, limit: usize) -> Result<Page<Tag>> {
+        self.source.tags(after, limit).await
+    }
+
+    async fn referrers(
+        &self,
+        subject: &Digest,
+        artifact_type: Option<&str>,
+        after: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<Referrers> {
+        self.source.referrers(subject, artifact_type, after, limit).await
+    }
+
+    async fn signatures(&self, manifest: &Digest) -> Result<Vec<Bytes>> {
+        self.source.signatures(manifest).await
+    }
+}
