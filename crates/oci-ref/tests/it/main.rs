@@ -12,6 +12,7 @@ mod copying;
 mod dir;
 mod docker_archive;
 mod exact;
+mod flat;
 mod graph;
 mod hostile;
 mod layout_bad;
