@@ -73,7 +73,9 @@ constants! {
     DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar";
     /// Docker layer, compressed with zstd.
     DOCKER_LAYER_ZSTD = "application/vnd.docker.image.rootfs.diff.tar.zstd";
-    /// Docker layer that lies elsewhere (Windows base layers), compressed with gzip.
+    /// Docker layer that lies elsewhere (Windows base layers), uncompressed.
+    DOCKER_FOREIGN_LAYER = "application/vnd.docker.image.rootfs.foreign.diff.tar";
+    /// The same, compressed with gzip.
     DOCKER_FOREIGN_LAYER_GZIP = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip";
     /// Docker image manifest, schema 1, unsigned (obsolete).
     DOCKER_SCHEMA1 = "application/vnd.docker.distribution.manifest.v1+json";
@@ -159,10 +161,11 @@ impl MediaType {
 
     /// Whether this is a layer that lies elsewhere and is not to be pushed without being asked for.
     pub fn is_non_distributable(&self) -> bool {
-        const LAYERS: [MediaType; 4] = [
+        const LAYERS: [MediaType; 5] = [
             MediaType::OCI_LAYER_NONDISTRIBUTABLE,
             MediaType::OCI_LAYER_NONDISTRIBUTABLE_GZIP,
             MediaType::OCI_LAYER_NONDISTRIBUTABLE_ZSTD,
+            MediaType::DOCKER_FOREIGN_LAYER,
             MediaType::DOCKER_FOREIGN_LAYER_GZIP,
         ];
         LAYERS.contains(self)

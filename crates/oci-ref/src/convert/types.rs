@@ -2,14 +2,10 @@
 
 use oci_spec_types::MediaType;
 
-/// Docker's uncompressed layer that lies elsewhere; `oci-spec-types` names only the compressed one.
-const DOCKER_FOREIGN_LAYER: MediaType =
-    MediaType::from_static("application/vnd.docker.image.rootfs.foreign.diff.tar");
-
 const PAIRS: [(MediaType, MediaType); 4] = [
     (MediaType::OCI_LAYER, MediaType::DOCKER_LAYER),
     (MediaType::OCI_LAYER_GZIP, MediaType::DOCKER_LAYER_GZIP),
-    (MediaType::OCI_LAYER_NONDISTRIBUTABLE, DOCKER_FOREIGN_LAYER),
+    (MediaType::OCI_LAYER_NONDISTRIBUTABLE, MediaType::DOCKER_FOREIGN_LAYER),
     (MediaType::OCI_LAYER_NONDISTRIBUTABLE_GZIP, MediaType::DOCKER_FOREIGN_LAYER_GZIP),
 ];
 

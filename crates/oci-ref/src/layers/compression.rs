@@ -26,8 +26,7 @@ impl Compression {
     /// assert_eq!(Compression::of(&MediaType::OCI_IMAGE_CONFIG), None);
     /// ```
     pub fn of(media_type: &MediaType) -> Option<Self> {
-        const FOREIGN: &str = "application/vnd.docker.image.rootfs.foreign.diff.tar";
-        if !media_type.is_layer() && media_type.as_str() != FOREIGN {
+        if !media_type.is_layer() {
             return None;
         }
         let name = media_type.as_str();

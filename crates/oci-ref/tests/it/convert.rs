@@ -7,14 +7,11 @@ use proptest::collection::{btree_map, vec};
 use proptest::option;
 use proptest::prelude::*;
 
-const FOREIGN: MediaType =
-    MediaType::from_static("application/vnd.docker.image.rootfs.foreign.diff.tar");
-
 /// Layer types that both formats have.
 const LAYERS: [(MediaType, MediaType); 4] = [
     (MediaType::OCI_LAYER, MediaType::DOCKER_LAYER),
     (MediaType::OCI_LAYER_GZIP, MediaType::DOCKER_LAYER_GZIP),
-    (MediaType::OCI_LAYER_NONDISTRIBUTABLE, FOREIGN),
+    (MediaType::OCI_LAYER_NONDISTRIBUTABLE, MediaType::DOCKER_FOREIGN_LAYER),
     (MediaType::OCI_LAYER_NONDISTRIBUTABLE_GZIP, MediaType::DOCKER_FOREIGN_LAYER_GZIP),
 ];
 

@@ -5,6 +5,7 @@
 mod archive;
 mod build;
 mod convert;
+mod copy_flow;
 mod copy_formats;
 mod copy_options;
 mod copy_systems;
@@ -12,6 +13,7 @@ mod copying;
 mod dir;
 mod docker_archive;
 mod exact;
+mod flat;
 mod graph;
 mod hostile;
 mod layout_bad;

@@ -152,6 +152,7 @@ fn media_type_kinds() {
         (MediaType::OCI_LAYER_NONDISTRIBUTABLE, "layer non-distributable"),
         (MediaType::OCI_LAYER_NONDISTRIBUTABLE_GZIP, "layer non-distributable"),
         (MediaType::OCI_LAYER_NONDISTRIBUTABLE_ZSTD, "layer non-distributable"),
+        (MediaType::DOCKER_FOREIGN_LAYER, "layer non-distributable"),
         (MediaType::DOCKER_FOREIGN_LAYER_GZIP, "layer non-distributable"),
         (MediaType::OCI_EMPTY_JSON, ""),
         (MediaType::OCI_DESCRIPTOR, ""),
