@@ -5,6 +5,7 @@
 //! format             that this is such a directory, and of which version; written last
 //! metadata.sqlite    the metadata, and two files beside it that SQLite keeps
 //! objects/           bytes
+//! control            a socket of the program that serves it, if that makes one
 //! ```
 
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -46,6 +47,32 @@ impl DataDirectory {
             }
             _ => Ok(directory),
         }
+    }
+
+    /// Opens a directory that was made before, and makes none. Blocks.
+    pub(crate) fn open_existing(path: &Path) -> Result<Self> {
+        if !path.join(FORMAT_FILE).exists() {
+            let message =
+                format!("{} is not a data directory: it has no file {FORMAT_FILE}", path.display());
+            return Err(Error::new(ErrorKind::Invalid, message));
+        }
+        Self::open(path)
+    }
+
+    /// Makes a directory that is to be filled, or takes an empty one. Blocks.
+    pub(crate) fn create(path: &Path) -> Result<Self> {
+        make(path).map_err(|error| failed("make", path, error))?;
+        let mut entries = fs::read_dir(path).map_err(|error| failed("read", path, error))?;
+        if let Some(entry) = entries.next() {
+            let name = entry.map_err(|error| failed("read", path, error))?.file_name();
+            let message = format!(
+                "{} is not empty: it has {} in it; give an empty or a new directory",
+                path.display(),
+                name.display()
+            );
+            return Err(Error::new(ErrorKind::Invalid, message));
+        }
+        Self::open(path)
     }
 
     /// Whether it has been used before. Then the database must be there: nothing would remain of what it named.

@@ -28,6 +28,8 @@ pub(crate) struct Engine {
     pub(crate) options: EngineOptions,
     /// Held by the one collection that runs.
     pub(crate) collecting: Mutex<()>,
+    /// Held by the one check that runs.
+    pub(crate) checking: Mutex<()>,
     /// Read by whoever deletes objects that were a blob's. Written by whoever needs all of them to stay.
     pub(crate) deletions: RwLock<()>,
     _directory: DataDirectory,
@@ -36,10 +38,14 @@ pub(crate) struct Engine {
 
 impl Engine {
     pub(crate) async fn open(path: &Path, options: EngineOptions) -> Result<Arc<Self>> {
-        let (path, sync, cache): (PathBuf, bool, usize) =
-            (path.into(), options.sync, options.cache / 2);
+        let (path, sync, create): (PathBuf, bool, bool) =
+            (path.into(), options.sync, options.create);
+        let cache = options.cache / 2;
         let (directory, metadata, objects) = blocking::run(move || {
-            let directory = DataDirectory::open(&path)?;
+            let directory = match create {
+                true => DataDirectory::open(&path),
+                false => DataDirectory::open_existing(&path),
+            }?;
             let metadata = Sqlite::open(&directory.database(), sync, cache)?;
             let objects = Files::open(directory.objects(), sync)?;
             directory.complete()?;
@@ -55,6 +61,7 @@ impl Engine {
             claims: Claims::default(),
             options,
             collecting: Mutex::default(),
+            checking: Mutex::default(),
             deletions: RwLock::default(),
             _directory: directory,
             closed: watch::Sender::new(()),

@@ -27,11 +27,13 @@ compile_error!(
     "oci-registry-store needs positioned reads and writes, and directories that can be synced, as on Unix"
 );
 
+mod backup;
 mod blocking;
 mod cache;
 mod collect;
 mod directory;
 mod engine;
+mod fsck;
 mod metadata;
 mod objects;
 mod options;
@@ -39,7 +41,10 @@ mod random;
 mod registry;
 mod repository;
 mod upload;
+mod verify;
 
+pub use backup::BackupReport;
 pub use collect::{CollectOptions, CollectReport};
+pub use fsck::{FsckEvent, FsckOptions, FsckProblem, FsckReport, FsckStage};
 pub use options::{EngineOptions, References};
 pub use registry::DurableRegistry;

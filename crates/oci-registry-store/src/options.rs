@@ -24,6 +24,8 @@ pub enum References {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct EngineOptions {
+    /// Whether the directory is made if it is not there. On by default.
+    pub create: bool,
     /// Whether content is synced to the disk before it is acknowledged. On by default.
     ///
     /// Without it, pushes are faster, and all that was pushed survives when the *process* ends, however it ends. But after a
@@ -54,6 +56,7 @@ pub struct EngineOptions {
 impl Default for EngineOptions {
     fn default() -> Self {
         Self {
+            create: true,
             sync: true,
             references: References::Complete,
             session_idle: Duration::from_secs(60 * 60),

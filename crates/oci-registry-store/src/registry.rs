@@ -8,8 +8,10 @@ use oci_ref::{Cursor, Error, Page, Result, Store};
 use oci_registry_server::{Access, Registry};
 use oci_spec_types::{Digest, ErrorCode, Name};
 
+use crate::backup::{self, BackupReport};
 use crate::collect::{self, CollectOptions, CollectReport};
 use crate::engine::Engine;
+use crate::fsck::{self, FsckEvent, FsckOptions, FsckReport};
 use crate::options::EngineOptions;
 use crate::repository::Repository;
 
@@ -84,6 +86,40 @@ impl DurableRegistry {
         progress: impl Fn(&CollectReport) + Send + Sync,
     ) -> Result<CollectReport> {
         collect::run(&self.engine, options, &progress).await
+    }
+
+    /// Checks all that is stored, and mends it if asked to: the database, each blob and manifest by its digest, the references
+    /// that are recorded, and that each file belongs to something. Reads everything once, at a bounded pace if asked to; pushes and
+    /// pulls go on meanwhile. If it is dropped before its end, a later one can go on from there.
+    ///
+    /// A blob that is damaged or missing is mended by taking it out, so that clients are told that it is not there
+    /// and push it again. A manifest that is damaged and has a tag is only reported: no tag is ever removed.
+    ///
+    /// # Errors
+    /// [`Unavailable`](oci_ref::ErrorKind::Unavailable) if another check is under way; if the database fails. What is wrong
+    /// with content is no error, but in the report.
+    pub async fn fsck(
+        &self,
+        options: &FsckOptions,
+        tell: impl Fn(&FsckEvent<'_>) + Send + Sync,
+    ) -> Result<FsckReport> {
+        fsck::run(&self.engine, options, &tell).await
+    }
+
+    /// Copies everything, as it is at one moment, to a directory that is empty or not there. What comes of it is a data directory
+    /// that [`open`](Self::open) takes, without the uploads that were under way. Pushes, pulls and collections go on meanwhile; only the
+    /// bytes of what is deleted stay until the end. Each file is verified on the way.
+    ///
+    /// # Errors
+    /// [`Invalid`](oci_ref::ErrorKind::Invalid) if the directory is not empty; [`Internal`](oci_ref::ErrorKind::Internal) if
+    /// content is damaged; if anything cannot be read or written. What was copied until then is no data directory, and is
+    /// to be deleted.
+    pub async fn backup(
+        &self,
+        to: impl AsRef<Path>,
+        progress: impl Fn(&BackupReport) + Send + Sync,
+    ) -> Result<BackupReport> {
+        backup::run(&self.engine, to.as_ref(), &progress).await
     }
 
     /// Closes the registry: waits until every clone, repository and upload has been dropped and the last upload has cleaned up,

@@ -5,6 +5,9 @@
 
 mod sqlite;
 
+use std::collections::BTreeSet;
+use std::path::Path;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use oci_ref::{Manifest, Page, Precondition, Result, Target};
@@ -148,6 +151,42 @@ pub(crate) struct Progress {
     pub(crate) content: Content,
     /// In seconds since 1970.
     pub(crate) now: i64,
+}
+
+/// A blob as it is stored, whoever has it.
+#[derive(Debug)]
+pub(crate) struct StoredBlob {
+    /// Its place in the order of checking.
+    pub(crate) id: i64,
+    pub(crate) digest: Digest,
+    pub(crate) size: u64,
+    pub(crate) content: Content,
+}
+
+/// A manifest as a repository has it.
+#[derive(Debug)]
+pub(crate) struct StoredManifest {
+    /// Its place in the order of checking.
+    pub(crate) id: i64,
+    pub(crate) repository: Name,
+    /// What the database says that it is.
+    pub(crate) descriptor: Descriptor,
+    pub(crate) bytes: Bytes,
+    /// Some of its tags.
+    pub(crate) tags: Vec<Tag>,
+    pub(crate) recorded: Recorded,
+}
+
+/// The references of a manifest that are recorded.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Recorded {
+    /// Digests of blobs, whether or not they are there.
+    pub(crate) blobs: BTreeSet<String>,
+    /// Digests of blobs that are recorded as missing although they are there, or in both ways.
+    pub(crate) misplaced: BTreeSet<String>,
+    pub(crate) children: BTreeSet<String>,
+    /// The digest of the subject, and the descriptor among its referrers.
+    pub(crate) referrer: Option<(String, Descriptor)>,
 }
 
 /// The transactions of the engine.
@@ -309,4 +348,39 @@ pub(crate) trait Metadata: Send + Sync + 'static {
 
     /// The secret with which session tokens are signed: the one that is kept, or else `fresh`, which is kept from now on.
     async fn session_secret(&self, fresh: [u8; 32]) -> Result<[u8; 32]>;
+
+    /// What is wrong with the database itself, in words; nothing if it is sound. Holds nobody up.
+    async fn check_database(&self) -> Result<Vec<String>>;
+
+    /// At most `limit` blobs with greater ids, in the order of their ids.
+    async fn stored_blobs(&self, after: i64, limit: usize) -> Result<Vec<StoredBlob>>;
+
+    /// At most `limit` manifests with greater ids, in the order of their ids. Fewer, if they are large.
+    async fn stored_manifests(&self, after: i64, limit: usize) -> Result<Vec<StoredManifest>>;
+
+    /// The greatest ids of blobs and of manifests.
+    async fn last_ids(&self) -> Result<(i64, i64)>;
+
+    /// Those of some objects that are no blob's and not pending.
+    async fn unknown_objects(&self, keys: &[ObjectKey]) -> Result<Vec<ObjectKey>>;
+
+    /// Takes a damaged blob out of all repositories, so that it has to be pushed again. Manifests that reference it keep that
+    /// reference, as one that is missing. `false` if it is not stored there any more.
+    async fn discard_blob(&self, blob: &StoredBlob, delete_after: i64) -> Result<bool>;
+
+    /// Records the references of a manifest anew. `false` if it is not there any more.
+    async fn repair_references(&self, id: i64, manifest: &Manifest, now: i64) -> Result<bool>;
+
+    /// Takes a damaged manifest out of its repository. `false` if it is not there any more, or has a tag.
+    async fn discard_manifest(&self, id: i64, now: i64) -> Result<bool>;
+
+    /// What is kept under a name.
+    async fn setting(&self, name: &'static str) -> Result<Option<Vec<u8>>>;
+
+    /// Keeps something under a name, or nothing any more.
+    async fn set_setting(&self, name: &'static str, value: Option<Vec<u8>>) -> Result<()>;
+
+    /// Writes a copy of one state of the database to a file that is not there, without uploads, what is pending, and settings.
+    /// Holds nobody up.
+    async fn back_up(&self, file: &Path) -> Result<()>;
 }

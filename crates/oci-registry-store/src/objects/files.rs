@@ -119,6 +119,47 @@ impl Objects for Files {
         })
         .await
     }
+
+    async fn size(&self, key: &ObjectKey) -> Result<Option<u64>> {
+        let path = self.path(key);
+        blocking::run(move || match fs::metadata(&path) {
+            Ok(found) => Ok(Some(found.len())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(failed("look at", &path, error)),
+        })
+        .await
+    }
+
+    async fn list(&self, after: Option<&ObjectKey>, limit: usize) -> Result<Vec<ObjectKey>> {
+        let (root, after) = (self.root.clone(), after.cloned());
+        blocking::run(move || {
+            let first =
+                after.as_ref().and_then(|key| u8::from_str_radix(&key.as_str()[..2], 16).ok());
+            let mut found = Vec::new();
+            for number in first.unwrap_or(0)..=u8::MAX {
+                let directory = root.join(format!("{number:02x}"));
+                let mut keys =
+                    keys_in(&directory).map_err(|error| failed("list", &directory, error))?;
+                keys.retain(|key| after.as_ref().is_none_or(|after| key > after));
+                keys.sort_unstable();
+                found.extend(keys);
+                if found.len() >= limit {
+                    break;
+                }
+            }
+            Ok(found)
+        })
+        .await
+    }
+}
+
+/// The objects in one of the directories, which has one part in 256 of all.
+fn keys_in(directory: &Path) -> io::Result<Vec<ObjectKey>> {
+    let mut keys = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        keys.extend(entry?.file_name().to_str().and_then(ObjectKey::parse));
+    }
+    Ok(keys)
 }
 
 /// Makes the names in a directory survive a power cut.

@@ -15,7 +15,7 @@ pub(crate) use files::{Files, sync_directory};
 
 /// The name of one object: random, so that nothing about its content or owner can be read from it, and so that no
 /// key is ever used twice.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ObjectKey(Box<str>);
 
 impl ObjectKey {
@@ -63,6 +63,13 @@ pub(crate) trait Objects: Send + Sync + 'static {
 
     /// Deletes an object, lastingly. One that is not there is no error.
     async fn delete(&self, key: &ObjectKey) -> Result<()>;
+
+    /// How many bytes an object has. `None` if it is not there.
+    async fn size(&self, key: &ObjectKey) -> Result<Option<u64>>;
+
+    /// At least one and about `limit` keys of objects that are there, greater than `after` and in order; none if there are no more.
+    /// What comes or goes meanwhile may be in it or not.
+    async fn list(&self, after: Option<&ObjectKey>, limit: usize) -> Result<Vec<ObjectKey>>;
 }
 
 /// An object that is being written.

@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+mod backup;
 mod collect;
 mod content;
 mod durability;
+mod fsck;
 mod large;
 mod lists;
 mod manifests;

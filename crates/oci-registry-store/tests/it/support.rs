@@ -2,14 +2,17 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 use oci_ref::{ByteRange, Error, ErrorKind, Manifest, Precondition, Store};
 use oci_registry_server::{Access, Registry};
-use oci_registry_store::{CollectOptions, CollectReport, DurableRegistry, EngineOptions};
+use oci_registry_store::{
+    CollectOptions, CollectReport, DurableRegistry, EngineOptions, FsckEvent, FsckOptions,
+    FsckReport,
+};
 use oci_spec_types::{Algorithm, Descriptor, Digest, ErrorCode, MediaType, Name, Tag};
 use tempfile::TempDir;
 
@@ -68,6 +71,8 @@ impl TestEngine {
         registry.close().await;
         let database =
             rusqlite::Connection::open(directory.path().join("metadata.sqlite")).unwrap();
+        // As damage does, it minds no keys.
+        database.pragma_update(None, "foreign_keys", false).unwrap();
         assert!(database.execute(sql, []).unwrap() > 0, "{sql} changed nothing");
         database.close().unwrap();
         let registry = DurableRegistry::open(directory.path(), options.clone()).await.unwrap();
@@ -97,6 +102,27 @@ impl TestEngine {
         let report = self.registry.collect(&options, |_| {}).await.unwrap();
         (foretold.dry_run, foretold.objects) = (false, report.objects);
         assert_eq!(foretold, report, "the dry run foretold something else");
+        report
+    }
+
+    /// A check, and what it told.
+    pub(crate) async fn fsck(&self, repair: bool) -> (FsckReport, Vec<String>) {
+        let mut options = FsckOptions::default();
+        options.repair = repair;
+        let told = Mutex::new(Vec::new());
+        let tell = |event: &FsckEvent<'_>| {
+            if let FsckEvent::Problem(problem) = event {
+                told.lock().unwrap().push(problem.what.clone());
+            }
+        };
+        let report = self.registry.fsck(&options, tell).await.unwrap();
+        (report, told.into_inner().unwrap())
+    }
+
+    /// Everything must be as it should be.
+    pub(crate) async fn assert_sound(&self) -> FsckReport {
+        let (report, told) = self.fsck(false).await;
+        assert!(told.is_empty() && report.problems == 0, "{told:#?}");
         report
     }
 

@@ -80,7 +80,7 @@ pub(super) fn bytes(db: &Connection, digest: &Digest) -> Outcome<Option<Bytes>> 
 pub(super) fn put(db: &Connection, new: &NewManifest) -> Outcome<()> {
     let repository = rows::make_repository(db, &new.repository)?;
     check_precondition(db, repository, &new.tags, &new.when)?;
-    let blobs = find_blobs(db, repository, new)?;
+    let blobs = find_blobs(db, repository, &new.manifest, new.references)?;
     if new.references == References::Complete {
         check_children(db, repository, &new.manifest)?;
     }
@@ -149,17 +149,22 @@ struct Blobs {
     missing: Vec<Digest>,
 }
 
-fn find_blobs(db: &Connection, repository: i64, new: &NewManifest) -> Outcome<Blobs> {
+fn find_blobs(
+    db: &Connection,
+    repository: i64,
+    manifest: &Manifest,
+    references: References,
+) -> Outcome<Blobs> {
     let mut blobs = Blobs::default();
-    for blob in new.manifest.blobs() {
+    for blob in manifest.blobs() {
         match rows::linked_blob(db, repository, &blob.digest)? {
             Some(blob) => blobs.here.push(blob),
-            None if new.references == References::Unchecked
+            None if references == References::Unchecked
                 || blob.media_type.is_non_distributable() =>
             {
                 blobs.missing.push(blob.digest.clone());
             }
-            None => return Err(missing("blob", blob, &new.manifest).into()),
+            None => return Err(missing("blob", blob, manifest).into()),
         }
     }
     Ok(blobs)
@@ -202,6 +207,15 @@ fn link(db: &Connection, repository: i64, new: &NewManifest) -> Outcome<Link> {
              WHERE id = ?1",
         )?
         .execute((id, media_type, descriptor.artifact_type.as_deref(), candidate_since))?;
+        // The disk may have damaged them.
+        db.prepare_cached(
+            "UPDATE manifest SET size = ?2, data = ?3 WHERE digest = ?1 AND data <> ?3",
+        )?
+        .execute((
+            digest.as_str(),
+            rows::stored_size(bytes.len() as u64),
+            bytes.as_ref(),
+        ))?;
         return Ok(Link { id, known });
     }
     db.prepare_cached(
@@ -272,6 +286,27 @@ fn add_references(
         ))?;
     }
     Ok(())
+}
+
+/// Records what a manifest references, and nothing else. What is not there is missing. `false` if the manifest is not there.
+pub(super) fn record_again(
+    db: &Connection,
+    link: i64,
+    manifest: &Manifest,
+    now: i64,
+) -> Outcome<bool> {
+    let mut update = db.prepare_cached(
+        "UPDATE repository_manifest SET artifact_type = ?3
+         WHERE id = ?1 AND manifest = (SELECT id FROM manifest WHERE digest = ?2) RETURNING repository",
+    )?;
+    let artifact_type = manifest.descriptor().artifact_type.as_deref();
+    let values = (link, manifest.digest().as_str(), artifact_type);
+    let repository = update.query_row(values, |row| row.get(0)).optional()?;
+    let Some(repository) = repository else { return Ok(false) };
+    release(db, link, now, now)?;
+    let blobs = find_blobs(db, repository, manifest, References::Unchecked)?;
+    add_references(db, repository, link, manifest, &blobs)?;
+    Ok(true)
 }
 
 /// Removes all references of a manifest. Blobs become candidates since `now`, and children since `since`, unless they have

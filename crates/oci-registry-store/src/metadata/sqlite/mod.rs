@@ -3,6 +3,7 @@
 //! This process is the only one that opens the file (the data directory is locked), and one thread of it writes.
 
 mod blobs;
+mod check;
 mod collect;
 mod failure;
 mod lists;
@@ -20,7 +21,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use oci_ref::{Page, Result, Target};
+use oci_ref::{Manifest, Page, Result, Target};
 use oci_spec_types::{Descriptor, Digest, Name, Tag};
 use rusqlite::Connection;
 
@@ -30,7 +31,7 @@ use self::recent::Recent;
 use self::writer::Writer;
 use super::{
     BlobRecord, BlobSize, Claimed, CollectStep, Collected, Cuts, Metadata, NewBlob, NewManifest,
-    Progress, SessionState, Stored,
+    Progress, SessionState, Stored, StoredBlob, StoredManifest,
 };
 use crate::blocking;
 use crate::objects::ObjectKey;
@@ -72,6 +73,34 @@ impl Sqlite {
             work(db)
         };
         self.writer.run(doing, work).await
+    }
+
+    /// Runs a transaction that may change what is found in any repository.
+    async fn change_all<T, F>(&self, doing: &'static str, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&Connection) -> Outcome<T> + Send + 'static,
+    {
+        let recent = Arc::clone(&self.recent);
+        let work = move |db: &Connection| {
+            recent.changing_all();
+            work(db)
+        };
+        self.writer.run(doing, work).await
+    }
+
+    /// Runs a query that may take long, on a connection of its own.
+    async fn scratch<T: Send + 'static>(
+        &self,
+        doing: &'static str,
+        query: impl FnOnce(&Connection) -> Outcome<T> + Send + 'static,
+    ) -> Result<T> {
+        let path = self.path.clone();
+        blocking::run(move || {
+            let connection = open::scratch(&path)?;
+            query(&connection).map_err(|failure| failure.into_error(doing))
+        })
+        .await
     }
 }
 
@@ -344,17 +373,62 @@ impl Metadata for Sqlite {
     }
 
     async fn preview_collection(&self, cuts: Cuts) -> Result<Collected> {
-        let path = self.path.clone();
-        blocking::run(move || {
-            // One of its own, since it may take long.
-            let connection = open::scratch(&path)?;
-            preview::preview(&connection, &cuts)
-                .map_err(|failure| failure.into_error("preview a collection"))
-        })
-        .await
+        self.scratch("preview a collection", move |db| preview::preview(db, &cuts)).await
     }
 
     async fn session_secret(&self, fresh: [u8; 32]) -> Result<[u8; 32]> {
         self.writer.run("read the upload secret", move |db| sessions::secret(db, &fresh)).await
+    }
+
+    async fn check_database(&self) -> Result<Vec<String>> {
+        self.scratch("check the database", |db| check::database(db)).await
+    }
+
+    async fn stored_blobs(&self, after: i64, limit: usize) -> Result<Vec<StoredBlob>> {
+        self.readers.run("list blobs", move |db| check::blobs(db, after, limit)).await
+    }
+
+    async fn stored_manifests(&self, after: i64, limit: usize) -> Result<Vec<StoredManifest>> {
+        self.readers.run("list manifests", move |db| check::manifests(db, after, limit)).await
+    }
+
+    async fn last_ids(&self) -> Result<(i64, i64)> {
+        self.readers.run("count what there is", check::last_ids).await
+    }
+
+    async fn unknown_objects(&self, keys: &[ObjectKey]) -> Result<Vec<ObjectKey>> {
+        let keys = keys.to_vec();
+        self.readers.run("look up objects", move |db| check::unknown_objects(db, keys)).await
+    }
+
+    async fn discard_blob(&self, blob: &StoredBlob, delete_after: i64) -> Result<bool> {
+        let (id, content) = (blob.id, blob.content.clone());
+        let work = move |db: &_| check::discard_blob(db, id, &content, delete_after);
+        self.change_all("discard a damaged blob", work).await
+    }
+
+    async fn repair_references(&self, id: i64, manifest: &Manifest, now: i64) -> Result<bool> {
+        let manifest = manifest.clone();
+        let work = move |db: &_| manifests::record_again(db, id, &manifest, now);
+        self.change_all("record references again", work).await
+    }
+
+    async fn discard_manifest(&self, id: i64, now: i64) -> Result<bool> {
+        let work = move |db: &_| check::discard_manifest(db, id, now);
+        self.change_all("discard a damaged manifest", work).await
+    }
+
+    async fn setting(&self, name: &'static str) -> Result<Option<Vec<u8>>> {
+        self.readers.run("read a setting", move |db| check::setting(db, name)).await
+    }
+
+    async fn set_setting(&self, name: &'static str, value: Option<Vec<u8>>) -> Result<()> {
+        let work = move |db: &_| check::set_setting(db, name, value.as_deref());
+        self.writer.run("keep a setting", work).await
+    }
+
+    async fn back_up(&self, file: &Path) -> Result<()> {
+        let (from, to) = (self.path.clone(), file.to_owned());
+        blocking::run(move || open::copy(&from, &to)).await
     }
 }

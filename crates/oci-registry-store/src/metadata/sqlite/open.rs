@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use oci_ref::{Error, ErrorKind, Result};
+use rusqlite::backup::Backup;
 use rusqlite::{Connection, OpenFlags};
 
 use super::failure::{Outcome, sql_error};
@@ -54,6 +55,27 @@ pub(super) fn reader(path: &Path) -> Result<Connection> {
 /// Opens a connection for one piece of work, which keeps what it works out in temporary tables.
 pub(super) fn scratch(path: &Path) -> Result<Connection> {
     connect(path).map_err(|error| sql_error("open a connection", error))
+}
+
+/// Copies one state of a database to a file that is not there, without what belongs to uploads or to this engine alone.
+pub(super) fn copy(from: &Path, to: &Path) -> Result<()> {
+    let failed = |error: rusqlite::Error| {
+        let message = format!("metadata database: cannot copy it to {}", to.display());
+        Error::new(super::failure::kind(&error), message).with_source(error)
+    };
+    let source = scratch(from)?;
+    let mut copy = connect(to).map_err(failed)?;
+    let clean = |copy: &mut Connection| {
+        // All pages at once: whoever writes meanwhile would make it begin again.
+        Backup::new(&source, copy)?.step(-1)?;
+        copy.execute_batch(
+            "DELETE FROM session; DELETE FROM closed_session; DELETE FROM pending_object; DELETE FROM setting;",
+        )?;
+        // Everything is in the one file from now on.
+        copy.pragma_update(None, "journal_mode", "DELETE")
+    };
+    clean(&mut copy).map_err(failed)?;
+    copy.close().map_err(|(_, error)| failed(error))
 }
 
 /// Opens the file, whatever is in its name: it is never a URI.

@@ -1,0 +1,119 @@
+//! Manifests: their bytes are theirs, and what they reference is recorded.
+
+use std::collections::BTreeSet;
+
+use oci_ref::{Manifest, Result};
+
+use super::{Check, FsckStage};
+use crate::blocking;
+use crate::metadata::{Recorded, StoredManifest};
+use crate::upload::now;
+
+/// How many are listed at a time.
+const PAGE: usize = 100;
+
+impl Check<'_> {
+    pub(super) async fn manifests(&mut self, mut after: i64) -> Result<()> {
+        let (_, last) = self.engine.metadata.last_ids().await?;
+        loop {
+            let page = self.engine.metadata.stored_manifests(after, PAGE).await?;
+            let Some(end) = page.last().map(|manifest| manifest.id) else { return Ok(()) };
+            for stored in page {
+                self.manifest(stored).await?;
+            }
+            after = end;
+            self.progress(FsckStage::Manifests, after as f64 / last.max(1) as f64);
+            self.keep(FsckStage::Manifests, &after.into()).await?;
+        }
+    }
+
+    /// All of one come from one state of the database, and bytes never change, so there is no need to look again.
+    async fn manifest(&mut self, stored: StoredManifest) -> Result<()> {
+        let (descriptor, bytes) = (stored.descriptor.clone(), stored.bytes.clone());
+        let length = bytes.len() as u64;
+        let parsed = blocking::run(move || Ok(Manifest::verify(&descriptor, bytes))).await?;
+        self.pace.count(length).await;
+        self.report.manifests += 1;
+        self.report.bytes += length;
+        let shown =
+            format!("manifest {} of repository {}", stored.descriptor.digest, stored.repository);
+        let manifest = match parsed {
+            Ok(manifest) => manifest,
+            Err(error) if stored.tags.is_empty() => {
+                let what = format!("{shown}, which has no tag, is damaged: {error}");
+                let remedy = "it is deleted, so that the next push of it brings it back";
+                if self.problem(what, Some(remedy.into()))
+                    && self.engine.metadata.discard_manifest(stored.id, now()).await?
+                {
+                    self.mended();
+                }
+                return Ok(());
+            }
+            Err(error) => {
+                let tags: Vec<&str> = stored.tags.iter().map(|tag| tag.as_str()).collect();
+                let what = format!(
+                    "{shown} is damaged: {error}; it has the tags {}, which are kept: push it again, or delete it",
+                    tags.join(", ")
+                );
+                self.problem(what, None);
+                return Ok(());
+            }
+        };
+        if let Some(difference) = difference(&manifest, &stored) {
+            let what =
+                format!("the references of {shown} are not recorded as they are: {difference}");
+            let remedy = "they are recorded anew from its bytes";
+            if self.problem(what, Some(remedy.into()))
+                && self.engine.metadata.repair_references(stored.id, &manifest, now()).await?
+            {
+                self.mended();
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How what is recorded differs from what a manifest says.
+fn difference(manifest: &Manifest, stored: &StoredManifest) -> Option<String> {
+    let expected = expected(manifest);
+    let recorded = &stored.recorded;
+    if let Some(digest) = recorded.misplaced.first() {
+        return Some(format!("blob {digest} is recorded as missing, and is there"));
+    }
+    if let Some(difference) = sets("blob", &expected.blobs, &recorded.blobs)
+        .or_else(|| sets("manifest", &expected.children, &recorded.children))
+    {
+        return Some(difference);
+    }
+    if expected.referrer != recorded.referrer {
+        let subject = |recorded: &Recorded| {
+            recorded.referrer.as_ref().map_or("none".to_owned(), |(subject, _)| subject.clone())
+        };
+        return Some(format!(
+            "subject {}, recorded as {}, or with other annotations",
+            subject(&expected),
+            subject(recorded)
+        ));
+    }
+    let [expected, recorded] = [manifest.descriptor(), &stored.descriptor]
+        .map(|descriptor| descriptor.artifact_type.as_deref().unwrap_or("none"));
+    (expected != recorded).then(|| format!("artifact type {expected}, recorded as {recorded}"))
+}
+
+fn expected(manifest: &Manifest) -> Recorded {
+    let referrer = manifest.subject().zip(manifest.as_referrer());
+    Recorded {
+        blobs: manifest.blobs().map(|blob| blob.digest.to_string()).collect(),
+        misplaced: BTreeSet::new(),
+        children: manifest.manifests().iter().map(|child| child.digest.to_string()).collect(),
+        referrer: referrer.map(|(subject, referrer)| (subject.digest.to_string(), referrer)),
+    }
+}
+
+fn sets(kind: &str, expected: &BTreeSet<String>, recorded: &BTreeSet<String>) -> Option<String> {
+    if let Some(digest) = expected.difference(recorded).next() {
+        return Some(format!("{kind} {digest} is referenced, and not recorded"));
+    }
+    let digest = recorded.difference(expected).next()?;
+    Some(format!("{kind} {digest} is recorded, and not referenced"))
+}
