@@ -61,7 +61,7 @@ impl DataDirectory {
 
     /// Makes a directory that is to be filled, or takes an empty one. Blocks.
     pub(crate) fn create(path: &Path) -> Result<Self> {
-        make(path).map_err(|error| failed("make", path, error))?;
+        fs::create_dir_all(path).map_err(|error| failed("make", path, error))?;
         let mut entries = fs::read_dir(path).map_err(|error| failed("read", path, error))?;
         if let Some(entry) = entries.next() {
             let name = entry.map_err(|error| failed("read", path, error))?.file_name();
