@@ -96,13 +96,19 @@ async fn small_requests_do_not_wait_for_blobs() {
     let from = Gated::new(held, Some(two.manifest.digest()));
     one.put(&from.inner, &[]).await.unwrap();
     two.put(&from.inner, &[]).await.unwrap();
-    let list = index([&one.manifest, &two.manifest]).unwrap();
+    // What opens the gate lies so deep that the blob is asked for before it.
+    let mut inner = two.manifest;
+    for _ in 0..4 {
+        inner = index([&inner]).unwrap();
+        from.inner.put_manifest(&inner, &[], &Precondition::None).await.unwrap();
+    }
+    let list = index([&one.manifest, &inner]).unwrap();
     from.inner.put_manifest(&list, &[], &Precondition::None).await.unwrap();
     let target = Target::Digest(list.digest().clone());
     let options = CopyOptions { concurrency: 1, bytes_in_flight: 1, ..CopyOptions::default() };
     let copying = copy(Arc::new(from), &target, Arc::new(Memory::new()), options);
     let copied = tokio::time::timeout(Duration::from_secs(3600), copying).await;
-    assert_eq!(copied.expect("nothing waits for ever").unwrap().manifests, 3);
+    assert_eq!(copied.expect("nothing waits for ever").unwrap().manifests, 7);
 }
 
 #[tokio::test]
