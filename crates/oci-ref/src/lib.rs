@@ -12,7 +12,7 @@
 //! | `docker-archive:` | `DockerArchive` | `DockerArchiveWriter` | `tar` |
 //!
 //! - [`Manifest`] holds exact bytes, their digest, and a parsed view. It is made by verifying bytes.
-//! - [`Ref`] is an [`Image`] or an [`Index`]; [`walk_refs`] visits all that a ref reaches.
+//! - [`Ref`] is an [`Image`] or an [`Index`]; [`walk_refs`] visits all that a ref reaches, as a stream; [`visit_refs`] calls a function.
 //! - [`Blob`] verifies what it reads: whoever reads it to its end has read the right bytes.
 //! - [`Staged`] is a blob being written: it has no name until its digest has been verified.
 //!
@@ -78,4 +78,4 @@ pub use platform::{
 pub use source::{BlobRead, Body, ByteRange, Cursor, Page, Referrers, Source};
 pub use store::{Capabilities, Mounted, Precondition, Reopen, SourceBlob, Staged, Store, UploadId};
 pub use target::Target;
-pub use walk::{Found, RefPath, Visit, WalkOptions, walk_refs};
+pub use walk::{Found, RefPath, Visit, WalkOptions, visit_refs, walk_refs};

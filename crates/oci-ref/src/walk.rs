@@ -107,6 +107,35 @@ pub fn walk_refs(root: Ref, options: WalkOptions) -> impl Stream<Item = Result<V
     })
 }
 
+/// Hands every visit of a walk, in its order, to a function, whose error ends the walk.
+///
+/// ```
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// # use std::sync::Arc;
+/// # use oci_ref::{Manifest, Memory, Ref, WalkOptions, visit_refs};
+/// # let index = br#"{"schemaVersion":2,"manifests":[]}"#;
+/// # let root = Ref::new(Manifest::parse(index.as_slice().into(), None, None)?, Arc::new(Memory::new()))?;
+/// let mut digests = Vec::new();
+/// visit_refs(root, WalkOptions::default(), |visit| {
+///     digests.push(visit.descriptor.digest);
+///     Ok(())
+/// })
+/// .await?;
+/// # assert_eq!(digests.len(), 1);
+/// # Ok::<_, oci_ref::Error>(()) }).unwrap();
+/// ```
+pub async fn visit_refs(
+    root: Ref,
+    options: WalkOptions,
+    mut visitor: impl FnMut(Visit) -> Result<()>,
+) -> Result<()> {
+    let mut walk = Walk::new(root, options);
+    while let Some(step) = walk.next().await {
+        visitor(step?)?;
+    }
+    Ok(())
+}
+
 struct Walk {
     options: WalkOptions,
     stack: Vec<Frame>,

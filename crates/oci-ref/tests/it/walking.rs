@@ -5,8 +5,8 @@ use std::sync::Arc;
 use futures_util::{StreamExt, TryStreamExt};
 use oci_ref::suite::content::{image, index, seal};
 use oci_ref::{
-    ErrorKind, Found, Manifest, Memory, Precondition, Ref, RefPath, Result, Source, Store, Target,
-    Visit, WalkOptions, walk_refs,
+    Error, ErrorKind, Found, Manifest, Memory, Precondition, Ref, RefPath, Result, Source, Store,
+    Target, Visit, WalkOptions, visit_refs, walk_refs,
 };
 use oci_spec_types::{Descriptor, Digest, ImageIndex, MediaType};
 
@@ -85,6 +85,32 @@ async fn a_later_sibling_that_is_also_a_nephew_is_visited_as_that() {
             assert_eq!(count, 1, "{call}, {ahead} ahead");
         }
     }
+}
+
+// covers: M4
+#[tokio::test]
+async fn a_visitor_sees_the_same_and_may_end_it() {
+    let graph = Graph::new();
+    let memory = graph.stored(&[]).await;
+    let visits =
+        walk(root(memory.clone(), &graph.root).await, WalkOptions::default()).await.unwrap();
+    let mut seen = Vec::new();
+    let from = root(memory.clone(), &graph.root).await;
+    let all = visit_refs(from, WalkOptions::default(), |visit| {
+        seen.push(visit);
+        Ok(())
+    });
+    all.await.unwrap();
+    assert_eq!(places(&seen), places(&visits));
+
+    let mut count = 0;
+    let from = root(memory, &graph.root).await;
+    let two = visit_refs(from, WalkOptions::default(), |_| {
+        count += 1;
+        if count < 2 { Ok(()) } else { Err(Error::new(ErrorKind::Invalid, "enough")) }
+    });
+    assert_eq!(two.await.unwrap_err().to_string(), "enough");
+    assert_eq!(count, 2);
 }
 
 #[tokio::test]
