@@ -52,7 +52,7 @@ pub(crate) async fn run(args: InspectArgs) -> Result<(), Failure> {
 fn describe(visit: &Visit, text: &mut String) {
     let indent = "  ".repeat(visit.path.positions().len());
     let platform = visit.descriptor.platform.as_ref();
-    let platform = platform.map_or_else(String::new, |platform| format!("  {platform}"));
+    let platform = platform.map_or_else(String::new, |platform| format!("  {}", plain(platform)));
     let (kind, manifest) = match &visit.found {
         Found::Ref(Ref::Image(image)) => ("image", Some(image.manifest())),
         Found::Ref(Ref::Index(index)) => ("index", Some(index.manifest())),
@@ -60,7 +60,7 @@ fn describe(visit: &Visit, text: &mut String) {
         _ => ("missing", None),
     };
     let artifact = manifest.and_then(|manifest| manifest.descriptor().artifact_type.as_deref());
-    let artifact = artifact.map_or_else(String::new, |kind| format!("  artifact {kind}"));
+    let artifact = artifact.map_or_else(String::new, |kind| format!("  artifact {}", plain(kind)));
     text.push_str(&format!(
         "{indent}{kind} {}  {}  {}{platform}{artifact}\n",
         visit.descriptor.digest,
@@ -78,6 +78,11 @@ fn describe(visit: &Visit, text: &mut String) {
             bytes(blob.size)
         ));
     }
+}
+
+/// A text of somebody else for a terminal, which might take control characters for more than text.
+fn plain(text: impl std::fmt::Display) -> String {
+    text.to_string().replace(char::is_control, "\u{fffd}")
 }
 
 fn visit_json(visit: &Visit) -> Value {

@@ -8,8 +8,8 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
-use oci_ref::Layout;
 use oci_ref::suite::sample::{self, Sample};
+use oci_ref::{Layout, Manifest, Precondition, Store as _};
 use tempfile::TempDir;
 
 const OCICTL: &str = env!("CARGO_BIN_EXE_ocictl");
@@ -120,6 +120,21 @@ fn a_manifest_is_shown_as_it_is_and_as_json() {
     assert_eq!(root["descriptor"]["digest"], sample.notes.digest.as_str());
     assert_eq!(root["subject"]["digest"], sample.index.digest.as_str());
     assert_eq!(root["missing"], false);
+}
+
+#[test]
+fn what_others_wrote_does_not_reach_the_terminal_as_more_than_text() {
+    let (_scratch, layout, _) = scratch();
+    let path = layout.strip_prefix("oci:").unwrap();
+    let index = br#"{"schemaVersion":2,"artifactType":"red\u001b[31m","manifests":[]}"#;
+    let index = Manifest::parse(index.as_slice().into(), None, None).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let layout = Layout::open(path).await.unwrap();
+        layout.put_manifest(&index, &[], &Precondition::None).await.unwrap();
+    });
+    let shown = done(&["inspect", &format!("{layout}@{}", index.digest())]);
+    assert!(shown.contains("artifact red") && !shown.contains('\u{1b}'), "{shown:?}");
 }
 
 #[test]
