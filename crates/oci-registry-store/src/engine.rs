@@ -71,6 +71,11 @@ impl Engine {
         Ok(engine)
     }
 
+    /// The time by which candidates and deletions are counted.
+    pub(crate) fn now(&self) -> i64 {
+        (self.options.clock)()
+    }
+
     /// What nothing references, and has been a candidate since before this time, is renewed before anybody relies on it.
     pub(crate) fn stale_before(&self, now: i64) -> i64 {
         now.saturating_sub(seconds(self.options.grace / 2))

@@ -1,6 +1,7 @@
 //! `ocictl`: serves, copies and inspects container images and artifacts.
 
 mod cli;
+mod control;
 mod copy;
 mod failure;
 mod inspect;
@@ -9,6 +10,7 @@ mod open;
 mod output;
 mod progress;
 mod serve;
+mod upkeep;
 
 use std::process::ExitCode;
 
@@ -38,6 +40,9 @@ fn main() -> ExitCode {
             Command::Serve(args) => serve::run(args).await,
             Command::Copy(args) => copy::run(args).await,
             Command::Inspect(args) => inspect::run(args).await,
+            Command::Gc(args) => upkeep::gc(args).await,
+            Command::Fsck(args) => upkeep::fsck(args).await,
+            Command::Backup(args) => upkeep::backup(args).await,
         }
     });
     // Blocking reads of files that nobody waits for any more must not hold the process up.

@@ -208,7 +208,7 @@ impl Object {
                     size: self.offset,
                     content: Content::Object(self.key.clone()),
                     session: self.session.clone(),
-                    now: now(),
+                    now: self.engine.now(),
                 };
                 self.engine.metadata.commit_blob(blob).await
             }

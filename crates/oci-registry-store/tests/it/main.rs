@@ -11,6 +11,7 @@ mod large;
 mod lists;
 mod manifests;
 mod migration;
+mod model;
 mod opening;
 mod sessions;
 mod suite;

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod upkeep;
+
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
