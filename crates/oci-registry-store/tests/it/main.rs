@@ -13,6 +13,7 @@ mod manifests;
 mod migration;
 mod model;
 mod opening;
+mod scale;
 mod sessions;
 mod suite;
 mod support;
