@@ -80,6 +80,10 @@ impl DurableRegistry {
     /// # Errors
     /// If the database fails. What has been done until then stays done. A file that cannot be deleted is no error; it is
     /// logged, counted, and tried again later.
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "the compiler cannot tell by itself that it is Send"
+    )]
     pub fn collect(
         &self,
         options: &CollectOptions,
@@ -98,6 +102,10 @@ impl DurableRegistry {
     /// # Errors
     /// [`Unavailable`](oci_ref::ErrorKind::Unavailable) if another check is under way; if the database fails. What is wrong
     /// with content is no error, but in the report.
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "the compiler cannot tell by itself that it is Send"
+    )]
     pub fn fsck(
         &self,
         options: &FsckOptions,

@@ -23,9 +23,9 @@ fn size() -> u64 {
     said.map_or(600, |said| said.parse().unwrap())
 }
 
-/// The layer of an image: every tenth lies in a file.
+/// The layer of an image: every seventh lies in a file.
 fn layer(n: u64) -> bytes::Bytes {
-    noise(if n.is_multiple_of(10) { 50_000 } else { 500 }, 1_000_000 + n)
+    noise(if n.is_multiple_of(7) { 50_000 } else { 500 }, 1_000_000 + n)
 }
 
 async fn push_numbered(store: &dyn Store, n: u64) -> Manifest {

@@ -72,9 +72,9 @@ fn upkeep_goes_through_a_running_server_or_alone() {
         let said = done(&["gc", "--data", path, "--untagged-older-than", "30d"]);
         assert!(said.contains("0 untagged manifests deleted"), "{said}");
         let said = done(&["fsck", "--data", path, "--rate", "1000"]);
-        assert!(said.contains("all is well") && said.contains("1 files"), "{said}");
+        assert!(said.contains("all is well") && said.contains("2 files"), "{said}");
         let said = done(&["backup", backup.to_str().unwrap(), "--data", path]);
-        assert!(said.contains("1 of them in files"), "{said}");
+        assert!(said.contains("2 of them in files"), "{said}");
     };
     upkeep(&backups[0]);
     let said = failed(&["backup", backups[0].to_str().unwrap(), "--data", path], 1);

@@ -390,7 +390,7 @@ impl Metadata for Sqlite {
     }
 
     async fn check_database(&self) -> Result<Vec<String>> {
-        self.scratch("check the database", |db| check::database(db)).await
+        self.scratch("check the database", check::database).await
     }
 
     async fn stored_blobs(&self, after: i64, limit: usize) -> Result<Vec<StoredBlob>> {
