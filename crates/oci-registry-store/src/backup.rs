@@ -54,8 +54,9 @@ pub(crate) async fn run(
         let page = metadata.stored_blobs(after, PAGE).await?;
         let Some(last) = page.last() else { break };
         after = last.id;
-        let copies = page.iter().map(|blob| async {
-            let copied = copy(engine, &objects, blob).await?;
+        let (objects, report) = (&objects, &report);
+        let copies = page.into_iter().map(|blob| async move {
+            let copied = copy(engine, objects, &blob).await?;
             let mut report = report.lock().await;
             report.blobs += 1;
             if copied {

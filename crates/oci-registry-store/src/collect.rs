@@ -8,7 +8,7 @@ use oci_ref::Result;
 use crate::engine::Engine;
 use crate::metadata::{CollectStep, Collected, Cuts};
 use crate::objects::ObjectKey;
-use crate::upload::{now, seconds};
+use crate::upload::seconds;
 
 /// How many rows one transaction looks at: a few milliseconds of work, for which others wait.
 const STEP: usize = 200;
@@ -100,7 +100,7 @@ pub(crate) async fn run(
 }
 
 fn cuts(engine: &Engine, options: &CollectOptions) -> Cuts {
-    let now = now();
+    let now = engine.now();
     let grace = engine.options.grace;
     let untagged = options.untagged_older_than.or(engine.options.untagged);
     Cuts {
@@ -120,7 +120,7 @@ async fn delete_objects(
     let metadata = &engine.metadata;
     loop {
         let Ok(_allowed) = engine.deletions.try_read() else { return Ok(()) };
-        let due = metadata.due_objects(now(), STEP).await?;
+        let due = metadata.due_objects(engine.now(), STEP).await?;
         if due.is_empty() {
             return Ok(());
         }
@@ -133,7 +133,7 @@ async fn delete_objects(
         }
         metadata.forget_objects(&deleted).await?;
         for key in &failed {
-            metadata.postpone_object(key, now().saturating_add(RETRY)).await?;
+            metadata.postpone_object(key, engine.now().saturating_add(RETRY)).await?;
         }
         report.objects += deleted.len() as u64;
         report.failed += failed.len() as u64;

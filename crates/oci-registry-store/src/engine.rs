@@ -1,7 +1,7 @@
 //! The engine: metadata, objects, and what lives in memory beside them.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use oci_ref::Result;
 use tokio::sync::{Mutex, RwLock, watch};
@@ -17,6 +17,9 @@ use crate::upload::{Claims, SessionId, Tokens, idle_since, seconds};
 /// How many rows are looked at in one step of cleaning up.
 const STEP: usize = 1000;
 
+/// How many objects are remembered that could not be deleted. The next start finds the rest.
+const MOST_LEFT: usize = 10_000;
+
 /// Everything that repositories and uploads share. The fields are dropped in this order: the directory is given free after
 /// the database is closed.
 pub(crate) struct Engine {
@@ -26,6 +29,8 @@ pub(crate) struct Engine {
     pub(crate) tokens: Tokens,
     pub(crate) claims: Claims,
     pub(crate) options: EngineOptions,
+    /// Objects that nobody owns and that could not be deleted.
+    left: std::sync::Mutex<Vec<ObjectKey>>,
     /// Held by the one collection that runs.
     pub(crate) collecting: Mutex<()>,
     /// Held by the one check that runs.
@@ -38,6 +43,15 @@ pub(crate) struct Engine {
 
 impl Engine {
     pub(crate) async fn open(path: &Path, options: EngineOptions) -> Result<Arc<Self>> {
+        Self::open_with(path, options, |files| Box::new(files)).await
+    }
+
+    /// Opens a directory whose files are reached through something else.
+    async fn open_with(
+        path: &Path,
+        options: EngineOptions,
+        through: impl FnOnce(Files) -> Box<dyn Objects>,
+    ) -> Result<Arc<Self>> {
         let (path, sync, create): (PathBuf, bool, bool) =
             (path.into(), options.sync, options.create);
         let cache = options.cache / 2;
@@ -55,11 +69,12 @@ impl Engine {
         let secret = metadata.session_secret(crate::random::bytes()?).await?;
         let engine = Arc::new(Self {
             metadata: Box::new(metadata),
-            objects: Box::new(objects),
+            objects: through(objects),
             manifests: ManifestCache::new(options.cache / 2),
             tokens: Tokens::new(secret),
             claims: Claims::default(),
             options,
+            left: std::sync::Mutex::default(),
             collecting: Mutex::default(),
             checking: Mutex::default(),
             deletions: RwLock::default(),
@@ -69,6 +84,11 @@ impl Engine {
         engine.delete_strays().await?;
         engine.expire_sessions().await?;
         Ok(engine)
+    }
+
+    /// The time by which candidates and deletions are counted.
+    pub(crate) fn now(&self) -> i64 {
+        (self.options.clock)()
     }
 
     /// What nothing references, and has been a candidate since before this time, is renewed before anybody relies on it.
@@ -86,10 +106,22 @@ impl Engine {
         self.closed.subscribe()
     }
 
-    /// Deletes an object that nobody owns. If that fails, the next start does it.
+    /// Deletes an object that nobody owns. If that fails, a sweep tries again, or the next start.
     pub(crate) async fn discard(&self, key: &ObjectKey) {
         if let Err(error) = self.try_discard(key).await {
-            tracing::warn!(%key, %error, "an unused object could not be deleted; the next start tries again");
+            tracing::warn!(%key, %error, "an unused object could not be deleted; it is tried again later");
+            let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+            if left.len() < MOST_LEFT {
+                left.push(key.clone());
+            }
+        }
+    }
+
+    /// Tries again what could not be deleted.
+    async fn discard_left(&self) {
+        let left = std::mem::take(&mut *self.left.lock().unwrap_or_else(PoisonError::into_inner));
+        for key in left {
+            self.discard(&key).await;
         }
     }
 
@@ -134,9 +166,13 @@ impl Engine {
 
     /// Expires sessions, and forgets those whose tokens have expired.
     pub(crate) async fn sweep(&self) -> Result<()> {
+        self.discard_left().await;
         self.expire_sessions().await?;
         let expired = SessionId::made_before(self.options.session_idle);
         while self.metadata.forget_closed_sessions(&expired, STEP).await? == STEP {}
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod full_disk;

@@ -48,6 +48,9 @@ pub struct EngineOptions {
     /// How long a read of a blob can take: an hour by default. The bytes of a blob that was deleted or collected are deleted
     /// after this time, so that whoever is reading it can finish.
     pub longest_read: Duration,
+    /// The time by which the grace is counted, in seconds since 1970. For tests, which cannot wait for days.
+    #[doc(hidden)]
+    pub clock: fn() -> i64,
     /// How many bytes of memory content that was read recently may take: 32 MiB by default. Half of it is for manifests, which are
     /// estimated at four times their bytes, and half for what names stand for and for small blobs. `0` keeps nothing.
     pub cache: usize,
@@ -63,6 +66,7 @@ impl Default for EngineOptions {
             grace: Duration::from_secs(24 * 60 * 60),
             untagged: None,
             longest_read: Duration::from_secs(60 * 60),
+            clock: crate::upload::now,
             cache: 32 << 20,
         }
     }

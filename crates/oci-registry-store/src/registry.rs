@@ -1,4 +1,4 @@
-//! The engine as a registry: repositories by name.
+//! The engine as a registry: repositories by name, and the upkeep of what is stored.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -80,12 +80,16 @@ impl DurableRegistry {
     /// # Errors
     /// If the database fails. What has been done until then stays done. A file that cannot be deleted is no error; it is
     /// logged, counted, and tried again later.
-    pub async fn collect(
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "the compiler cannot tell by itself that it is Send"
+    )]
+    pub fn collect(
         &self,
         options: &CollectOptions,
         progress: impl Fn(&CollectReport) + Send + Sync,
-    ) -> Result<CollectReport> {
-        collect::run(&self.engine, options, &progress).await
+    ) -> impl Future<Output = Result<CollectReport>> + Send {
+        async move { collect::run(&self.engine, options, &progress).await }
     }
 
     /// Checks all that is stored, and mends it if asked to: the database, each blob and manifest by its digest, the references
@@ -98,12 +102,16 @@ impl DurableRegistry {
     /// # Errors
     /// [`Unavailable`](oci_ref::ErrorKind::Unavailable) if another check is under way; if the database fails. What is wrong
     /// with content is no error, but in the report.
-    pub async fn fsck(
+    #[expect(
+        clippy::manual_async_fn,
+        reason = "the compiler cannot tell by itself that it is Send"
+    )]
+    pub fn fsck(
         &self,
         options: &FsckOptions,
         tell: impl Fn(&FsckEvent<'_>) + Send + Sync,
-    ) -> Result<FsckReport> {
-        fsck::run(&self.engine, options, &tell).await
+    ) -> impl Future<Output = Result<FsckReport>> + Send {
+        async move { fsck::run(&self.engine, options, &tell).await }
     }
 
     /// Copies everything, as it is at one moment, to a directory that is empty or not there. What comes of it is a data directory
@@ -114,12 +122,13 @@ impl DurableRegistry {
     /// [`Invalid`](oci_ref::ErrorKind::Invalid) if the directory is not empty; [`Internal`](oci_ref::ErrorKind::Internal) if
     /// content is damaged; if anything cannot be read or written. What was copied until then is no data directory, and is
     /// to be deleted.
-    pub async fn backup(
+    pub fn backup(
         &self,
         to: impl AsRef<Path>,
         progress: impl Fn(&BackupReport) + Send + Sync,
-    ) -> Result<BackupReport> {
-        backup::run(&self.engine, to.as_ref(), &progress).await
+    ) -> impl Future<Output = Result<BackupReport>> + Send {
+        let to = to.as_ref().to_owned();
+        async move { backup::run(&self.engine, &to, &progress).await }
     }
 
     /// Closes the registry: waits until every clone, repository and upload has been dropped and the last upload has cleaned up,

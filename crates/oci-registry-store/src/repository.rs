@@ -12,7 +12,7 @@ use oci_spec_types::{Algorithm, Descriptor, Digest, ErrorCode, Name, Tag};
 
 use crate::engine::Engine;
 use crate::metadata::{BlobSize, Content, NewManifest};
-use crate::upload::{Upload, now};
+use crate::upload::Upload;
 use crate::{References, blocking};
 
 /// A manifest with more bytes is parsed where it does not hold up others.
@@ -43,7 +43,7 @@ impl Source for Repository {
         let descriptor = metadata.resolve(&self.name, target).await?;
         // A tag holds what it names.
         if let Target::Digest(digest) = target {
-            let now = now();
+            let now = self.engine.now();
             let stale_before = self.engine.stale_before(now);
             if metadata.manifest_is_stale(&self.name, digest, stale_before).await?
                 && !metadata.renew_manifest(&self.name, digest, now).await?
@@ -77,7 +77,7 @@ impl Source for Repository {
 
     /// Who learns that a blob is here may count on it for a while, so one that would be collected soon is renewed.
     async fn blob_size(&self, digest: &Digest) -> Result<Option<u64>> {
-        let (metadata, now) = (&self.engine.metadata, now());
+        let (metadata, now) = (&self.engine.metadata, self.engine.now());
         let stale_before = self.engine.stale_before(now);
         match metadata.blob_size(&self.name, digest, stale_before).await? {
             Some(BlobSize { size, stale: true }) => {
@@ -164,7 +164,10 @@ impl Store for Repository {
     async fn mount(&self, descriptor: &Descriptor, from: Option<&Name>) -> Result<Mounted> {
         let digest = &descriptor.digest;
         let mounted = match from {
-            Some(from) => self.engine.metadata.mount(from, &self.name, digest, now()).await?,
+            Some(from) => {
+                let now = self.engine.now();
+                self.engine.metadata.mount(from, &self.name, digest, now).await?
+            }
             None => self.blob_size(digest).await?.is_some(),
         };
         Ok(if mounted { Mounted::Done } else { Mounted::No })
@@ -182,7 +185,7 @@ impl Store for Repository {
             tags: tags.to_vec(),
             when: when.clone(),
             references: self.engine.options.references,
-            now: now(),
+            now: self.engine.now(),
         };
         self.engine.metadata.put_manifest(new).await?;
         self.engine.manifests.insert(manifest);
@@ -190,16 +193,17 @@ impl Store for Repository {
     }
 
     async fn delete_tag(&self, tag: &Tag) -> Result<()> {
-        self.engine.metadata.delete_tag(&self.name, tag, now()).await
+        self.engine.metadata.delete_tag(&self.name, tag, self.engine.now()).await
     }
 
     async fn delete_manifest(&self, digest: &Digest) -> Result<()> {
-        self.engine.metadata.delete_manifest(&self.name, digest, now()).await
+        let now = self.engine.now();
+        self.engine.metadata.delete_manifest(&self.name, digest, now).await
     }
 
     /// Refused (`DENIED`) while a manifest of this repository references the blob.
     async fn delete_blob(&self, digest: &Digest) -> Result<()> {
-        let delete_after = self.engine.delete_after(now());
+        let delete_after = self.engine.delete_after(self.engine.now());
         self.engine.metadata.delete_blob(&self.name, digest, delete_after).await
     }
 }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use oci_spec_types::Digest;
@@ -57,6 +58,12 @@ pub(crate) enum Command {
     Login(LoginArgs),
     /// Forget the credentials for a registry.
     Logout(LogoutArgs),
+    /// Collect garbage: what nothing references any more. A running server does it by itself.
+    Gc(GcArgs),
+    /// Check all that is stored, and mend it if asked to.
+    Fsck(FsckArgs),
+    /// Copy everything, as of one moment, to a new data directory.
+    Backup(BackupArgs),
 }
 
 #[derive(Debug, Args)]
@@ -77,6 +84,19 @@ pub(crate) struct ServeArgs {
     /// What of a manifest's references must be there when it is pushed.
     #[arg(long, value_enum, default_value_t = References::Complete)]
     pub(crate) references: References,
+
+    /// How often garbage is collected, as 30m or 1h; 0s for never.
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = humantime::parse_duration)]
+    pub(crate) gc_interval: Duration,
+
+    /// How long content stays that nothing references. Longer than any push takes.
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = humantime::parse_duration)]
+    pub(crate) gc_grace: Duration,
+
+    /// Also delete manifests that have had no tag for so long, as 30d, unless an index that stays lists them or they are
+    /// about something that stays. Without this they stay.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) gc_untagged: Option<Duration>,
 
     /// How long transfers under way may take to finish at shutdown, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
@@ -246,6 +266,64 @@ pub(crate) struct InspectArgs {
 
     #[command(flatten)]
     pub(crate) connection: ConnectionArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GcArgs {
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+
+    /// Change nothing, and say what would go.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
+    /// Also delete manifests that have had no tag for so long, as 30d. Not shorter than the grace.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) untagged_older_than: Option<Duration>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FsckArgs {
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+
+    /// Mend what can be mended. Each problem is shown with its remedy before it is mended.
+    #[arg(long)]
+    pub(crate) repair: bool,
+
+    /// How many MB are read a second at most.
+    #[arg(long, value_name = "MB/s", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) rate: Option<u32>,
+
+    /// Go on where the last check was broken off.
+    #[arg(long)]
+    pub(crate) resume: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BackupArgs {
+    /// Where to copy to: a directory that is empty or not there.
+    #[arg(value_name = "DEST")]
+    pub(crate) to: PathBuf,
+
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+}
+
+/// What the commands about a server's data have in common.
+#[derive(Debug, Args)]
+pub(crate) struct DataArgs {
+    /// Where the content lies [default: as for serve]. If a server is using it, that server does the work.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+
+    /// Print JSON, one document a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Show no progress.
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
 }
 
 #[derive(Debug, Args)]

@@ -31,6 +31,16 @@ impl Failure {
         self
     }
 
+    /// A failure that another process has told, with its exit code.
+    pub(crate) fn told(message: impl Into<String>, code: u8) -> Self {
+        Self { code, ..Self::new(message) }
+    }
+
+    /// What another process is told.
+    pub(crate) fn tell(&self) -> (String, u8) {
+        (self.chain(), self.code)
+    }
+
     /// An error of the libraries, with what was being done.
     pub(crate) fn of(doing: impl Into<String>, error: Error) -> Self {
         let code = exit_code(&error);

@@ -2,6 +2,7 @@
 
 mod cli;
 mod connection;
+mod control;
 mod copy;
 mod failure;
 mod inspect;
@@ -12,6 +13,7 @@ mod open;
 mod output;
 mod progress;
 mod serve;
+mod upkeep;
 
 use std::process::ExitCode;
 
@@ -43,6 +45,9 @@ fn main() -> ExitCode {
             Command::Inspect(args) => inspect::run(args).await,
             Command::Login(args) => login::login(args).await,
             Command::Logout(args) => login::logout(args).await,
+            Command::Gc(args) => upkeep::gc(args).await,
+            Command::Fsck(args) => upkeep::fsck(args).await,
+            Command::Backup(args) => upkeep::backup(args).await,
         }
     });
     // Blocking reads of files that nobody waits for any more must not hold the process up.

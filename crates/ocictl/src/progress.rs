@@ -78,6 +78,6 @@ impl State {
 }
 
 /// Replaces the line. That it cannot be shown must not end a copy.
-fn show(line: &str) {
+pub(crate) fn show(line: &str) {
     let _ = write!(std::io::stderr(), "\r\x1b[K{line}");
 }

@@ -1,24 +1,25 @@
 //! `ocictl serve`: a registry with embedded storage.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use oci_ref::ErrorKind;
 use oci_registry_server::{ServeOptions, ServerOptions, router, serve};
-use oci_registry_store::{DurableRegistry, EngineOptions, References};
+use oci_registry_store::{CollectOptions, DurableRegistry, EngineOptions, References};
 use tokio::net::TcpListener;
+use tokio::time::MissedTickBehavior;
 
 use crate::cli::{self, ServeArgs};
 use crate::failure::Failure;
-use crate::output;
+use crate::{control, output, upkeep};
 
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
 pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
     let (app, limits) = (server_options(&args)?, serve_options(&args));
-    let data = args.data.map_or_else(default_data, Ok)?;
+    let data = upkeep::data(args.data)?;
     let mut options = EngineOptions::default();
     options.sync = !args.no_sync;
     options.references = match args.references {
@@ -26,6 +27,8 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
         cli::References::SparseIndexes => References::SparseIndexes,
         cli::References::Unchecked => References::Unchecked,
     };
+    options.grace = args.gc_grace;
+    options.untagged = args.gc_untagged;
     let registry = DurableRegistry::open(&data, options).await.map_err(|error| {
         let in_use = *error.kind() == ErrorKind::Unavailable;
         let failure = Failure::of(format!("opening the data in {}", data.display()), error);
@@ -44,10 +47,15 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
     let address = listener
         .local_addr()
         .map_err(|error| Failure::new("asking where the server listens").because(error))?;
+    let control = control::bind(&data);
     announce(address, &data)?;
     let sweeper = tokio::spawn(sweep(registry.clone()));
+    let collector = tokio::spawn(collect(registry.clone(), args.gc_interval));
+    let control = tokio::spawn(control::listen(control, registry.clone()));
     serve(listener, router(Arc::new(registry.clone()), app), limits, shutdown()).await;
-    sweeper.abort();
+    for task in [sweeper, collector, control] {
+        task.abort();
+    }
     registry.close().await;
     Ok(())
 }
@@ -92,17 +100,26 @@ async fn sweep(registry: DurableRegistry) {
     }
 }
 
-/// Where content lies unless it is said: with the user's other data.
-fn default_data() -> Result<PathBuf, Failure> {
-    let absolute =
-        |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let base = absolute("XDG_DATA_HOME")
-        .or_else(|| absolute("HOME").map(|home| home.join(".local/share")))
-        .ok_or_else(|| {
-            Failure::new("neither XDG_DATA_HOME nor HOME says where data lies")
-                .hint("say it with --data DIR")
-        })?;
-    Ok(base.join("ocictl"))
+/// Collects garbage now and then.
+async fn collect(registry: DurableRegistry, every: Duration) {
+    if every.is_zero() {
+        return;
+    }
+    let mut next = tokio::time::interval(every);
+    next.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        next.tick().await;
+        match registry.collect(&CollectOptions::default(), |_| {}).await {
+            Ok(report) => tracing::info!(
+                manifests = report.manifests,
+                blobs = report.blobs,
+                bytes = report.bytes,
+                files = report.objects,
+                "garbage collected"
+            ),
+            Err(error) => tracing::warn!(%error, "collecting garbage failed"),
+        }
+    }
 }
 
 fn announce(address: SocketAddr, data: &Path) -> Result<(), Failure> {

@@ -4,7 +4,6 @@ use oci_ref::Result;
 
 use super::{Check, FsckStage};
 use crate::metadata::StoredBlob;
-use crate::upload::now;
 use crate::verify::{Damage, verify};
 
 /// How many are listed at a time. Those in the database come with their bytes.
@@ -65,7 +64,7 @@ impl Check<'_> {
         let remedy =
             "it is taken out of its repositories, so that the next push of it brings it back";
         if self.problem(what, Some(remedy.into())) {
-            let delete_after = self.engine.delete_after(now());
+            let delete_after = self.engine.delete_after(self.engine.now());
             self.engine.metadata.discard_blob(blob, delete_after).await?;
             self.mended();
         }

@@ -7,7 +7,6 @@ use oci_ref::{Manifest, Result};
 use super::{Check, FsckStage};
 use crate::blocking;
 use crate::metadata::{Recorded, StoredManifest};
-use crate::upload::now;
 
 /// How many are listed at a time.
 const PAGE: usize = 100;
@@ -43,7 +42,7 @@ impl Check<'_> {
                 let what = format!("{shown}, which has no tag, is damaged: {error}");
                 let remedy = "it is deleted, so that the next push of it brings it back";
                 if self.problem(what, Some(remedy.into()))
-                    && self.engine.metadata.discard_manifest(stored.id, now()).await?
+                    && self.engine.metadata.discard_manifest(stored.id, self.engine.now()).await?
                 {
                     self.mended();
                 }
@@ -64,7 +63,11 @@ impl Check<'_> {
                 format!("the references of {shown} are not recorded as they are: {difference}");
             let remedy = "they are recorded anew from its bytes";
             if self.problem(what, Some(remedy.into()))
-                && self.engine.metadata.repair_references(stored.id, &manifest, now()).await?
+                && self
+                    .engine
+                    .metadata
+                    .repair_references(stored.id, &manifest, self.engine.now())
+                    .await?
             {
                 self.mended();
             }

@@ -148,7 +148,7 @@ impl Upload {
             size: data.len() as u64,
             content: Content::Inline(data),
             session,
-            now: now(),
+            now: self.engine.now(),
         };
         self.engine.metadata.commit_blob(blob).await.map(|_| ())
     }

@@ -161,6 +161,7 @@ impl Object {
             match queue.recv().await {
                 Some(Command::Append(chunk)) => {
                     if let Err(error) = self.append(chunk).await {
+                        self.free().await;
                         self.give_up().await;
                         return Err(error);
                     }
@@ -200,20 +201,20 @@ impl Object {
                 return Err(error);
             }
         }
-        let stored = match self.writer.sync().await {
-            Ok(()) => {
-                let blob = NewBlob {
-                    repository: self.repository.clone(),
-                    digest,
-                    size: self.offset,
-                    content: Content::Object(self.key.clone()),
-                    session: self.session.clone(),
-                    now: now(),
-                };
-                self.engine.metadata.commit_blob(blob).await
-            }
-            Err(error) => Err(error),
+        if let Err(error) = self.writer.sync().await {
+            self.free().await;
+            self.give_up().await;
+            return Err(error);
+        }
+        let blob = NewBlob {
+            repository: self.repository.clone(),
+            digest,
+            size: self.offset,
+            content: Content::Object(self.key.clone()),
+            session: self.session.clone(),
+            now: self.engine.now(),
         };
+        let stored = self.engine.metadata.commit_blob(blob).await;
         match stored {
             Ok(Stored::Taken) => Ok(()),
             Ok(Stored::Known) => {
@@ -271,6 +272,13 @@ impl Object {
         let key = self.key.clone();
         if let Err(error) = self.cancel().await {
             tracing::warn!(%key, %error, "an upload could not be closed; it will expire");
+        }
+    }
+
+    /// Frees the bytes that nothing can name yet, before anything is written about it: on a full disk there is no room for that.
+    async fn free(&mut self) {
+        if let Err(error) = self.writer.truncate(self.recorded.unwrap_or(0)).await {
+            tracing::debug!(key = %self.key, %error, "bytes of a failed upload are not free yet");
         }
     }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod credentials;
+mod upkeep;
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;

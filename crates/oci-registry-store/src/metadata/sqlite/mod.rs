@@ -75,6 +75,15 @@ impl Sqlite {
         self.writer.run(doing, work).await
     }
 
+    /// Lets the file grow no further than to so many pages.
+    #[cfg(test)]
+    pub(crate) async fn limit_pages(&self, pages: i64) {
+        let limit = move |db: &Connection| {
+            Ok(db.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))?)
+        };
+        self.writer.run("limit the file", limit).await.unwrap();
+    }
+
     /// Runs a transaction that may change what is found in any repository.
     async fn change_all<T, F>(&self, doing: &'static str, work: F) -> Result<T>
     where

@@ -1,0 +1,185 @@
+//! The control socket: how commands reach the server that is using a data directory.
+//!
+//! It is the file `control` in that directory, for its owner alone. A connection is one job: a line with the job, then from the
+//! server lines with what happens, then one with the report or the failure. Each line is a JSON document. A job ends
+//! when its connection does.
+
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use oci_registry_store::DurableRegistry;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::failure::Failure;
+use crate::upkeep::{Event, Job};
+
+const SOCKET: &str = "control";
+
+/// A line with a job has no more bytes.
+const MAX_JOB: u64 = 64 << 10;
+
+/// A line from a server has no more bytes.
+const MAX_LINE: u64 = 1 << 20;
+
+/// How many lines may wait for whoever asked. What comes beyond that is not told; the report counts it.
+const WAITING: usize = 10_000;
+
+/// How many jobs run at a time.
+const MAX_JOBS: usize = 16;
+
+/// Makes the socket of a data directory, which this process holds. `None` if there cannot be one.
+pub(crate) fn bind(data: &Path) -> Option<UnixListener> {
+    let path = data.join(SOCKET);
+    match try_bind(&path) {
+        Ok(listener) => Some(listener),
+        Err(error) => {
+            let path = path.display();
+            tracing::warn!(%path, %error, "no control socket: gc, fsck and backup need this server to be stopped");
+            None
+        }
+    }
+}
+
+/// Serves the socket, if there is one.
+pub(crate) async fn listen(listener: Option<UnixListener>, registry: DurableRegistry) {
+    let Some(listener) = listener else { return };
+    let mut jobs = JoinSet::new();
+    loop {
+        while jobs.len() >= MAX_JOBS {
+            jobs.join_next().await;
+        }
+        while jobs.try_join_next().is_some() {}
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let registry = registry.clone();
+                jobs.spawn(async move {
+                    if let Err(error) = answer(stream, registry).await {
+                        tracing::debug!(%error, "a control connection broke");
+                    }
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "accepting a control connection failed");
+                tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            }
+        }
+    }
+}
+
+fn try_bind(path: &Path) -> io::Result<UnixListener> {
+    // Left by a server that was killed: the directory is ours alone.
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path)?;
+    fs::set_permissions(path, Permissions::from_mode(0o600))?;
+    Ok(listener)
+}
+
+/// Does what one connection asks for.
+async fn answer(stream: UnixStream, registry: DurableRegistry) -> io::Result<()> {
+    let (reader, mut writer) = stream.into_split();
+    let mut reader = BufReader::new(reader.take(MAX_JOB));
+    let mut line = String::new();
+    reader.read_line(&mut line).await?;
+    let job = serde_json::from_str(&line).ok().as_ref().and_then(Job::from_json);
+    let Some(job) = job else {
+        let failed =
+            failed(&Failure::new("the server does not know this job: it is of another version"));
+        return write(&mut writer, &failed).await;
+    };
+    let (events, mut waiting) = mpsc::channel(WAITING);
+    let tell = move |event| {
+        let _ = events.try_send(event);
+    };
+    let work = async {
+        match job.run(registry, tell).await {
+            Ok(report) => json!({"done": report}),
+            Err(failure) => failed(&failure),
+        }
+    };
+    let pass_on = async move {
+        while let Some(event) = waiting.recv().await {
+            let line = match event {
+                Event::Progress(line) => json!({"progress": line}),
+                Event::Problem(problem) => json!({"problem": problem}),
+            };
+            write(&mut writer, &line).await?;
+        }
+        io::Result::Ok(writer)
+    };
+    let both = async {
+        let (last, passed) = futures_util::future::join(work, pass_on).await;
+        write(&mut passed?, &last).await
+    };
+    // Whoever asked says nothing more, so that a read ends when they go.
+    let mut nothing = [0; 1];
+    tokio::select! {
+        done = both => done,
+        _ = reader.read(&mut nothing) => Ok(()),
+    }
+}
+
+fn failed(failure: &Failure) -> Value {
+    let (message, code) = failure.tell();
+    json!({"failed": {"message": message, "code": code}})
+}
+
+async fn write(writer: &mut (impl tokio::io::AsyncWrite + Unpin), line: &Value) -> io::Result<()> {
+    writer.write_all(format!("{line}\n").as_bytes()).await
+}
+
+/// Has the server that is using a data directory do a job, and gives its report.
+pub(crate) async fn ask(
+    data: &Path,
+    job: &Job,
+    show: &(dyn Fn(&Event) -> Result<(), Failure> + Sync),
+) -> Result<Value, Failure> {
+    let path = data.join(SOCKET);
+    let stream = UnixStream::connect(&path).await.map_err(|error| {
+        let message = format!(
+            "another process is using {}, and cannot be asked by {}",
+            data.display(),
+            path.display()
+        );
+        let hint = match error.kind() {
+            io::ErrorKind::InvalidInput => {
+                "the path is too long for a socket: name the directory by a shorter one, or stop the server first"
+            }
+            io::ErrorKind::PermissionDenied => "run this as the user whom the server runs as",
+            _ => "if it is no server, wait until it is done; else stop it first",
+        };
+        Failure::told(message, 5).because(error).hint(hint)
+    })?;
+    let lost = |error: io::Error| Failure::new("talking to the running server").because(error);
+    let (reader, mut writer) = stream.into_split();
+    write(&mut writer, &job.to_json()?).await.map_err(lost)?;
+    let mut reader = BufReader::new(reader);
+    loop {
+        let mut line = String::new();
+        (&mut reader).take(MAX_LINE).read_line(&mut line).await.map_err(lost)?;
+        if line.is_empty() {
+            return Err(Failure::told("the running server has gone before the end", 5));
+        }
+        let line: Value = serde_json::from_str(&line)
+            .map_err(|error| Failure::new("understanding the running server").because(error))?;
+        if let Some(report) = line.get("done") {
+            return Ok(report.clone());
+        } else if let Some(failed) = line.get("failed") {
+            let message = failed["message"].as_str().unwrap_or("the running server failed");
+            let code = failed["code"].as_u64().and_then(|code| u8::try_from(code).ok());
+            return Err(Failure::told(message, code.unwrap_or(1)));
+        } else if let Some(text) = line["progress"].as_str() {
+            show(&Event::Progress(text.to_owned()))?;
+        } else if let Some(problem) = line.get("problem") {
+            show(&Event::Problem(problem.clone()))?;
+        }
+    }
+}
