@@ -82,6 +82,20 @@ pub(crate) fn cut<T>(
     Page { items, next: Some(Cursor::Opaque(url.into())) }
 }
 
+/// What comes after a name in the whole list of a registry that does not know `last`, and perhaps no order either.
+fn after_name<T>(
+    mut names: Vec<(Option<T>, String)>,
+    after: &str,
+    limit: usize,
+) -> Page<(Option<T>, String)> {
+    names.retain(|(_, name)| name.as_str() > after);
+    names.sort_by(|(_, one), (_, other)| one.cmp(other));
+    let more = names.len() > limit;
+    names.truncate(limit);
+    let last = names.last().filter(|_| more).map(|(_, name)| Cursor::After(name.clone()));
+    Page { items: names, next: last }
+}
+
 /// The address of the page after an answer.
 pub(crate) fn next(response: &Response) -> Result<Option<Url>> {
     link::next(response.headers(), response.url())
@@ -107,7 +121,13 @@ pub(crate) async fn read<'a, B: DeserializeOwned, T>(
             .error(ErrorKind::Internal, format!("the list is not understood: {error}"))
             .with_source(error)
     })?;
-    let page = cut(names(body), &position, page.limit, next, |(_, name)| name);
+    let names = names(body);
+    let page = match &position.after {
+        Some(after) if next.is_none() && names.iter().any(|(_, name)| name == after) => {
+            after_name(names, after, page.limit)
+        }
+        _ => cut(names, &position, page.limit, next, |(_, name)| name),
+    };
     Ok(Page {
         items: page.items.into_iter().filter_map(|(item, _)| item).collect(),
         next: page.next,

@@ -106,12 +106,18 @@ impl ConnectionArgs {
 /// The client of one command, made when it is first needed.
 pub(crate) struct Connection {
     args: ConnectionArgs,
+    concurrency: Option<usize>,
     client: OnceLock<Client>,
 }
 
 impl Connection {
     pub(crate) fn new(args: ConnectionArgs) -> Self {
-        Self { args, client: OnceLock::new() }
+        Self { args, concurrency: None, client: OnceLock::new() }
+    }
+
+    /// How many requests to a registry run at a time.
+    pub(crate) fn concurrency(self, requests: usize) -> Self {
+        Self { concurrency: Some(requests), ..self }
     }
 
     fn client(&self) -> Result<&Client, Failure> {
@@ -119,6 +125,9 @@ impl Connection {
             return Ok(client);
         }
         let mut builder = self.args.builder()?;
+        if let Some(requests) = self.concurrency {
+            builder = builder.concurrency(requests);
+        }
         if !self.args.no_creds {
             builder = builder.credentials(self.args.credentials());
         }

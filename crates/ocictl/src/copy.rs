@@ -14,9 +14,13 @@ use crate::open;
 use crate::output;
 use crate::progress::Progress;
 
+/// Many small blobs move at a time, since a request to a registry that is far away costs the same for each; of large
+/// ones a few fill any line.
+const BYTES_IN_FLIGHT: u64 = 256 << 20;
+
 pub(crate) async fn run(args: CopyArgs) -> Result<(), Failure> {
     let doing = format!("copying {} to {}", args.source, args.destination);
-    let connection = Connection::new(args.connection.clone());
+    let connection = Connection::new(args.connection.clone()).concurrency(args.concurrency.into());
     let from = open::source(&args.source, &connection).await?;
     // Before anything is made at the destination. What was read is what is copied, even if the tag moves meanwhile.
     let manifest = from.source.manifest(&from.target).await;
@@ -43,6 +47,7 @@ pub(crate) async fn run(args: CopyArgs) -> Result<(), Failure> {
         drop_signatures: args.signatures == cli::Signatures::Drop,
         dry_run: args.dry_run,
         concurrency: args.concurrency.into(),
+        bytes_in_flight: BYTES_IN_FLIGHT,
         mount_from: same_registry(&args.source, &args.destination),
         progress: listen(&args, progress.as_ref(), &left_out),
         ..CopyOptions::default()

@@ -3,7 +3,9 @@
 //! The figures are for comparing within a run: load and servers share the machine, so an absolute rate says little.
 //! Every scenario runs on each target in turn before the next begins, so that a machine that slows down slows all.
 
+mod clients;
 mod crowd;
+mod delay;
 mod http;
 mod lists;
 mod load;
@@ -47,6 +49,18 @@ pub(crate) struct Options {
     #[arg(long)]
     no_sync: bool,
 
+    /// Measure `ocictl copy` beside skopeo and crane instead, at our server.
+    #[arg(long)]
+    clients: bool,
+
+    /// How often each client does each thing; the fastest counts.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=100))]
+    rounds: u8,
+
+    /// Where skopeo and crane are looked for before PATH; may be given several times.
+    #[arg(long, value_name = "DIR")]
+    client_dir: Vec<PathBuf>,
+
     /// Where to write the figures as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -63,6 +77,10 @@ pub(crate) fn run(options: &Options) -> Result {
         Some(path) => path.clone(),
         None => crate::process::build_ocictl()?,
     };
+    if options.clients {
+        let rounds = usize::from(options.rounds);
+        return clients::run(&ocictl, &options.client_dir, rounds, options.filter.as_deref());
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

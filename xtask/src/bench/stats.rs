@@ -23,14 +23,36 @@ impl Usage {
 }
 
 fn read(pid: u32) -> Option<Usage> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The command's name is in parentheses and may hold anything; the fields after it are numbers.
-    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
-    let ticks: u32 = fields.get(11..15)?.iter().filter_map(|field| field.parse::<u32>().ok()).sum();
+    let cpu = cpu(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?;
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let peak: u64 = peak.trim().trim_end_matches(" kB").trim().parse().ok()?;
-    Some(Usage { cpu: TICK * ticks, peak_resident: peak << 10 })
+    Some(Usage { cpu, peak_resident: peak << 10 })
+}
+
+/// Follows a process to its end, and gives what it used. It must be waited for afterwards, and not before.
+pub(crate) fn follow(pid: u32) -> Usage {
+    let mut usage = Usage::default();
+    loop {
+        if let Some(now) = read(pid) {
+            usage = now;
+        }
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let rest = stat.rsplit_once(')').map_or("", |(_, rest)| rest.trim_start());
+        if rest.is_empty() || rest.starts_with('Z') {
+            // What has ended has no memory any more, but its time is still known.
+            usage.cpu = cpu(&stat).unwrap_or(usage.cpu);
+            return usage;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn cpu(stat: &str) -> Option<Duration> {
+    // The command's name is in parentheses and may hold anything; the fields after it are numbers.
+    let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+    let ticks: u32 = fields.get(11..15)?.iter().filter_map(|field| field.parse::<u32>().ok()).sum();
+    Some(TICK * ticks)
 }
 
 /// The process that listens on a port of this machine.

@@ -2,7 +2,9 @@
 
 use crate::interop::program::{self, LIMIT, Programs};
 use crate::interop::world::World;
-use crate::interop::{buildah, crane, ctr, helm, oras, oras_py, podman, regctl, skopeo, umoci};
+use crate::interop::{
+    buildah, crane, ctr, helm, oras, oras_py, podman, regctl, registries, skopeo, umoci,
+};
 use crate::process::Result;
 
 /// Something that is tried with a client.
@@ -31,6 +33,8 @@ pub(crate) const REQUIRED: &[Client] = &[
     regctl::CLIENT,
     helm::CLIENT,
     oras_py::CLIENT,
+    registries::OURS,
+    registries::DISTRIBUTION,
 ];
 
 /// The clients that a user brings himself, and why `.ci/install-clients` does not install them.

@@ -9,12 +9,14 @@ mod client;
 mod content;
 mod crane;
 mod ctr;
+mod driver;
 mod helm;
 mod oras;
 mod oras_py;
 mod podman;
-mod program;
+pub(crate) mod program;
 mod regctl;
+mod registries;
 mod skopeo;
 mod skopeo_files;
 mod umoci;
@@ -42,9 +44,19 @@ pub(crate) struct Options {
     /// Where clients are looked for before PATH; may be given several times.
     #[arg(long, value_name = "DIR")]
     client_dir: Vec<PathBuf>,
+    /// Runs our client against this registry, and nothing else: HOST[:PORT]. May be given several times.
+    #[arg(long, value_name = "HOST")]
+    registry: Vec<String>,
 }
 
 pub(crate) fn run_all(options: &Options) -> Result {
+    if !options.registry.is_empty() {
+        for host in &options.registry {
+            say(&format!("== our client at {host}"));
+            driver::run(driver::Registry { host: host.clone(), user: None })?;
+        }
+        return Ok(());
+    }
     let programs = Programs { first: options.client_dir.clone() };
     let clients = choose(&options.client, &programs)?;
     check_installed(&clients, &programs)?;

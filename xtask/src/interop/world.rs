@@ -76,9 +76,14 @@ impl<'a> World<'a> {
 
     /// Runs `ocictl`.
     pub(crate) fn ocictl(&self, args: &[&str]) -> Result<String> {
+        program::run(self.ocictl_command().args(args), LIMIT)
+    }
+
+    /// `ocictl`, to be given arguments.
+    pub(crate) fn ocictl_command(&self) -> Command {
         let mut command = Command::new(self.ocictl);
         program::apart(&mut command, &self.path("home"));
-        program::run(command.args(args), LIMIT)
+        command
     }
 
     /// Copies an entry of the sample into a registry with `ocictl`.

@@ -22,7 +22,7 @@ const ALLOWED: [(&str, &[&str]); 7] = [
             "oci-registry-store",
         ],
     ),
-    ("xtask", &["oci-spec-types", "oci-ref"]),
+    ("xtask", &["oci-spec-types", "oci-ref", "oci-registry-client"]),
 ];
 
 fn cargo(args: &[&str]) -> String {

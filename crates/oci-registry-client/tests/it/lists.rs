@@ -122,3 +122,22 @@ async fn the_catalogue() {
     assert_eq!((first.items[0].as_str(), second.items[0].as_str()), ("a/b", "c"));
     assert_eq!(second.next, None);
 }
+
+/// distribution 2.8 gives all tags whatever is asked for, in the order of its disk.
+// covers: O13
+#[tokio::test]
+async fn a_registry_that_knows_neither_last_nor_an_order() {
+    let all = r#"{"name":"a/b","tags":["v4","v1","v5","v2","v3"]}"#;
+    let server = Server::start(move |_| Answer::ok(all)).await;
+    let repository = server.repository();
+    let names = async |after: Option<&str>| {
+        let after = after.map(|after| after.parse().unwrap());
+        let found: Vec<oci_spec_types::Tag> =
+            repository.tags_stream(after.as_ref(), 2).try_collect().await.unwrap();
+        found.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(names(None).await, ["v4", "v1", "v5", "v2", "v3"]);
+    assert_eq!(names(Some("v1")).await, ["v2", "v3", "v4", "v5"]);
+    assert_eq!(names(Some("v3")).await, ["v4", "v5"]);
+    assert!(names(Some("v5")).await.is_empty());
+}

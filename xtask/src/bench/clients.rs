@@ -1,0 +1,247 @@
+//! `ocictl copy` beside other people's clients: the same images, at the same server, in turn.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use oci_ref::{Compression, ImageBuilder, LayerContent, Layout};
+
+use crate::bench::delay::Delay;
+use crate::bench::stats::{self, Usage};
+use crate::interop::program::Programs;
+use crate::process::{Result, Server, say};
+
+/// What is added to each request to a registry that is far away.
+const FAR: Duration = Duration::from_millis(200);
+
+/// An image that is moved.
+struct Image {
+    name: &'static str,
+    layers: usize,
+    size: usize,
+    far: bool,
+}
+
+const IMAGES: [Image; 3] = [
+    Image { name: "8 layers of 64 MiB", layers: 8, size: 64 << 20, far: false },
+    Image { name: "40 layers of 64 KiB", layers: 40, size: 64 << 10, far: false },
+    Image { name: "40 layers of 64 KiB, 200 ms away", layers: 40, size: 64 << 10, far: true },
+];
+
+#[derive(Clone, Copy, PartialEq)]
+enum Task {
+    Push,
+    Pull,
+    Copy,
+}
+
+const TASKS: [(&str, Task); 3] =
+    [("push", Task::Push), ("pull to a layout", Task::Pull), ("registry to registry", Task::Copy)];
+
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Ours,
+    Skopeo,
+    Crane,
+}
+
+struct Client {
+    name: &'static str,
+    kind: Kind,
+    program: PathBuf,
+}
+
+/// Where an image is, for one run.
+struct Places<'a> {
+    layout: &'a Path,
+    /// What is pushed to, or read from.
+    registry: String,
+    /// What is copied to.
+    other: String,
+    back: PathBuf,
+}
+
+struct Row {
+    scenario: String,
+    client: &'static str,
+    wall: Duration,
+    used: Usage,
+}
+
+pub(crate) fn run(
+    ocictl: &Path,
+    client_dir: &[PathBuf],
+    rounds: usize,
+    filter: Option<&str>,
+) -> Result {
+    let programs = Programs { first: client_dir.to_vec() };
+    let mut clients = vec![Client { name: "ocictl", kind: Kind::Ours, program: ocictl.to_owned() }];
+    for (name, kind) in [("skopeo", Kind::Skopeo), ("crane", Kind::Crane)] {
+        match programs.find(name) {
+            Some(program) => clients.push(Client { name, kind, program }),
+            None => say(&format!("{name} is not installed: it is not measured")),
+        }
+    }
+    let mut rows = Vec::new();
+    for image in &IMAGES {
+        if filter.is_some_and(|filter| !image.name.contains(filter)) {
+            continue;
+        }
+        rows.extend(measure(image, ocictl, &clients, rounds)?);
+    }
+    say(&table(&rows));
+    Ok(())
+}
+
+fn measure(image: &Image, ocictl: &Path, clients: &[Client], rounds: usize) -> Result<Vec<Row>> {
+    let scratch =
+        tempfile::tempdir().map_err(|error| format!("making a scratch directory: {error}"))?;
+    let layout = scratch.path().join("image");
+    image.write(&layout)?;
+    let mut rows: Vec<Row> = Vec::new();
+    for round in 0..rounds {
+        for client in clients {
+            // Each finds a server that has nothing.
+            let here = scratch.path().join(format!("{}-{round}", client.name));
+            fs::create_dir(&here).map_err(|error| format!("{}: {error}", here.display()))?;
+            let server = Server::start(ocictl, &here.join("data"), &["--no-sync"])?;
+            let delay = image.far.then(|| Delay::start(&server.host, FAR)).transpose()?;
+            let host = delay.as_ref().map_or(&server.host, |delay| &delay.host);
+            let places = Places {
+                layout: &layout,
+                registry: format!("{host}/bench/one:v1"),
+                other: format!("{host}/bench/two:v1"),
+                back: here.join("back"),
+            };
+            for (name, task) in TASKS {
+                let (wall, used) = client.run(task, &places, &here)?;
+                let scenario = format!("{}: {name}", image.name);
+                say(&format!("{scenario}: {}: {:.2} s", client.name, wall.as_secs_f64()));
+                let best = rows
+                    .iter_mut()
+                    .find(|row| row.scenario == scenario && row.client == client.name);
+                match best {
+                    Some(best) if best.wall <= wall => {}
+                    Some(best) => (best.wall, best.used) = (wall, used),
+                    None => rows.push(Row { scenario, client: client.name, wall, used }),
+                }
+            }
+            drop(server);
+            fs::remove_dir_all(&here).map_err(|error| format!("{}: {error}", here.display()))?;
+        }
+    }
+    rows.sort_by(|a, b| a.scenario.cmp(&b.scenario));
+    Ok(rows)
+}
+
+impl Image {
+    fn write(&self, path: &Path) -> Result {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .map_err(|error| format!("starting the async runtime: {error}"))?;
+        let written = runtime.block_on(async {
+            let layout = Layout::create(path).await?;
+            let mut image = ImageBuilder::for_platform(&oci_ref::host_platform());
+            for number in 0..self.layers {
+                // None of the clients looks into it.
+                let layer = noise(number as u64, self.size);
+                image = image.layer(LayerContent::tar(layer, Compression::None)?);
+            }
+            let tag = "v1".parse().map_err(|_| oci_ref::Error::unsupported("a tag"))?;
+            image.write(&layout, &[tag]).await.map(|_| ())
+        });
+        written.map_err(|error: oci_ref::Error| format!("writing an image: {error}"))
+    }
+}
+
+/// Bytes that look like nothing, and different for each layer.
+fn noise(seed: u64, size: usize) -> Vec<u8> {
+    let mut state = (seed + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mut bytes = Vec::with_capacity(size);
+    while bytes.len() < size {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(size);
+    bytes
+}
+
+impl Client {
+    fn run(&self, task: Task, places: &Places<'_>, home: &Path) -> Result<(Duration, Usage)> {
+        let (layout, back) = (places.layout.display(), places.back.display());
+        let (one, two) = (&places.registry, &places.other);
+        let local = |place: &str| format!("oci:{place}:v1");
+        let remote = |place: &str| format!("docker://{place}");
+        let (from, to) = match task {
+            Task::Push => (local(&layout.to_string()), remote(one)),
+            Task::Pull => (remote(one), local(&back.to_string())),
+            Task::Copy => (remote(one), remote(two)),
+        };
+        let (layout, back) = (layout.to_string(), back.to_string());
+        let args: Vec<&str> = match (self.kind, task) {
+            (Kind::Ours, _) => vec!["copy", "--quiet", &from, &to],
+            (Kind::Skopeo, _) => vec![
+                "--insecure-policy",
+                "copy",
+                "--quiet",
+                "--preserve-digests",
+                "--src-tls-verify=false",
+                "--dest-tls-verify=false",
+                &from,
+                &to,
+            ],
+            (Kind::Crane, Task::Push) => vec!["--insecure", "push", &layout, one],
+            (Kind::Crane, Task::Pull) => vec!["--insecure", "pull", "--format", "oci", one, &back],
+            (Kind::Crane, Task::Copy) => vec!["--insecure", "copy", one, two],
+        };
+        let mut command = Command::new(&self.program);
+        crate::interop::program::apart(&mut command, home);
+        let begin = Instant::now();
+        let child = command
+            .args(&args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|error| format!("{}: {error}", self.name))?;
+        let used = stats::follow(child.id());
+        let wall = begin.elapsed();
+        let output = child.wait_with_output().map_err(|error| format!("{}: {error}", self.name))?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            return Err(format!("{} {}: {}: {said}", self.name, args.join(" "), output.status));
+        }
+        Ok((wall, used))
+    }
+}
+
+/// The table, in Markdown: each time and each processor time as a part of the fastest other client's.
+fn table(rows: &[Row]) -> String {
+    let mut text = String::from(
+        "\n| scenario | client | s | of the best other | CPU s | of its CPU | peak MiB |\n\
+         | --- | --- | ---: | ---: | ---: | ---: | ---: |\n",
+    );
+    for row in rows {
+        let others = rows
+            .iter()
+            .filter(|other| other.scenario == row.scenario && other.client != row.client);
+        let best = others.min_by_key(|other| other.wall);
+        let part = |of: fn(&Row) -> f64| best.map_or(f64::NAN, |best| of(row) / of(best));
+        let _ = writeln!(
+            text,
+            "| {} | {} | {:.2} | {:.2} | {:.2} | {:.2} | {:.0} |",
+            row.scenario,
+            row.client,
+            row.wall.as_secs_f64(),
+            part(|row| row.wall.as_secs_f64()),
+            row.used.cpu.as_secs_f64(),
+            part(|row| row.used.cpu.as_secs_f64()),
+            row.used.peak_resident as f64 / f64::from(1 << 20),
+        );
+    }
+    text
+}
