@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use crate::conformance::wire::Reply;
 use crate::crash::client::{Client, Done, Failed, describe, offset};
 use crate::crash::model::{Change, Model, Place};
 
@@ -28,7 +29,7 @@ pub(super) async fn settle(client: &mut Client) -> Done {
         return Ok(());
     }
     let before = client.model.clone();
-    let after = before.after(&changes);
+    let after = before.after(&changes, client.sent_at);
     let (mut is_before, mut is_after) = (true, true);
     let mut seen = Vec::new();
     for change in &changes {
@@ -90,6 +91,12 @@ fn seen(target: &str, status: u16, digest: Option<String>) -> Done<Seen> {
 
 /// Whether what was seen is what a model has there.
 fn fits(model: &Model, change: &Change, seen: &Seen) -> bool {
+    if let Change::Blob(place, _) = change
+        && *seen == Seen::Nothing
+        && !model.is_certain(place)
+    {
+        return true;
+    }
     let digest = match change {
         Change::Blob(place, _) => model.blobs.get(place).map(|blob| &blob.digest),
         Change::Manifest(place, _) => model.manifests.get(place).map(|manifest| &manifest.digest),
@@ -114,10 +121,10 @@ fn fits(model: &Model, change: &Change, seen: &Seen) -> bool {
 /// Checks everything in the model, byte for byte, and that what was deleted is gone. The repositories in `shared` belong
 /// to others, too, so that there may be more in them.
 pub(super) async fn everything(client: &mut Client, shared: &[&str]) -> Done {
-    let model = client.model.clone();
-    for (place, blob) in &model.blobs {
-        self::blob(client, place, &blob.bytes).await?;
+    for (place, blob) in client.model.blobs.clone() {
+        self::blob(client, &place, &blob.bytes).await?;
     }
+    let model = client.model.clone();
     for (place, manifest) in &model.manifests {
         self::manifest(client, place, &manifest.digest, &manifest.bytes).await?;
     }
@@ -135,7 +142,9 @@ pub(super) async fn everything(client: &mut Client, shared: &[&str]) -> Done {
         absent(client, &target).await?;
     }
     uploads(client).await?;
-    let repositories: BTreeSet<&str> = model.repositories().collect();
+    // What only has blobs may go with them at any moment.
+    let lasts = |of: &&str| model.grace.is_none() || model.manifests_of(of).next().is_some();
+    let repositories: BTreeSet<&str> = model.repositories().filter(lasts).collect();
     for repository in repositories {
         if !shared.contains(&repository) {
             tags(client, &model, repository).await?;
@@ -145,9 +154,16 @@ pub(super) async fn everything(client: &mut Client, shared: &[&str]) -> Done {
     Ok(())
 }
 
-async fn blob(client: &mut Client, (repository, digest): &Place, bytes: &[u8]) -> Done {
+/// A blob is there, exactly, or was collected.
+async fn blob(client: &mut Client, place: &Place, bytes: &[u8]) -> Done {
+    let (repository, digest) = place;
     let target = format!("/v2/{repository}/blobs/{digest}");
-    exact(client, &target, digest, bytes).await
+    let reply = client.get(&target).await?;
+    if reply.status == 404 && !client.model.is_certain(place) {
+        client.model.apply(&[Change::Blob(place.clone(), None)], client.sent_at);
+        return Ok(());
+    }
+    exact(&reply, &target, digest, bytes)
 }
 
 async fn manifest(
@@ -157,13 +173,13 @@ async fn manifest(
     bytes: &[u8],
 ) -> Done {
     let target = format!("/v2/{repository}/manifests/{name}");
-    exact(client, &target, digest, bytes).await
+    let reply = client.get(&target).await?;
+    exact(&reply, &target, digest, bytes)
 }
 
-async fn exact(client: &mut Client, target: &str, digest: &str, bytes: &[u8]) -> Done {
-    let reply = client.get(target).await?;
+fn exact(reply: &Reply, target: &str, digest: &str, bytes: &[u8]) -> Done {
     if reply.status != 200 {
-        return wrong(describe("GET", target, &reply, "expected what was acknowledged"));
+        return wrong(describe("GET", target, reply, "expected what was acknowledged"));
     }
     let header = reply.header("docker-content-digest");
     if header != Some(digest) {

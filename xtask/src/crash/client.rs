@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::conformance::wire::Reply;
 use crate::crash::content::{Blob, Manifest};
@@ -48,6 +49,8 @@ pub(super) struct Client {
     pub(super) model: Model,
     /// What the request that got no answer changes, if it happened.
     pub(super) in_flight: Vec<Change>,
+    /// When the last request was sent.
+    pub(super) sent_at: Instant,
     pub(super) history: VecDeque<String>,
     /// Every request, if they are recorded.
     pub(super) steps: Option<Vec<Step>>,
@@ -63,6 +66,7 @@ impl Client {
             connection: Connection::new(host),
             model: Model::default(),
             in_flight: Vec::new(),
+            sent_at: Instant::now(),
             history: VecDeque::new(),
             steps: None,
             acknowledged,
@@ -111,13 +115,14 @@ impl Client {
     ) -> Done<Reply> {
         self.record(&changes).await?;
         self.in_flight = changes;
+        self.sent_at = Instant::now();
         let sent = self.connection.send(method, target, headers, body).await;
         let answer = sent.as_ref().map_or("no answer".to_owned(), |reply| reply.status.to_string());
         self.note(format!("{method} {target} ({} bytes): {answer}", body.len()));
         let reply = sent.map_err(Failed::Lost)?;
         let changes = std::mem::take(&mut self.in_flight);
         if reply.status == expected {
-            self.model.apply(&changes);
+            self.model.apply(&changes, self.sent_at);
             (self.acknowledged)();
         }
         Ok(reply)
@@ -232,16 +237,24 @@ impl Client {
         manifest: &Arc<Manifest>,
         tag: Option<&str>,
     ) -> Done {
-        let repository = repository.to_owned();
         let name = tag.unwrap_or(&manifest.digest);
         let target = format!("/v2/{repository}/manifests/{name}");
-        let place = (repository.clone(), manifest.digest.clone());
+        let place = (repository.to_owned(), manifest.digest.clone());
         let mut changes = vec![Change::Manifest(place, Some(manifest.clone()))];
         if let Some(tag) = tag {
-            changes.push(Change::Tag((repository, tag.to_owned()), Some(manifest.digest.clone())));
+            let place = (repository.to_owned(), tag.to_owned());
+            changes.push(Change::Tag(place, Some(manifest.digest.clone())));
         }
         let headers = [("Content-Type", manifest.media_type.to_owned())];
-        self.change(("PUT", &target), &headers, &manifest.bytes, 201, changes).await.map(drop)
+        let body = &manifest.bytes;
+        let reply = self.try_change(("PUT", &target), &headers, body, 201, changes).await?;
+        let place = |blob: &String| (repository.to_owned(), blob.clone());
+        let collected = || manifest.blobs.iter().any(|blob| !self.model.is_certain(&place(blob)));
+        match reply.status {
+            201 => Ok(()),
+            404 if collected() => Ok(()),
+            _ => Err(Failed::Wrong(describe("PUT", &target, &reply, "expected 201"))),
+        }
     }
 
     pub(super) async fn delete_tag(&mut self, repository: &str, tag: &str) -> Done {
@@ -262,8 +275,17 @@ impl Client {
         if self.model.is_referenced(repository, digest) {
             return self.change(("DELETE", &target), &[], &[], 403, Vec::new()).await.map(drop);
         }
-        let changes = vec![Change::Blob((repository.to_owned(), digest.to_owned()), None)];
-        self.change(("DELETE", &target), &[], &[], 202, changes).await.map(drop)
+        let place = (repository.to_owned(), digest.to_owned());
+        let changes = vec![Change::Blob(place.clone(), None)];
+        let sent = self.try_change(("DELETE", &target), &[], &[], 202, changes.clone()).await?;
+        match sent.status {
+            202 => Ok(()),
+            404 if !self.model.is_certain(&place) => {
+                self.model.apply(&changes, self.sent_at);
+                Ok(())
+            }
+            _ => Err(Failed::Wrong(describe("DELETE", &target, &sent, "expected 202"))),
+        }
     }
 
     /// Asks for something.

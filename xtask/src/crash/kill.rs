@@ -1,6 +1,7 @@
 //! Kills: `kill -9` at random moments of a load, and a restart on the same directory at once.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::rc::Rc;
@@ -222,7 +223,8 @@ impl<'a> Lane<'a> {
         let data = self.scratch.path().join(format!("data{}", self.lives));
         let common = Common::new(self.random.next() >> 24);
         let workers = (0..self.plan.clients).map(|number| {
-            let client = Client::new(&format!("w{number}"), "", Rc::new(|| ()));
+            let mut client = Client::new(&format!("w{number}"), "", Rc::new(|| ()));
+            client.model.grace = self.tools.grace();
             Worker::new(client, self.random.next(), common.clone())
         });
         Life { data, workers: workers.collect(), common: common.clone() }
@@ -249,7 +251,7 @@ impl<'a> Lane<'a> {
     }
 
     fn start(&self, life: &mut Life) -> Result<Rc<Victim>> {
-        let server = self.tools.start(&life.data, &[])?;
+        let server = self.tools.start(&life.data, self.tools.collecting())?;
         let host = server.host.clone();
         let victim = Rc::new(Victim {
             server: RefCell::new(Some(server)),
@@ -267,7 +269,7 @@ impl<'a> Lane<'a> {
     fn kill_at_start(&mut self, data: &Path) -> Result {
         let mut child = self
             .tools
-            .serve(data, &[])?
+            .serve(data, self.tools.collecting())?
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()
@@ -300,19 +302,20 @@ impl<'a> Lane<'a> {
         self.tally.unanswered += unanswered;
         self.tally.happened += life.workers.iter().filter(happened).count();
         let tags = life.common.tags.clone();
-        let mut expected: Vec<String> = life
-            .workers
-            .iter()
-            .flat_map(|worker| worker.client.model.repositories().map(str::to_owned))
-            .collect();
-        expected.sort_unstable();
-        expected.dedup();
+        let models = || life.workers.iter().map(|worker| &worker.client.model);
+        let most: BTreeSet<String> =
+            models().flat_map(|model| model.repositories().map(str::to_owned)).collect();
         let Some(first) = life.workers.first_mut() else { return Ok(()) };
         tags.check(&mut first.client).await.map_err(String::from)?;
         let listed = check::list(&mut first.client, "/v2/_catalog?n=1000", "repositories").await;
         let listed = listed.map_err(String::from)?;
-        if listed != expected {
-            return Err(format!("the catalogue has {listed:?}, expected {expected:?}"));
+        let listed: BTreeSet<String> = listed.into_iter().collect();
+        // After the list was read: until then it must have been there.
+        let models = || life.workers.iter().map(|worker| &worker.client.model);
+        let least: BTreeSet<String> =
+            models().flat_map(|model| model.lasting().map(str::to_owned)).collect();
+        if !listed.is_subset(&most) || !listed.is_superset(&least) {
+            return Err(format!("the catalogue has {listed:?}, expected {least:?} to {most:?}"));
         }
         // Some of the open uploads go on at once, the others later.
         if open > 0 && self.random.percent(50) {

@@ -85,7 +85,7 @@ pub(crate) fn run(options: &Options) -> Result {
     };
     let seed = options.seed.unwrap_or_else(tools::fresh_seed);
     let tools = tools::Tools::of(ocictl)?;
-    say(&format!("seed {seed}; fsck: {}", tools.fsck_said()));
+    say(&format!("seed {seed}; {}", tools.said()));
     if options.power_cut {
         return power::run(
             &tools,

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::crash::content::{Blob, Manifest};
 
@@ -47,11 +48,20 @@ pub(super) struct Model {
     pub(super) ended: VecDeque<String>,
     pub(super) gone_blobs: VecDeque<Place>,
     pub(super) gone_manifests: VecDeque<Place>,
+    /// How long what nothing references stays, if the server collects garbage.
+    pub(super) grace: Option<Duration>,
+    /// When blobs were last pushed, or lost a reference: not before this.
+    touched: BTreeMap<Place, Instant>,
 }
 
+/// The server counts in whole seconds.
+const SECOND: Duration = Duration::from_secs(1);
+
 impl Model {
-    pub(super) fn apply(&mut self, changes: &[Change]) {
+    /// Makes changes that were asked for at a time.
+    pub(super) fn apply(&mut self, changes: &[Change], at: Instant) {
         for change in changes {
+            self.touch(change, at);
             match change {
                 Change::Blob(place, blob) => {
                     set(&mut self.blobs, &mut self.gone_blobs, place, blob.as_ref());
@@ -75,10 +85,34 @@ impl Model {
     }
 
     /// The same after some changes.
-    pub(super) fn after(&self, changes: &[Change]) -> Self {
+    pub(super) fn after(&self, changes: &[Change], at: Instant) -> Self {
         let mut after = self.clone();
-        after.apply(changes);
+        after.apply(changes, at);
         after
+    }
+
+    fn touch(&mut self, change: &Change, at: Instant) {
+        match change {
+            Change::Blob(place, Some(_)) => {
+                self.touched.insert(place.clone(), at);
+            }
+            Change::Blob(place, None) => {
+                self.touched.remove(place);
+            }
+            Change::Manifest(place, None) => {
+                let Some(manifest) = self.manifests.get(place) else { return };
+                let blobs = manifest.blobs.iter().map(|blob| (place.0.clone(), blob.clone()));
+                self.touched.extend(blobs.map(|place| (place, at)));
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether a blob must be there now, and cannot have been collected.
+    pub(super) fn is_certain(&self, place: &Place) -> bool {
+        let Some(grace) = self.grace else { return true };
+        let young = |at: &Instant| at.elapsed() + SECOND < grace;
+        self.touched.get(place).is_none_or(young) || self.is_referenced(&place.0, &place.1)
     }
 
     /// What the deletion of a manifest changes: its tags go with it.
@@ -106,6 +140,12 @@ impl Model {
     pub(super) fn tags_of(&self, repository: &str) -> impl Iterator<Item = (&str, &str)> {
         let tags = self.tags.iter().filter(move |((of, _), _)| of == repository);
         tags.map(|((_, tag), digest)| (tag.as_str(), digest.as_str()))
+    }
+
+    /// Those that must have content still.
+    pub(super) fn lasting(&self) -> impl Iterator<Item = &str> {
+        let blobs = self.blobs.keys().filter(|place| self.is_certain(place));
+        blobs.chain(self.manifests.keys()).map(|(repository, _)| repository.as_str())
     }
 
     /// The repositories that have content.

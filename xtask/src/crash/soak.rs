@@ -55,13 +55,13 @@ pub(super) fn run(tools: &Tools, plan: &Plan) -> Result {
     let scratch =
         tempfile::tempdir().map_err(|error| format!("making a scratch directory: {error}"))?;
     let data = scratch.path().join("data");
-    let server = tools.start(&data, &[])?;
-    runtime()?.block_on(soak(plan, &server))?;
+    let server = tools.start(&data, tools.collecting())?;
+    runtime()?.block_on(soak(tools, plan, &server))?;
     server.kill()?;
     tools.fsck(&data)
 }
 
-async fn soak(plan: &Plan, server: &Server) -> Result {
+async fn soak(tools: &Tools, plan: &Plan, server: &Server) -> Result {
     let begun = Instant::now();
     let end = begun + Duration::from_secs(plan.seconds);
     let mut random = Random::new(plan.seed);
@@ -71,7 +71,8 @@ async fn soak(plan: &Plan, server: &Server) -> Result {
         .map(|number| {
             let acknowledged = acknowledged.clone();
             let count = Rc::new(move || acknowledged.set(acknowledged.get() + 1));
-            let client = Client::new(&format!("w{number}"), &server.host, count);
+            let mut client = Client::new(&format!("w{number}"), &server.host, count);
+            client.model.grace = tools.grace();
             Worker::new(client, random.next(), common.clone())
         })
         .collect();

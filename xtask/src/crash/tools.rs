@@ -3,20 +3,29 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use crate::process::{Result, Server, run};
+
+/// How long unreferenced content stays, so that much of it is collected under load.
+const GRACE: Duration = Duration::from_secs(4);
+const COLLECT: [&str; 4] = ["--gc-interval", "700ms", "--gc-grace", "4s"];
 
 /// The tool under test, and what it can do.
 pub(super) struct Tools {
     pub(super) ocictl: PathBuf,
     has_fsck: bool,
+    /// Whether a server can be told to collect garbage.
+    collects: bool,
 }
 
 impl Tools {
     pub(super) fn of(ocictl: PathBuf) -> Result<Self> {
         let help = run(Command::new(&ocictl).arg("--help"))?;
         let has = |name: &str| help.lines().any(|line| line.trim_start().starts_with(name));
-        Ok(Self { has_fsck: has("fsck "), ocictl })
+        let serve = run(Command::new(&ocictl).args(["serve", "--help"]))?;
+        let collects = serve.contains("--gc-grace");
+        Ok(Self { has_fsck: has("fsck "), collects, ocictl })
     }
 
     /// The command that serves a directory. What it has to say goes to the end of a log beside the directory.
@@ -38,8 +47,20 @@ impl Tools {
         })
     }
 
-    pub(super) fn fsck_said(&self) -> &'static str {
-        if self.has_fsck { "yes" } else { "this ocictl has none" }
+    /// What makes a server collect garbage all the time, if it can.
+    pub(super) fn collecting(&self) -> &'static [&'static str] {
+        if self.collects { &COLLECT } else { &[] }
+    }
+
+    /// How long content stays that nothing references then.
+    pub(super) fn grace(&self) -> Option<Duration> {
+        self.collects.then_some(GRACE)
+    }
+
+    /// What of the tool is used, for the report.
+    pub(super) fn said(&self) -> String {
+        let said = |has| if has { "yes" } else { "this ocictl has none" };
+        format!("fsck: {}; collections: {}", said(self.has_fsck), said(self.collects))
     }
 
     /// Checks a data directory that no server uses: nothing may be wrong with it.

@@ -72,7 +72,7 @@ fn all(recording: &Recording, random: &mut Random) -> Result<Vec<Cut>, String> {
             Event::Ended(_) if open.len() < before => None,
             Event::Ended(_) => continue,
         };
-        if number < recording.first_cut {
+        if !recording.cuts.contains(&number) {
             continue;
         }
         kept.extend(newest);

@@ -1,5 +1,6 @@
 //! What is recorded: a server under strace, and clients that push, move, delete and suspend.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
@@ -22,8 +23,8 @@ pub(super) struct Recording {
     pub(super) data: PathBuf,
     pub(super) events: Vec<Event>,
     pub(super) clients: Vec<Recorded>,
-    /// Cuts before this event are not looked at.
-    pub(super) first_cut: usize,
+    /// The events after which cuts are looked at.
+    pub(super) cuts: Range<usize>,
 }
 
 /// What one client was told, request by request.
@@ -165,13 +166,13 @@ pub(super) fn usual(ocictl: &Path, directory: &Path, options: &[&str]) -> Result
 
     let (events, _) = recorder.events()?;
     let (name, data) = ("usual".to_owned(), recorder.data());
-    Ok(Recording { name, data, events, clients: clients.recorded(), first_cut: 0 })
+    Ok(Recording { name, data, events, clients: clients.recorded(), cuts: 0..usize::MAX })
 }
 
 /// A server whose database log grows until it is merged into the database, and begins anew.
 pub(super) fn checkpointed(ocictl: &Path, directory: &Path, options: &[&str]) -> Result<Recording> {
     /// 16 MiB of log, at which it is merged, and some more.
-    const PUSHES: u64 = 420;
+    const PUSHES: u64 = 260;
     let mut recorder = Recorder { ocictl, directory, options, logs: Vec::new() };
     let mut clients = Clients::new(["one"]);
     let server = recorder.start()?;
@@ -194,16 +195,22 @@ pub(super) fn checkpointed(ocictl: &Path, directory: &Path, options: &[&str]) ->
     let data = recorder.data();
     // The first start writes to the database itself, too, but that is recorded elsewhere.
     let database = data.join("metadata.sqlite");
-    let merges = |event: &Event| matches!(event, Event::Began(_, Action::Write { path, .. }) if *path == database);
-    let first_answer =
-        events.iter().position(|event| matches!(event, Event::Began(_, Action::Answer(_))));
-    let first = first_answer.unwrap_or(0);
-    let Some(merge) = events[first..].iter().position(merges) else {
-        return Err("the log was not merged into the database while it was recorded".into());
+    let begins = |wanted: &dyn Fn(&Action) -> bool, from: usize| {
+        let found = events[from..].iter().position(|event| match event {
+            Event::Began(_, action) => wanted(action),
+            Event::Ended(_) => false,
+        });
+        let missing = "the log was not merged into the database while it was recorded";
+        found.map(|at| from + at).ok_or_else(|| missing.to_owned())
     };
+    let first_answer = begins(&|action| matches!(action, Action::Answer(_)), 0)?;
+    let merge = |action: &Action| matches!(action, Action::Write { path, .. } if *path == database);
+    let merge = begins(&merge, first_answer)?;
+    let merged = begins(&|action| *action == Action::Sync(database.clone()), merge)?;
+    // Some of what was before, and of the new log.
+    let cuts = merge - 20..merged + 300;
     let name = "log merged into the database".to_owned();
-    let first_cut = first + merge;
-    Ok(Recording { name, data, events, clients: clients.recorded(), first_cut })
+    Ok(Recording { name, data, events, clients: clients.recorded(), cuts })
 }
 
 /// A first start that is killed at one of its syncs, a second start, and pushes. `None`: there are not so many syncs.
@@ -231,7 +238,13 @@ pub(super) fn interrupted(
     let (events, first_cut) = recorder.events()?;
     let name = format!("first start killed at sync {sync}");
     let data = recorder.data();
-    Ok(Some(Recording { name, data, events, clients: clients.recorded(), first_cut }))
+    Ok(Some(Recording {
+        name,
+        data,
+        events,
+        clients: clients.recorded(),
+        cuts: first_cut..usize::MAX,
+    }))
 }
 
 struct Clients<const N: usize>([Client; N]);
