@@ -7,8 +7,8 @@ mod record;
 mod trace;
 
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use self::cuts::Cut;
@@ -32,6 +32,9 @@ pub(super) struct Plan {
 
 /// What is said of a state on which no server starts. Content may be lost when nothing is synced, but that may not be.
 const DOES_NOT_START: &str = "it does not start";
+
+/// So many states a server are tried one after the other as a batch.
+const BATCH: usize = 100;
 
 /// States that are told in full, of those on which something was lost.
 const TOLD: usize = 5;
@@ -68,9 +71,8 @@ pub(super) fn run(tools: &Tools, plan: &Plan) -> Result {
         let mut random = Random::new(plan.seed ^ number as u64);
         let cuts = cuts::choose(recording, &mut random)?;
         let left = deadline.saturating_duration_since(Instant::now());
-        // The first and longest recording may take half of the time.
-        let share =
-            if number == 0 && count > 1 { left / 2 } else { left / (count - number) as u32 };
+        // The first two are the longest, and have the states that matter most.
+        let share = if number < 2 { left * 2 / 5 } else { left / (count - number) as u32 };
         let done = try_all(tools, plan, recording, &cuts, Instant::now() + share)?;
         let answers: usize = recording.clients.iter().map(|client| client.steps.len()).sum();
         say(&format!(
@@ -125,39 +127,44 @@ fn try_all(
     cuts: &[Cut],
     deadline: Instant,
 ) -> Result<Done> {
-    let mut order: Vec<&Cut> = cuts.iter().collect();
-    // Those that are tried together lie together, so that the disk is brought up to them only once.
-    order.truncate(estimate(cuts.len(), deadline, plan.servers));
-    order.sort_by_key(|cut| cut.events);
+    // Those of a batch are tried in the order of their events, so that the disk is brought up to them only once.
+    let batches: Vec<Vec<&Cut>> = cuts
+        .chunks(BATCH * plan.servers)
+        .map(|batch| {
+            let mut batch: Vec<&Cut> = batch.iter().collect();
+            batch.sort_by_key(|cut| cut.events);
+            batch
+        })
+        .collect();
     let tried = AtomicUsize::new(0);
     let losses = Mutex::new(Vec::new());
     let results: Vec<Result> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..plan.servers)
             .map(|first| {
-                let (order, tried, losses) = (&order, &tried, &losses);
+                let (batches, tried, losses) = (&batches, &tried, &losses);
                 scope.spawn(move || -> Result {
                     let place = Place::new()?;
                     let runtime = runtime()?;
-                    let mut disk = Disk::default();
-                    let mut at = 0;
-                    for cut in order.iter().skip(first).step_by(plan.servers) {
-                        if Instant::now() >= deadline {
-                            break;
-                        }
-                        for event in &recording.events[at..cut.events] {
-                            disk.event(event)?;
-                        }
-                        at = cut.events;
-                        place.write(&disk.tree(&cut.fates), &recording.data)?;
-                        let checked =
-                            runtime.block_on(check_one(tools, plan, recording, cut, &place));
-                        tried.fetch_add(1, Ordering::Relaxed);
-                        if let Err(error) = checked {
-                            let text = describe(recording, cut, &disk, &error);
-                            losses
-                                .lock()
-                                .unwrap_or_else(std::sync::PoisonError::into_inner)
-                                .push(text);
+                    for batch in batches {
+                        let (mut disk, mut at) = (Disk::default(), 0);
+                        for cut in batch.iter().skip(first).step_by(plan.servers) {
+                            if Instant::now() >= deadline {
+                                return Ok(());
+                            }
+                            for event in &recording.events[at..cut.events] {
+                                disk.event(event)?;
+                            }
+                            at = cut.events;
+                            place.write(&disk.tree(&cut.fates), &recording.data)?;
+                            let check = check_one(tools, plan, recording, cut, &place);
+                            let checked = runtime.block_on(check);
+                            tried.fetch_add(1, Ordering::Relaxed);
+                            if let Err(error) = checked {
+                                let text = describe(recording, cut, &disk, &error);
+                                let mut losses =
+                                    losses.lock().unwrap_or_else(PoisonError::into_inner);
+                                losses.push(text);
+                            }
                         }
                     }
                     Ok(())
@@ -170,16 +177,8 @@ fn try_all(
             .collect()
     });
     results.into_iter().collect::<Result<Vec<()>>>()?;
-    let losses = losses.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let losses = losses.into_inner().unwrap_or_else(PoisonError::into_inner);
     Ok(Done { tried: tried.into_inner(), losses })
-}
-
-/// How many states may be tried in time; the rest is left out from the start, so that the ends of recordings are not the
-/// ones that are never reached.
-fn estimate(states: usize, deadline: Instant, servers: usize) -> usize {
-    const EACH: Duration = Duration::from_millis(35);
-    let left = deadline.saturating_duration_since(Instant::now()).as_millis() as usize;
-    states.min(left * servers / EACH.as_millis() as usize + 1)
 }
 
 /// Starts a server on what a cut has left, and checks all that was acknowledged before.
