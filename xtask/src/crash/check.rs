@@ -161,6 +161,7 @@ async fn blob(client: &mut Client, place: &Place, bytes: &[u8]) -> Done {
     let reply = client.get(&target).await?;
     if reply.status == 404 && !client.model.is_certain(place) {
         client.model.apply(&[Change::Blob(place.clone(), None)], client.sent_at);
+        client.collected += 1;
         return Ok(());
     }
     exact(&reply, &target, digest, bytes)

@@ -51,6 +51,8 @@ pub(super) struct Client {
     pub(super) in_flight: Vec<Change>,
     /// When the last request was sent.
     pub(super) sent_at: Instant,
+    /// How many blobs were found to be collected.
+    pub(super) collected: usize,
     pub(super) history: VecDeque<String>,
     /// Every request, if they are recorded.
     pub(super) steps: Option<Vec<Step>>,
@@ -67,6 +69,7 @@ impl Client {
             model: Model::default(),
             in_flight: Vec::new(),
             sent_at: Instant::now(),
+            collected: 0,
             history: VecDeque::new(),
             steps: None,
             acknowledged,

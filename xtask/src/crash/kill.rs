@@ -45,6 +45,8 @@ struct Tally {
     happened: usize,
     /// Uploads that were open when the server was killed, and went on.
     resumed: usize,
+    /// Blobs that were gone because nothing referenced them.
+    collected: usize,
     fsck: usize,
 }
 
@@ -99,20 +101,22 @@ impl Tally {
         self.unanswered += now.unanswered - before.unanswered;
         self.happened += now.happened - before.happened;
         self.resumed += now.resumed - before.resumed;
+        self.collected += now.collected - before.collected;
         self.fsck += now.fsck - before.fsck;
     }
 
     fn table(&self, elapsed: Duration) -> String {
         format!(
-            "| kills | while it started | acknowledged changes | unanswered | of these done | uploads that went on | fsck | seconds |\n\
-             |---|---|---|---|---|---|---|---|\n\
-             | {} | {} | {} | {} | {} | {} | {} | {:.0} |",
+            "| kills | while it started | acknowledged changes | unanswered | of these done | uploads that went on | collected blobs | fsck | seconds |\n\
+             |---|---|---|---|---|---|---|---|---|\n\
+             | {} | {} | {} | {} | {} | {} | {} | {} | {:.0} |",
             self.kills,
             self.at_start,
             self.acknowledged,
             self.unanswered,
             self.happened,
             self.resumed,
+            self.collected,
             self.fsck,
             elapsed.as_secs_f64()
         )
@@ -299,6 +303,9 @@ impl<'a> Lane<'a> {
         let happened = |worker: &&Worker| {
             worker.client.history.back().is_some_and(|line| line.ends_with("request had happened"))
         };
+        for worker in &mut life.workers {
+            self.tally.collected += std::mem::take(&mut worker.client.collected);
+        }
         self.tally.unanswered += unanswered;
         self.tally.happened += life.workers.iter().filter(happened).count();
         let tags = life.common.tags.clone();

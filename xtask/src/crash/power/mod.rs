@@ -53,6 +53,10 @@ pub(super) fn run(tools: &Tools, plan: &Plan) -> Result {
         record::usual(&tools.ocictl, &directory("usual")?, options)?,
         record::checkpointed(&tools.ocictl, &directory("checkpointed")?, options)?,
     ];
+    if tools.grace().is_some() {
+        let directory = directory("collected")?;
+        recordings.push(record::collected(&tools.ocictl, &directory, options)?);
+    }
     for sync in 1.. {
         let directory = directory(&format!("interrupted{sync}"))?;
         match record::interrupted(&tools.ocictl, &directory, options, sync)? {
@@ -71,8 +75,8 @@ pub(super) fn run(tools: &Tools, plan: &Plan) -> Result {
         let mut random = Random::new(plan.seed ^ number as u64);
         let cuts = cuts::choose(recording, &mut random)?;
         let left = deadline.saturating_duration_since(Instant::now());
-        // The first two are the longest, and have the states that matter most.
-        let share = if number < 2 { left * 2 / 5 } else { left / (count - number) as u32 };
+        // The first are the longest, and have the states that matter most.
+        let share = if number < 3 { left / 3 } else { left / (count - number) as u32 };
         let done = try_all(tools, plan, recording, &cuts, Instant::now() + share)?;
         let answers: usize = recording.clients.iter().map(|client| client.steps.len()).sum();
         say(&format!(

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::trace::{self, Action, Event};
 use crate::crash::check::finish_upload;
@@ -211,6 +212,48 @@ pub(super) fn checkpointed(ocictl: &Path, directory: &Path, options: &[&str]) ->
     let cuts = merge - 20..merged + 300;
     let name = "log merged into the database".to_owned();
     Ok(Recording { name, data, events, clients: clients.recorded(), cuts })
+}
+
+/// A server that collects garbage: what nothing references goes, and the rest stays.
+pub(super) fn collected(ocictl: &Path, directory: &Path, options: &[&str]) -> Result<Recording> {
+    const POLLS: usize = 200;
+    let collecting = ["--gc-interval", "300ms", "--gc-grace", "1s"];
+    let options = [options, &collecting].concat();
+    let mut recorder = Recorder { ocictl, directory, options: &options, logs: Vec::new() };
+    let mut clients = Clients::new(["one"]);
+    clients.0[0].model.grace = Some(Duration::from_secs(1));
+    let server = recorder.start()?;
+    clients.connect(&server.server.host);
+    let story = async {
+        let [one] = clients.get();
+        let (config, layer) = (Blob::noise(41, 400), Blob::noise(42, 80_000));
+        one.push_at_once("a", &config).await?;
+        one.push_at_once("a", &layer).await?;
+        let image = Manifest::image(&config, std::slice::from_ref(&layer), None, "kept");
+        one.put_manifest("a", &image, Some("latest")).await?;
+        for blob in [Blob::noise(43, 700), Blob::noise(44, 90_000)] {
+            one.push_at_once("b", &blob).await?;
+        }
+        let target = format!("/v2/b/blobs/{}", Blob::noise(44, 90_000).digest);
+        for poll in 0.. {
+            if one.get(&target).await?.status == 404 {
+                break;
+            }
+            if poll == POLLS {
+                return Err(Failed::Wrong(format!("{target} was not collected")));
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        one.push_at_once("c", &Blob::noise(45, 60_000)).await
+    };
+    runtime()?.block_on(story).map_err(String::from)?;
+    server.end(End::Kill)?;
+    let (events, _) = recorder.events()?;
+    let (name, data) = ("a collection".to_owned(), recorder.data());
+    // What comes before the first answer is recorded elsewhere.
+    let answer = |event: &Event| matches!(event, Event::Began(_, Action::Answer(_)));
+    let first = events.iter().position(answer).unwrap_or(0);
+    Ok(Recording { name, data, events, clients: clients.recorded(), cuts: first..usize::MAX })
 }
 
 /// A first start that is killed at one of its syncs, a second start, and pushes. `None`: there are not so many syncs.

@@ -47,6 +47,9 @@ struct Call<'a> {
     result: &'a str,
 }
 
+/// The name of the socket by which a server is asked to work. One that is left over has no content, and is made anew.
+const SOCKET: &str = "control";
+
 /// Reads a log. What lies outside of `root` is left out, and so is SQLite's shared memory, which no disk keeps.
 pub(super) fn read(log: &str, root: &Path) -> Result<Vec<Event>, String> {
     let mut reader = Reader { root, files: HashMap::new(), next: 0, events: Vec::new() };
@@ -107,7 +110,8 @@ impl Reader<'_> {
     /// The path, if it is one that a disk keeps.
     fn inside(&self, path: PathBuf) -> Option<PathBuf> {
         let name = path.file_name()?.to_string_lossy().into_owned();
-        (path.starts_with(self.root) && !name.ends_with("-shm")).then_some(path)
+        let kept = !name.ends_with("-shm") && name != SOCKET;
+        (path.starts_with(self.root) && kept).then_some(path)
     }
 
     fn named(&self, argument: &str) -> Option<PathBuf> {
