@@ -10,8 +10,14 @@ use crate::metadata::{CollectStep, Collected, Cuts};
 use crate::objects::ObjectKey;
 use crate::upload::seconds;
 
-/// How many rows one transaction looks at: a few milliseconds of work, for which others wait.
-const STEP: usize = 200;
+/// How many blobs one transaction looks at: about a millisecond of work, for which others wait.
+const BLOBS: usize = 100;
+
+/// The same of manifests, each with its references.
+const MANIFESTS: usize = 32;
+
+/// How many objects are listed at a time to be deleted.
+const OBJECTS: usize = 200;
 
 /// How many objects are deleted at a time.
 const DELETIONS: usize = 8;
@@ -85,13 +91,13 @@ pub(crate) async fn run(
     let mut step = CollectStep { more: cuts.manifests.is_some(), ..CollectStep::default() };
     while step.more {
         let before = cuts.manifests.unwrap_or(i64::MIN);
-        step = metadata.collect_manifests(before, cuts.now, STEP).await?;
+        step = metadata.collect_manifests(before, cuts.now, MANIFESTS).await?;
         report.add(step.collected);
         progress(&report);
     }
     step.more = true;
     while step.more {
-        step = metadata.collect_blobs(cuts.blobs, cuts.delete_after, STEP).await?;
+        step = metadata.collect_blobs(cuts.blobs, cuts.delete_after, BLOBS).await?;
         report.add(step.collected);
         progress(&report);
     }
@@ -120,7 +126,7 @@ async fn delete_objects(
     let metadata = &engine.metadata;
     loop {
         let Ok(_allowed) = engine.deletions.try_read() else { return Ok(()) };
-        let due = metadata.due_objects(engine.now(), STEP).await?;
+        let due = metadata.due_objects(engine.now(), OBJECTS).await?;
         if due.is_empty() {
             return Ok(());
         }
