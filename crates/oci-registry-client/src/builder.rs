@@ -318,8 +318,9 @@ impl ClientBuilder {
     }
 
     /// The settings of the HTTP client underneath, for what this builder has no setting for. Redirects, decompression,
-    /// TLS and the timeout for connecting are set by this builder in any case. A timeout for whole requests cuts long
-    /// transfers off.
+    /// TLS and the timeout for connecting are set by this builder in any case; the user agent and proxies that were set
+    /// here before are replaced by those of `http`, so call this first. A timeout for whole requests cuts long transfers
+    /// off.
     pub fn http(mut self, http: reqwest::ClientBuilder) -> Self {
         self.http = http;
         self

@@ -197,6 +197,6 @@ pub use client::Client;
 pub use error::{Error, Result};
 pub use mirror::Mirror;
 pub use registry::Registry;
-pub use repository::{BlobCloser, BlobReader, Repository};
+pub use repository::{BlobCloser, BlobReader, Head, Repository};
 pub use retry::{Retry, RetryPolicy};
 pub use warning::Warning;

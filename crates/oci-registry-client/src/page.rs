@@ -1,5 +1,7 @@
 //! Lists in pages (distribution-spec, "Listing Tags"), for tags, repositories and referrers alike.
 
+use futures_core::stream::BoxStream;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use http::header;
 use oci_ref::{Cursor, ErrorKind, Page};
 use reqwest::Url;
@@ -132,6 +134,27 @@ pub(crate) async fn read<'a, B: DeserializeOwned, T>(
         items: page.items.into_iter().filter_map(|(item, _)| item).collect(),
         next: page.next,
     })
+}
+
+/// All entries of a list, page by page. It ends after an error.
+pub(crate) fn stream<T, F>(
+    after: Option<Cursor>,
+    mut read: impl FnMut(Option<Cursor>) -> F + Send + 'static,
+) -> BoxStream<'static, Result<T>>
+where
+    T: Send + 'static,
+    F: Future<Output = Result<Page<T>>> + Send + 'static,
+{
+    let pages = stream::try_unfold(Some(after), move |next| {
+        let page = next.map(&mut read);
+        async move {
+            let Some(page) = page else { return Ok::<_, Error>(None) };
+            let page = page.await?;
+            let items = stream::iter(page.items.into_iter().map(Ok));
+            Ok(Some((items, page.next.map(Some))))
+        }
+    });
+    pages.try_flatten().boxed()
 }
 
 /// Whether a list says that it has been filtered by artifact type.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use futures_core::stream::BoxStream;
 use http::Method;
 use oci_ref::{Cursor, Page};
 use oci_spec_types::{ErrorCode, Host, Name};
@@ -97,6 +98,20 @@ impl Registry {
             names.into_iter().map(|name| (name.parse().ok(), name)).collect()
         })
         .await
+    }
+
+    /// All names of repositories, in pages of `page_size`, after the name `last` if there is one. The stream ends after an
+    /// error.
+    pub fn catalog_stream(
+        &self,
+        last: Option<&Name>,
+        page_size: usize,
+    ) -> BoxStream<'static, Result<Name>> {
+        let (registry, page_size) = (self.clone(), page_size.max(1));
+        page::stream(last.map(|name| Cursor::After(name.to_string())), move |after| {
+            let registry = registry.clone();
+            async move { registry.catalog(after.as_ref(), page_size).await }
+        })
     }
 
     pub(crate) fn client(&self) -> &Client {

@@ -2,10 +2,20 @@
 
 use futures_util::{StreamExt, stream};
 use oci_ref::{Blob, Body, Manifest, Precondition, Reopen, Result, Source, Store, Target};
-use oci_spec_types::{Descriptor, Digest, Tag};
+use oci_spec_types::{Descriptor, Digest, ErrorCode, Tag};
 
 use super::Repository;
 use bytes::Bytes;
+
+/// What a registry says of content ([`Repository::fetch_head`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Head {
+    /// How many bytes it has.
+    pub size: u64,
+    /// Whether parts of it can be asked for, so that a transfer that broke off can go on. Manifests come whole.
+    pub ranges: bool,
+}
 
 impl Repository {
     /// Whether the content with this media type is a manifest here; all else is a blob.
@@ -50,6 +60,42 @@ impl Repository {
         match self.exists(descriptor).await? {
             true => Ok(()),
             false => self.push(descriptor, content).await,
+        }
+    }
+
+    /// Writes a manifest under what people write for it: a tag, a digest, `TAG@DIGEST` or a whole reference
+    /// ([`parse_reference`](Self::parse_reference)). A digest in it must be the manifest's.
+    pub async fn push_reference(
+        &self,
+        reference: &str,
+        descriptor: &Descriptor,
+        content: Bytes,
+    ) -> Result<()> {
+        let target = self.parse_reference(reference)?;
+        let manifest = Manifest::verify(descriptor, content)?;
+        if let Some(expected) = target.digest().filter(|digest| *digest != manifest.digest()) {
+            return Err(oci_ref::Error::new(
+                ErrorCode::DigestInvalid,
+                format!(
+                    "{reference} of {self}: the content has digest {}, expected {expected}",
+                    manifest.digest()
+                ),
+            ));
+        }
+        let tags: Vec<Tag> = target.tag().cloned().into_iter().collect();
+        self.put_manifest(&manifest, &tags, &Precondition::None).await
+    }
+
+    /// What the registry says of a manifest or a blob without sending it; `None` if it is not there.
+    pub async fn fetch_head(&self, descriptor: &Descriptor) -> Result<Option<Head>> {
+        if !self.is_manifest(descriptor) {
+            let found = self.ask_blob(&descriptor.digest).await?;
+            return Ok(found.map(|found| Head { size: found.size, ranges: found.ranges }));
+        }
+        match self.resolve(&Target::Digest(descriptor.digest.clone())).await {
+            Ok(found) => Ok(Some(Head { size: found.size, ranges: false })),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
         }
     }
 

@@ -25,6 +25,7 @@ use oci_ref::{Ref, Target};
 use oci_spec_types::{Digest, ErrorCode, Name, Tag};
 use reqwest::Url;
 
+pub use self::content::Head;
 pub(crate) use self::mirrored::Unfinished;
 pub use self::reader::{BlobCloser, BlobReader};
 pub(crate) use self::referrers_index::IndexUpdates;

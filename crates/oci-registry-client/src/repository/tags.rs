@@ -1,9 +1,6 @@
 //! The repository's tags (distribution-spec, "Listing Tags").
 
-use std::collections::VecDeque;
-
 use futures_util::stream::BoxStream;
-use futures_util::{StreamExt, stream};
 use http::Method;
 use oci_ref::{Cursor, Page};
 use oci_spec_types::{ErrorCode, Tag};
@@ -21,28 +18,11 @@ impl Repository {
         last: Option<&Tag>,
         page_size: usize,
     ) -> BoxStream<'static, Result<Tag>> {
-        struct State {
-            repository: Repository,
-            page: VecDeque<Tag>,
-            next: Option<Option<Cursor>>,
-        }
-        let after = last.map(|tag| Cursor::After(tag.to_string()));
-        let state = State { repository: self.clone(), page: VecDeque::new(), next: Some(after) };
-        let page_size = page_size.max(1);
-        stream::try_unfold(state, move |mut state| async move {
-            loop {
-                if let Some(tag) = state.page.pop_front() {
-                    return Ok(Some((tag, state)));
-                }
-                let Some(after) = state.next.take() else {
-                    return Ok(None);
-                };
-                let page = state.repository.list_tags(after.as_ref(), page_size).await?;
-                state.page = page.items.into();
-                state.next = page.next.map(Some);
-            }
+        let (repository, page_size) = (self.clone(), page_size.max(1));
+        page::stream(last.map(|tag| Cursor::After(tag.to_string())), move |after| {
+            let repository = repository.clone();
+            async move { repository.list_tags(after.as_ref(), page_size).await }
         })
-        .boxed()
     }
 
     pub(super) async fn list_tags(

@@ -3,7 +3,7 @@
 use std::io::SeekFrom;
 use std::path::PathBuf;
 
-use oci_ref::Target;
+use oci_ref::{Source, Target};
 use oci_registry_client::{BlobReader, Error};
 use oci_spec_types::{Descriptor, Digest, MediaType};
 use tokio::io::{AsyncReadExt, AsyncSeekExt};
@@ -292,4 +292,38 @@ async fn references_as_people_write_them() {
     let target = repository.parse_reference(&format!("1.0@{digest}")).unwrap();
     oci_ref::Source::manifest(&repository, &target).await.unwrap_err();
     assert_eq!(server.lines(), ["GET /v2/a/b/manifests/1.0"]);
+}
+
+// covers: O4, O11
+#[tokio::test]
+async fn what_is_there_is_described_and_pushed_by_reference() {
+    let registry = oci_registry_server::TestRegistry::start().await.unwrap();
+    let host: oci_spec_types::Host = registry.host().parse().unwrap();
+    let client = builder().build().unwrap();
+    let repository = client.registry(&host).unwrap().repository("a/b".parse().unwrap());
+    let kind = MediaType::OCTET_STREAM;
+    let layer = oci_ref::LayerContent::blob(kind.clone(), "hello");
+    let pushed = oci_ref::ArtifactBuilder::new(kind).layer(layer);
+    let pushed = pushed.write(&repository, &[]).await.unwrap();
+    let blob = pushed.blobs().last().unwrap().clone();
+    let head = repository.fetch_head(&blob).await.unwrap().unwrap();
+    assert_eq!((head.size, head.ranges), (5, true));
+    let head = repository.fetch_head(pushed.descriptor()).await.unwrap().unwrap();
+    assert_eq!((head.size, head.ranges), (pushed.descriptor().size, false));
+    let missing = Descriptor::of(MediaType::OCTET_STREAM, b"missing");
+    assert_eq!(repository.fetch_head(&missing).await.unwrap(), None);
+
+    let digest = pushed.digest();
+    for reference in ["1.0".to_owned(), format!("2.0@{digest}"), format!("{host}/a/b:3.0")] {
+        let content = pushed.bytes().clone();
+        repository.push_reference(&reference, pushed.descriptor(), content).await.unwrap();
+    }
+    for tag in ["1.0", "2.0", "3.0"] {
+        let tag: oci_spec_types::Tag = tag.parse().unwrap();
+        assert_eq!(repository.resolve(&tag.into()).await.unwrap().digest, *digest);
+    }
+    let wrong = format!("4.0@{}", Digest::sha256(b"other"));
+    let content = pushed.bytes().clone();
+    let error = repository.push_reference(&wrong, pushed.descriptor(), content).await.unwrap_err();
+    assert_eq!(error.code(), Some(&oci_spec_types::ErrorCode::DigestInvalid));
 }

@@ -41,8 +41,9 @@ async fn ping(world: &World) -> Result<Right> {
 }
 
 async fn catalog(world: &World) -> Result<Right> {
-    let page = world.repository().registry().catalog(None, 10).await?;
-    Ok(page.items == ["a/b".parse().unwrap()])
+    let repository = world.repository();
+    let found: Vec<_> = repository.registry().catalog_stream(None, 10).try_collect().await?;
+    Ok(found == ["a/b".parse().unwrap()])
 }
 
 async fn tags(world: &World) -> Result<Right> {
