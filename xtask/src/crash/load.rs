@@ -32,7 +32,7 @@ pub(super) struct Common {
 
 impl Common {
     pub(super) fn new(seed: u64) -> Rc<Self> {
-        let sizes = [0, 1, 700, 20_000, INLINE, INLINE + 1, 90_000, 300_000];
+        let sizes = [0, 2, 700, 20_000, INLINE, INLINE + 1, 90_000, 300_000];
         let equal = sizes.iter().zip(seed..).map(|(size, seed)| Blob::noise(seed, *size));
         Rc::new(Self {
             pushed: RefCell::default(),
@@ -120,6 +120,8 @@ impl Worker {
             7..9 => INLINE + self.random.below(200_000),
             _ => 300_000 + self.random.below(700_000),
         };
+        // An upload of a single byte says of itself what one without bytes does.
+        let size = if size == 1 { 2 } else { size };
         Blob::noise(self.common.fresh(), size)
     }
 
