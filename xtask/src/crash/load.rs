@@ -292,6 +292,11 @@ impl Worker {
             _ => {
                 let manifest = self.image(repository).await?;
                 self.client.put_manifest(repository, &manifest, None).await?;
+                let place = (repository.to_owned(), manifest.digest.clone());
+                if !self.client.model.manifests.contains_key(&place) {
+                    // One of its blobs was collected before.
+                    return Ok(());
+                }
                 manifest
             }
         };
