@@ -21,13 +21,16 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
     let data = args.data.map_or_else(default_data, Ok)?;
     let mut options = EngineOptions::default();
     options.sync = !args.no_sync;
+    options.storage = args.storage;
+    options.redirect_reads = args.redirect_reads;
     options.references = match args.references {
         cli::References::Complete => References::Complete,
         cli::References::SparseIndexes => References::SparseIndexes,
         cli::References::Unchecked => References::Unchecked,
     };
     let registry = DurableRegistry::open(&data, options).await.map_err(|error| {
-        let in_use = *error.kind() == ErrorKind::Unavailable;
+        // A bucket can be unavailable too.
+        let in_use = *error.kind() == ErrorKind::Unavailable && error.message().contains("in use");
         let failure = Failure::of(format!("opening the data in {}", data.display()), error);
         match in_use {
             true => {

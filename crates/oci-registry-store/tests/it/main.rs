@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+#[cfg(feature = "clouds")]
+mod clouds;
 mod collect;
 mod content;
 mod durability;
@@ -10,6 +12,8 @@ mod lists;
 mod manifests;
 mod migration;
 mod opening;
+#[cfg(feature = "clouds")]
+mod s3;
 mod sessions;
 mod suite;
 mod support;
