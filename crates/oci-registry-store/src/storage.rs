@@ -30,6 +30,7 @@ pub struct Storage {
     pub(crate) place: Place,
     /// Settings that go before those of the environment.
     pub(crate) settings: Vec<(String, String)>,
+    #[cfg_attr(not(feature = "clouds"), allow(dead_code, reason = "files are not asked twice"))]
     pub(crate) retries: Option<usize>,
 }
 

@@ -6,7 +6,7 @@ use oci_spec_types::{Algorithm, Descriptor, Digest, ErrorCode, MediaType};
 use super::check::{blob_is, no_blob, refused, refused_as};
 use super::content::{noise, noise_blob};
 use super::{Harness, cases};
-use crate::{Result, UploadId};
+use crate::{Result, Store, UploadId};
 
 cases![
     uploads_grow_and_are_committed,

@@ -1,4 +1,5 @@
 //! Objects: bytes under opaque keys. What they are, and who owns them, only the metadata knows.
+#![cfg_attr(not(feature = "clouds"), allow(dead_code, reason = "files need only some of it"))]
 
 #[cfg(feature = "clouds")]
 mod cloud;

@@ -192,6 +192,38 @@ async fn an_unknown_hash_state_is_hashed_again() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn urls_of_blobs() {
+    let s3 = S3::start().await;
+    let mut options = s3.options();
+    options.redirect_reads = true;
+    let engine = TestEngine::with(options).await;
+    let store = engine.repository("a/b").await;
+    assert_eq!(store.capabilities().min_chunk, Some(5 << 20));
+    let small = push(&*store, &noise(1000, 1)).await;
+    let large = push(&*store, &noise(100_000, 2)).await;
+    let url = store.blob_url(&large.digest).await.unwrap().unwrap();
+    assert!(url.starts_with(&format!("{}/bucket/some/prefix/objects/", s3.endpoint)), "{url}");
+    assert!(url.contains("X-Amz-Signature=") && url.contains("X-Amz-Expires=1200"), "{url}");
+    assert!(!url.contains(SECRET), "{url}");
+    assert_eq!(store.blob_url(&small.digest).await.unwrap(), None);
+    // What another repository has is not here.
+    let other = engine.repository("c/d").await;
+    assert_eq!(other.blob_url(&large.digest).await.unwrap(), None);
+    drop((store, other));
+
+    // Neither without being asked for, nor where there are no URLs.
+    for storage in [s3.storage(), Storage::default(), "memory:".parse().unwrap()] {
+        let mut options = EngineOptions::default();
+        options.redirect_reads = storage.to_string() != s3.storage().to_string();
+        options.storage = storage;
+        let engine = TestEngine::with(options).await;
+        let store = engine.repository("a/b").await;
+        let large = push(&*store, &noise(100_000, 2)).await;
+        assert_eq!(store.blob_url(&large.digest).await.unwrap(), None);
+    }
+}
+
 /// Nothing is hashed that was not asked for, so content of another algorithm is read once it is whole.
 #[tokio::test(flavor = "multi_thread")]
 async fn another_algorithm_than_was_begun_with() {

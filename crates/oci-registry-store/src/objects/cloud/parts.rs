@@ -57,7 +57,7 @@ mod tests {
         let (mut offset, mut parts, mut tail, mut largest_tail) = (0, 0, 0, 0);
         while parts < MOST {
             let whole = sizes.at(offset);
-            assert!(whole >= LEAST && whole <= LARGEST && whole % MIB == 0);
+            assert!((LEAST..=LARGEST).contains(&whole) && whole.is_multiple_of(MIB));
             let mut left = chunk.unwrap_or(u64::MAX);
             while left > 0 && parts < MOST {
                 let whole = sizes.at(offset);

@@ -180,8 +180,7 @@ impl CloudWriter {
     fn failed(&mut self, doing: &str, error: &object_store::Error) -> Error {
         if self.upload.is_some() && failure::is_missing(error) {
             self.over = true;
-            let message =
-                format!("the upload of object {} is not known to the storage any more", self.key);
+            let message = "the storage does not know this upload any more: begin it anew";
             return Error::new(ErrorCode::BlobUploadUnknown, message);
         }
         self.shared.failed(doing, &self.key, error)
