@@ -119,6 +119,12 @@ pub trait Source: Send + Sync {
     /// A blob's bytes, or a part of them, not verified.
     async fn blob(&self, digest: &Digest, range: ByteRange) -> Result<BlobRead>;
 
+    /// A URL from which anybody can read a blob for some minutes, without credentials, where the source has such. It is a
+    /// secret of whoever may read the blob.
+    async fn blob_url(&self, _digest: &Digest) -> Result<Option<String>> {
+        Ok(None)
+    }
+
     /// A page of at most `limit` tags in lexical order.
     async fn tags(&self, after: Option<&Cursor>, limit: usize)
     -> Result<Page<oci_spec_types::Tag>>;
@@ -155,6 +161,10 @@ impl<T: Source + ?Sized> Source for Arc<T> {
 
     async fn blob(&self, digest: &Digest, range: ByteRange) -> Result<BlobRead> {
         (**self).blob(digest, range).await
+    }
+
+    async fn blob_url(&self, digest: &Digest) -> Result<Option<String>> {
+        (**self).blob_url(digest).await
     }
 
     async fn tags(

@@ -2,9 +2,11 @@
 
 use axum::body::Body;
 use axum::response::Response;
-use http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG};
+use http::header::{
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, LOCATION,
+};
 use http::{HeaderValue, StatusCode};
-use oci_ref::{ByteRange, Error, ErrorKind};
+use oci_ref::{ByteRange, Error, ErrorKind, Store};
 use oci_spec_types::{Digest, ErrorCode, Name};
 
 use crate::app::Call;
@@ -36,6 +38,9 @@ pub(crate) async fn get(
     }
 
     let wanted = range::requested(&call.parts.headers, &etag);
+    if let Some(url) = store.blob_url(digest).await? {
+        return elsewhere(&*store, digest, wanted, &url).await;
+    }
     let read = match store.blob(digest, wanted).await {
         Ok(read) => read,
         Err(error) => return Err(unsatisfiable(error)),
@@ -59,6 +64,30 @@ pub(crate) async fn get(
     if wanted != ByteRange::All && !part {
         response.headers_mut().insert(ACCEPT_RANGES, HeaderValue::from_static("none"));
     }
+    Ok(response)
+}
+
+/// The answer that the bytes are to be read from another place. Whoever follows it asks for the same range there, which
+/// may be known to be none.
+async fn elsewhere(
+    store: &dyn Store,
+    digest: &Digest,
+    wanted: ByteRange,
+    url: &str,
+) -> Result<Response, Failure> {
+    if wanted != ByteRange::All {
+        let size = store.blob_size(digest).await?.ok_or_else(|| unknown(digest))?;
+        if wanted.within(size).is_none() {
+            let message = format!("blob {digest} has {size} bytes, none in {wanted:?}");
+            return Err(unsatisfiable(Error::new(ErrorKind::RangeInvalid { size }, message)));
+        }
+    }
+    let mut response = respond::empty(StatusCode::TEMPORARY_REDIRECT);
+    let headers = response.headers_mut();
+    respond::set_digest(headers, digest);
+    headers.insert(LOCATION, respond::value(url));
+    // The place is good for this caller, and for a while.
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
 }
 

@@ -2,7 +2,10 @@
 
 use std::fs::File;
 use std::path::Path;
+use std::sync::Arc;
 
+use async_trait::async_trait;
+use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
 use oci_ref::{Error, ErrorKind, Result};
 use tokio::sync::Mutex;
@@ -11,7 +14,7 @@ use crate::blocking;
 use crate::directory::DataDirectory;
 use crate::engine::Engine;
 use crate::metadata::{Content, Metadata, Sqlite, StoredBlob};
-use crate::objects::{Files, Objects};
+use crate::objects::{Files, Journal, ObjectKey, Objects};
 use crate::verify::{Pace, verify};
 
 /// How many files are copied at a time.
@@ -85,7 +88,7 @@ pub(crate) async fn run(
 /// Copies the file of a blob, if it has one, and verifies it on the way.
 async fn copy(engine: &Engine, to: &Files, blob: &StoredBlob) -> Result<bool> {
     let Content::Object(key) = &blob.content else { return Ok(false) };
-    let mut writer = to.create(key).await?;
+    let mut writer = to.create(key, Arc::new(Unnoted)).await?;
     let (from, pace) = (&*engine.objects, &mut Pace::new(None));
     let damage =
         verify(from, &blob.content, &blob.digest, blob.size, pace, Some(&mut *writer)).await?;
@@ -96,6 +99,16 @@ async fn copy(engine: &Engine, to: &Files, blob: &StoredBlob) -> Result<bool> {
         );
         return Err(Error::new(ErrorKind::Internal, message));
     }
-    writer.sync().await?;
+    writer.finish().await?;
     Ok(true)
+}
+
+/// Nothing is noted of the files of a backup: it is deleted as a whole if it fails.
+struct Unnoted;
+
+#[async_trait]
+impl Journal for Unnoted {
+    async fn note(&self, _key: &ObjectKey, _state: Bytes) -> Result<()> {
+        Ok(())
+    }
 }

@@ -149,7 +149,7 @@ async fn delete_objects(
 
 /// Deletes an object, and tells whether it is gone.
 async fn delete(engine: &Engine, key: ObjectKey) -> (ObjectKey, bool) {
-    let deleted = engine.objects.delete(&key).await;
+    let deleted = engine.delete(&key).await;
     if let Err(error) = &deleted {
         tracing::warn!(%key, %error, "an unused object could not be deleted; it is tried again later");
     }

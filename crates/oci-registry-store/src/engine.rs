@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 
+use async_trait::async_trait;
+use bytes::Bytes;
 use oci_ref::Result;
 use tokio::sync::{Mutex, RwLock, watch};
 
@@ -10,7 +12,7 @@ use crate::blocking;
 use crate::cache::ManifestCache;
 use crate::directory::DataDirectory;
 use crate::metadata::{Metadata, Sqlite};
-use crate::objects::{Files, ObjectKey, Objects};
+use crate::objects::{Files, Journal, ObjectKey, Objects};
 use crate::options::EngineOptions;
 use crate::upload::{Claims, SessionId, Tokens, idle_since, seconds};
 
@@ -52,6 +54,8 @@ impl Engine {
         options: EngineOptions,
         through: impl FnOnce(Files) -> Box<dyn Objects>,
     ) -> Result<Arc<Self>> {
+        // First of all, so that nothing has been changed if it is not what it should be.
+        let bucket = bucket::open(&options).await?;
         let (path, sync, create): (PathBuf, bool, bool) =
             (path.into(), options.sync, options.create);
         let cache = options.cache / 2;
@@ -69,7 +73,7 @@ impl Engine {
         let secret = metadata.session_secret(crate::random::bytes()?).await?;
         let engine = Arc::new(Self {
             metadata: Box::new(metadata),
-            objects: through(objects),
+            objects: bucket.unwrap_or_else(|| through(objects)),
             manifests: ManifestCache::new(options.cache / 2),
             tokens: Tokens::new(secret),
             claims: Claims::default(),
@@ -128,10 +132,16 @@ impl Engine {
     async fn try_discard(&self, key: &ObjectKey) -> Result<()> {
         // A commit that failed may yet have reached the disk. After this one, it has not.
         if self.metadata.condemn_object(key).await? {
-            self.objects.delete(key).await?;
+            self.delete(key).await?;
             self.metadata.forget_objects(std::slice::from_ref(key)).await?;
         }
         Ok(())
+    }
+
+    /// Deletes a condemned object, whatever there is of it.
+    pub(crate) async fn delete(&self, key: &ObjectKey) -> Result<()> {
+        let state = self.metadata.object_state(key).await?;
+        self.objects.delete(key, state).await
     }
 
     /// Deletes what uploads left behind when the process ended in the middle of them.
@@ -171,6 +181,49 @@ impl Engine {
         let expired = SessionId::made_before(self.options.session_idle);
         while self.metadata.forget_closed_sessions(&expired, STEP).await? == STEP {}
         Ok(())
+    }
+}
+
+#[async_trait]
+impl Journal for Engine {
+    async fn note(&self, key: &ObjectKey, state: Bytes) -> Result<()> {
+        self.metadata.note_object(key, state).await
+    }
+}
+
+#[cfg(feature = "clouds")]
+mod bucket {
+    use oci_ref::Result;
+
+    use crate::objects::{Cloud, Objects};
+    use crate::options::EngineOptions;
+
+    /// The bucket that is to be used, unless objects are files.
+    pub(super) async fn open(options: &EngineOptions) -> Result<Option<Box<dyn Objects>>> {
+        let cloud = Cloud::open(options).await?;
+        Ok(cloud.map(|cloud| Box::new(cloud) as Box<dyn Objects>))
+    }
+}
+
+#[cfg(not(feature = "clouds"))]
+mod bucket {
+    use oci_ref::{Error, Result};
+
+    use crate::objects::Objects;
+    use crate::options::EngineOptions;
+    use crate::storage::Place;
+
+    pub(super) async fn open(options: &EngineOptions) -> Result<Option<Box<dyn Objects>>> {
+        match options.storage.place {
+            Place::Files => Ok(None),
+            _ => {
+                let storage = &options.storage;
+                let message = format!(
+                    "storage {storage} needs the feature `clouds`, which was left out of this build"
+                );
+                Err(Error::unsupported(message))
+            }
+        }
     }
 }
 

@@ -7,6 +7,9 @@
 //! written straight into the file where it stays; the digest gets its name by a row. Manifests, and blobs of up to 32 KiB, lie in
 //! the database. Equal content is stored once, and each repository has it only if it was pushed or mounted there.
 //!
+//! With the feature `clouds`, the bytes can lie in a bucket of Amazon S3 (or what speaks its protocol), Google Cloud Storage or
+//! Azure Blob Storage: see [`Storage`]. The rest is the same.
+//!
 //! # What holds
 //! - Content is acknowledged after its bytes are synced and its transaction is committed. Concurrent requests share a commit.
 //! - A file is announced in the database before it is made, so that a crash leaves nothing that the next start does not
@@ -40,6 +43,7 @@ mod options;
 mod random;
 mod registry;
 mod repository;
+mod storage;
 mod upload;
 mod verify;
 
@@ -48,3 +52,4 @@ pub use collect::{CollectOptions, CollectReport};
 pub use fsck::{FsckEvent, FsckOptions, FsckProblem, FsckReport, FsckStage};
 pub use options::{EngineOptions, References};
 pub use registry::DurableRegistry;
+pub use storage::Storage;

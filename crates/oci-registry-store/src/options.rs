@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::Storage;
+
 /// What of a manifest's references must be there when it is stored. A subject and non-distributable layers need never be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum References {
@@ -32,6 +34,15 @@ pub struct EngineOptions {
     /// power cut or a crash of the operating system, content that was acknowledged shortly before can be
     /// missing, and a blob that the metadata names can have holes or be cut off. The metadata itself stays readable.
     pub sync: bool,
+    /// Where the bytes of large blobs lie: in the data directory by default. Metadata, manifests and small blobs lie in the
+    /// database in any case.
+    pub storage: Storage,
+    /// Whether a server may send those who read a blob from a bucket to the bucket itself, by a URL that lets anybody read that
+    /// blob for 20 minutes. Off by default. Has no meaning for other storage.
+    pub redirect_reads: bool,
+    /// How many bytes of memory all uploads to a bucket together may take for what is on its way there: 512 MiB by default. At
+    /// least 32 MiB. Who has to wait for half a minute is told to come back later.
+    pub upload_memory: usize,
     /// What of a manifest's references must be there when it is stored: all by default.
     pub references: References,
     /// How long an upload may rest before it expires: an hour by default.
@@ -61,6 +72,9 @@ impl Default for EngineOptions {
         Self {
             create: true,
             sync: true,
+            storage: Storage::default(),
+            redirect_reads: false,
+            upload_memory: 512 << 20,
             references: References::Complete,
             session_idle: Duration::from_secs(60 * 60),
             grace: Duration::from_secs(24 * 60 * 60),

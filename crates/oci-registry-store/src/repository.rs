@@ -1,6 +1,7 @@
 //! One repository of the engine, as everybody reads and writes it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::StreamExt;
@@ -11,12 +12,15 @@ use oci_ref::{
 use oci_spec_types::{Algorithm, Descriptor, Digest, ErrorCode, Name, Tag};
 
 use crate::engine::Engine;
-use crate::metadata::{BlobSize, Content, NewManifest};
+use crate::metadata::{BlobRecord, BlobSize, Content, NewManifest};
 use crate::upload::Upload;
 use crate::{References, blocking};
 
 /// A manifest with more bytes is parsed where it does not hold up others.
 const PARSED_AT_ONCE: usize = 64 << 10;
+
+/// How long a URL of a blob can be used: long enough to go on with a download that was cut off.
+const URL_LIFETIME: Duration = Duration::from_secs(20 * 60);
 
 /// A repository, whether it exists already or not.
 pub(crate) struct Repository {
@@ -117,6 +121,19 @@ impl Source for Repository {
         Ok(BlobRead { size, range, body })
     }
 
+    /// Only of blobs in a bucket, and if [`EngineOptions::redirect_reads`](crate::EngineOptions::redirect_reads) is on.
+    async fn blob_url(&self, digest: &Digest) -> Result<Option<String>> {
+        if !self.engine.options.redirect_reads {
+            return Ok(None);
+        }
+        match self.engine.metadata.blob(&self.name, digest).await? {
+            Some(BlobRecord { content: Content::Object(key), .. }) => {
+                self.engine.objects.url(&key, URL_LIFETIME).await
+            }
+            _ => Ok(None),
+        }
+    }
+
     async fn tags(&self, after: Option<&Cursor>, limit: usize) -> Result<Page<Tag>> {
         let after = after.map(Cursor::name).transpose()?;
         self.engine.metadata.tags(&self.name, after, limit).await
@@ -143,6 +160,7 @@ impl Store for Repository {
         capabilities.sparse = Some(self.engine.options.references != References::Complete);
         capabilities.mount = true;
         capabilities.preconditions = true;
+        capabilities.min_chunk = self.engine.objects.min_chunk();
         capabilities
     }
 

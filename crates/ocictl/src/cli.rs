@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use oci_registry_store::Storage;
 use oci_spec_types::Digest;
 
 pub(crate) use crate::connection::ConnectionArgs;
@@ -75,6 +76,16 @@ pub(crate) struct ServeArgs {
     /// Where the content lies [default: $XDG_DATA_HOME/ocictl or ~/.local/share/ocictl]
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
+
+    /// Where the bytes of large blobs lie: `file:` (with the data), `s3://bucket/prefix`, `gs://bucket/prefix` or
+    /// `az://container/prefix`. Credentials come from the environment: AWS_*, GOOGLE_* and AZURE_* variables.
+    #[arg(long, value_name = "URL", default_value = "file:")]
+    pub(crate) storage: Storage,
+
+    /// Send those who read a large blob to the bucket itself, by a URL that is good for 20 minutes. They must be able
+    /// to reach it.
+    #[arg(long)]
+    pub(crate) redirect_reads: bool,
 
     /// Answer before content is synced to disk. Faster, but what was pushed in the last seconds before a power cut or
     /// a crash of the system may be lost although it was acknowledged.

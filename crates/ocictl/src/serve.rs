@@ -22,6 +22,8 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
     let data = upkeep::data(args.data)?;
     let mut options = EngineOptions::default();
     options.sync = !args.no_sync;
+    options.storage = args.storage;
+    options.redirect_reads = args.redirect_reads;
     options.references = match args.references {
         cli::References::Complete => References::Complete,
         cli::References::SparseIndexes => References::SparseIndexes,
@@ -30,7 +32,8 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
     options.grace = args.gc_grace;
     options.untagged = args.gc_untagged;
     let registry = DurableRegistry::open(&data, options).await.map_err(|error| {
-        let in_use = *error.kind() == ErrorKind::Unavailable;
+        // A bucket can be unavailable too.
+        let in_use = *error.kind() == ErrorKind::Unavailable && error.message().contains("in use");
         let failure = Failure::of(format!("opening the data in {}", data.display()), error);
         match in_use {
             true => {

@@ -6,7 +6,7 @@ use oci_spec_types::{Algorithm, Descriptor, Digest, ErrorCode, MediaType};
 use super::check::{blob_is, no_blob, refused, refused_as};
 use super::content::{noise, noise_blob};
 use super::{Harness, cases};
-use crate::{Result, UploadId};
+use crate::{Result, Store, UploadId};
 
 cases![
     uploads_grow_and_are_committed,
@@ -105,6 +105,13 @@ async fn uploads_with_another_algorithm(harness: &dyn Harness) -> Result<()> {
     Ok(())
 }
 
+/// How many bytes a suspended upload has: all, or none where that would be less than the smallest chunk.
+async fn kept(store: &dyn Store, upload: &UploadId, written: usize) -> Result<usize> {
+    let kept = store.upload_offset(upload).await?;
+    assert!(kept == written as u64 || kept == 0, "{written} bytes were written, and {kept} kept");
+    Ok(if kept == 0 { 0 } else { written })
+}
+
 async fn uploads_are_suspended_and_resumed(harness: &dyn Harness) -> Result<()> {
     let [store, other] = harness.handles().await;
     let blob = noise_blob("suspended", 900_000);
@@ -117,14 +124,14 @@ async fn uploads_are_suspended_and_resumed(harness: &dyn Harness) -> Result<()> 
             return Ok(());
         }
     };
-    assert_eq!(other.upload_offset(&upload).await?, 300_000);
+    let at = kept(&*other, &upload, 300_000).await?;
     let mut staged = other.resume(&upload).await?;
-    assert_eq!(staged.offset(), 300_000);
-    staged.append(blob.bytes.slice(300_000..300_001)).await?;
+    assert_eq!(staged.offset(), at as u64);
+    staged.append(blob.bytes.slice(at..300_001)).await?;
     let upload = staged.suspend().await?;
-    assert_eq!(store.upload_offset(&upload).await?, 300_001);
+    let at = kept(&*store, &upload, 300_001).await?;
     let mut staged = store.resume(&upload).await?;
-    staged.append(blob.bytes.slice(300_001..)).await?;
+    staged.append(blob.bytes.slice(at..)).await?;
     no_blob(&*store, &blob.descriptor.digest).await?;
     staged.commit(&blob.descriptor.digest).await?;
     blob_is(&*store, &blob.descriptor, &blob.bytes).await?;

@@ -24,6 +24,8 @@ struct Engine {
     capabilities: Capabilities,
     /// What it gives for a part of a blob, instead of the part.
     part: Option<fn(u64) -> std::ops::Range<u64>>,
+    /// From where its blobs can be read too.
+    url: Option<&'static str>,
     /// Whether it knows nothing of referrers, as what was pushed before there was an API for them.
     old: bool,
 }
@@ -92,6 +94,14 @@ impl Source for Engine {
         let bytes = bytes.slice(range.start as usize..range.end as usize);
         let body = stream::iter([Ok(bytes)]).boxed();
         Ok(BlobRead { range, body, ..read })
+    }
+
+    async fn blob_url(&self, digest: &Digest) -> Result<Option<String>> {
+        self.check()?;
+        Ok(match self.url {
+            Some(url) if self.memory.blob_size(digest).await?.is_some() => Some(url.to_owned()),
+            _ => None,
+        })
     }
 
     async fn tags(&self, after: Option<&Cursor>, limit: usize) -> Result<Page<Tag>> {
@@ -260,6 +270,35 @@ async fn a_source_that_gives_another_part_is_not_served() {
     let digest = api.push_blob("a", b"0123456789").await;
     let get = api.get(format!("/v2/a/blobs/{digest}")).header("range", "bytes=2-3");
     get.send().await.expect_error(500, "UNSUPPORTED");
+}
+
+#[tokio::test]
+async fn blobs_that_are_read_elsewhere() {
+    let url = "http://bucket.test/objects/ab?signature=a%2Fb&expires=60";
+    let api = Api::engine(Engine { url: Some(url), ..Engine::default() }).await;
+    let digest = api.push_blob("a", b"0123456789").await;
+    let path = format!("/v2/a/blobs/{digest}");
+    for range in [None, Some("bytes=2-3")] {
+        let get = api.get(&path);
+        let get = match range {
+            Some(range) => get.header("range", range),
+            None => get,
+        };
+        let sent = get.send().await.expect(307);
+        assert_eq!(sent.header("location"), url);
+        assert_eq!(sent.header("cache-control"), "no-store");
+        assert_eq!(sent.header("docker-content-digest"), digest.to_string());
+        assert_eq!(sent.body, "");
+    }
+    // What needs no bytes is answered here.
+    let beyond = api.get(&path).header("range", "bytes=99-").send().await.expect(416);
+    assert_eq!(beyond.header("content-range"), "bytes */10");
+    let head = api.head(&path).send().await.expect(200);
+    assert_eq!(head.header("content-length"), "10");
+    let known = api.get(&path).header("if-none-match", format!("\"{digest}\""));
+    known.send().await.expect(304);
+    let absent = Algorithm::Sha256.digest(b"absent");
+    api.get(format!("/v2/a/blobs/{absent}")).send().await.expect_error(404, "BLOB_UNKNOWN");
 }
 
 #[tokio::test]

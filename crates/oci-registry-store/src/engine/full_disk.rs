@@ -10,7 +10,7 @@ use oci_ref::{Body, ByteRange, Error, ErrorKind, Source, Store};
 use oci_spec_types::{Descriptor, MediaType};
 
 use super::*;
-use crate::objects::ObjectWrite;
+use crate::objects::{Finished, ObjectWrite, Suspended};
 use crate::repository::Repository;
 
 /// Files on a disk that has room for so many bytes.
@@ -37,21 +37,30 @@ impl Quota {
 
 #[async_trait]
 impl Objects for Quota {
-    async fn create(&self, key: &ObjectKey) -> Result<Box<dyn ObjectWrite>> {
-        Ok(self.wrap(self.files.create(key).await?, 0))
+    async fn create(
+        &self,
+        key: &ObjectKey,
+        journal: Arc<dyn Journal>,
+    ) -> Result<Box<dyn ObjectWrite>> {
+        Ok(self.wrap(self.files.create(key, journal).await?, 0))
     }
 
-    async fn reopen(&self, key: &ObjectKey, offset: u64) -> Result<Box<dyn ObjectWrite>> {
-        Ok(self.wrap(self.files.reopen(key, offset).await?, offset))
+    async fn reopen(
+        &self,
+        key: &ObjectKey,
+        offset: u64,
+        state: Bytes,
+    ) -> Result<Box<dyn ObjectWrite>> {
+        Ok(self.wrap(self.files.reopen(key, offset, state).await?, offset))
     }
 
     async fn open(&self, key: &ObjectKey, range: Range<u64>) -> Result<Body> {
         self.files.open(key, range).await
     }
 
-    async fn delete(&self, key: &ObjectKey) -> Result<()> {
+    async fn delete(&self, key: &ObjectKey, state: Option<Bytes>) -> Result<()> {
         let size = self.files.size(key).await?.unwrap_or(0);
-        self.files.delete(key).await?;
+        self.files.delete(key, state).await?;
         self.room.fetch_add(size as i64, Ordering::SeqCst);
         Ok(())
     }
@@ -79,15 +88,19 @@ impl ObjectWrite for QuotaWrite {
         if failed { Err(full()) } else { Ok(()) }
     }
 
-    async fn sync(&mut self) -> Result<()> {
-        self.writer.sync().await
+    async fn finish(&mut self) -> Result<Finished> {
+        self.writer.finish().await
     }
 
-    async fn truncate(&mut self, offset: u64) -> Result<()> {
-        self.writer.truncate(offset).await?;
+    async fn suspend(&mut self) -> Result<Suspended> {
+        self.writer.suspend().await
+    }
+
+    async fn rewind(&mut self, offset: u64) -> Result<bool> {
+        let rewound = self.writer.rewind(offset).await?;
         self.room.fetch_add(self.written.saturating_sub(offset) as i64, Ordering::SeqCst);
         self.written = offset;
-        Ok(())
+        Ok(rewound)
     }
 }
 

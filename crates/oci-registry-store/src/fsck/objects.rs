@@ -21,7 +21,7 @@ impl Check<'_> {
                 let Some(size) = objects.size(&key).await? else { continue };
                 let what = format!("file {key} of {size} bytes belongs to nothing");
                 if self.problem(what, Some("it is deleted".into())) {
-                    objects.delete(&key).await?;
+                    objects.delete(&key, None).await?;
                     self.mended();
                 }
             }

@@ -119,6 +119,8 @@ pub(crate) struct SessionRecord {
     /// The saved state of the hash over the first `offset` bytes.
     pub(crate) hash_state: Vec<u8>,
     pub(crate) content: Content,
+    /// What the object store needs to go on with the object.
+    pub(crate) state: Bytes,
     /// When it was last written, in seconds since 1970.
     pub(crate) touched: i64,
 }
@@ -149,6 +151,8 @@ pub(crate) struct Progress {
     pub(crate) hash_state: Vec<u8>,
     /// An object must be pending and synced.
     pub(crate) content: Content,
+    /// What the object store needs to go on with the object.
+    pub(crate) state: Bytes,
     /// In seconds since 1970.
     pub(crate) now: i64,
 }
@@ -292,6 +296,12 @@ pub(crate) trait Metadata: Send + Sync + 'static {
 
     /// Notes that an object is about to be written.
     async fn begin_object(&self, key: &ObjectKey) -> Result<()>;
+
+    /// Notes how a pending object can be deleted, or gone on with.
+    async fn note_object(&self, key: &ObjectKey, state: Bytes) -> Result<()>;
+
+    /// What was noted last of a pending object.
+    async fn object_state(&self, key: &ObjectKey) -> Result<Option<Bytes>>;
 
     /// Makes sure that an object, which never was a blob's, is pending and will never be anything else, so that it may be deleted
     /// at once. `false` if a blob or a session owns it, or nobody knows it.

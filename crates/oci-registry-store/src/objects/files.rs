@@ -16,7 +16,7 @@ use oci_ref::{Body, Error, ErrorKind, Result};
 
 use super::pool::Pool;
 use super::read::Reader;
-use super::{ObjectKey, ObjectWrite, Objects};
+use super::{Finished, Journal, ObjectKey, ObjectWrite, Objects, Suspended};
 use crate::blocking;
 
 /// How many bytes of memory all readers together may take, before they have to do with little.
@@ -57,7 +57,11 @@ impl Files {
 
 #[async_trait]
 impl Objects for Files {
-    async fn create(&self, key: &ObjectKey) -> Result<Box<dyn ObjectWrite>> {
+    async fn create(
+        &self,
+        key: &ObjectKey,
+        _journal: Arc<dyn Journal>,
+    ) -> Result<Box<dyn ObjectWrite>> {
         let (path, sync) = (self.path(key), self.sync);
         blocking::run(move || {
             let file = OpenOptions::new().write(true).create_new(true).open(&path);
@@ -68,7 +72,13 @@ impl Objects for Files {
         .await
     }
 
-    async fn reopen(&self, key: &ObjectKey, offset: u64) -> Result<Box<dyn ObjectWrite>> {
+    /// The offset says all.
+    async fn reopen(
+        &self,
+        key: &ObjectKey,
+        offset: u64,
+        _state: Bytes,
+    ) -> Result<Box<dyn ObjectWrite>> {
         let (path, sync) = (self.path(key), self.sync);
         blocking::run(move || {
             let open = || {
@@ -107,7 +117,7 @@ impl Objects for Files {
         .await
     }
 
-    async fn delete(&self, key: &ObjectKey) -> Result<()> {
+    async fn delete(&self, key: &ObjectKey, _state: Option<Bytes>) -> Result<()> {
         let (path, sync) = (self.path(key), self.sync);
         blocking::run(move || {
             let delete = || match fs::remove_file(&path) {
@@ -200,16 +210,6 @@ impl FileWriter {
         let (file, path) = (Arc::clone(&self.file), self.path.clone());
         blocking::run(move || work(&file, &path).map_err(|error| failed(doing, &path, error))).await
     }
-}
-
-#[async_trait]
-impl ObjectWrite for FileWriter {
-    async fn append(&mut self, bytes: Bytes) -> Result<()> {
-        let (offset, length) = (self.offset, bytes.len() as u64);
-        self.work("write", move |file, _| file.write_all_at(&bytes, offset)).await?;
-        self.offset += length;
-        Ok(())
-    }
 
     async fn sync(&mut self) -> Result<()> {
         if !self.sync {
@@ -224,10 +224,30 @@ impl ObjectWrite for FileWriter {
         self.named = true;
         Ok(())
     }
+}
 
-    async fn truncate(&mut self, offset: u64) -> Result<()> {
+#[async_trait]
+impl ObjectWrite for FileWriter {
+    async fn append(&mut self, bytes: Bytes) -> Result<()> {
+        let (offset, length) = (self.offset, bytes.len() as u64);
+        self.work("write", move |file, _| file.write_all_at(&bytes, offset)).await?;
+        self.offset += length;
+        Ok(())
+    }
+
+    async fn finish(&mut self) -> Result<Finished> {
+        self.sync().await?;
+        Ok(Finished::Surely)
+    }
+
+    async fn suspend(&mut self) -> Result<Suspended> {
+        self.sync().await?;
+        Ok(Suspended::Object(Bytes::new()))
+    }
+
+    async fn rewind(&mut self, offset: u64) -> Result<bool> {
         self.work("truncate", move |file, _| file.set_len(offset)).await?;
         self.offset = offset;
-        Ok(())
+        Ok(true)
     }
 }

@@ -77,12 +77,13 @@ impl Upload {
         let mut upload = Self::begin(engine, repository, algorithm);
         upload.id = Some(id);
         upload.session = Some(session);
-        if let Some(SessionRecord { offset, hash_state, content, .. }) = record {
-            upload.offset = offset;
+        if let Some(SessionRecord { offset, hash_state, content, state, .. }) = record {
             match content {
-                Content::Inline(data) => upload.buffer = BytesMut::from(data),
+                // Of an object store that keeps small parts aside, it can be more than fits the buffer.
+                Content::Inline(data) => upload.append(data).await?,
                 Content::Object(key) => {
-                    upload.open(Start::Recorded { key, offset, hash_state, algorithm });
+                    upload.open(Start::Recorded { key, offset, state, hash_state });
+                    upload.offset = offset;
                 }
             }
         }
@@ -167,6 +168,7 @@ impl Upload {
             // It is hashed when it is complete.
             hash_state: Vec::new(),
             content: Content::Inline(self.buffer.split().freeze()),
+            state: Bytes::new(),
             now: now(),
         };
         self.engine.metadata.record_session(progress).await

@@ -15,11 +15,10 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::SessionId;
 use super::claims::Claim;
-use super::id::now;
 use crate::blocking;
 use crate::engine::Engine;
 use crate::metadata::{Claimed, Content, NewBlob, Progress, Stored};
-use crate::objects::{ObjectKey, ObjectWrite};
+use crate::objects::{Finished, Journal, ObjectKey, ObjectWrite, Suspended};
 
 /// A session that an upload belongs to, and the right to write to it.
 pub(super) struct Session {
@@ -32,7 +31,7 @@ pub(super) enum Start {
     /// With nothing.
     Fresh(Algorithm),
     /// After what a session has recorded.
-    Recorded { key: ObjectKey, offset: u64, hash_state: Vec<u8>, algorithm: Algorithm },
+    Recorded { key: ObjectKey, offset: u64, state: Bytes, hash_state: Vec<u8> },
 }
 
 /// The handle of the task. If it is dropped without an end, the upload is given up.
@@ -105,7 +104,8 @@ struct Object {
     session: Option<Claimed>,
     key: ObjectKey,
     writer: Box<dyn ObjectWrite>,
-    hasher: Hasher,
+    /// `None` if its state was not understood: then the object is read again when it is finished.
+    hasher: Option<Hasher>,
     offset: u64,
     /// How much of the object its session has recorded; `None` if it has nothing of it.
     recorded: Option<u64>,
@@ -122,14 +122,15 @@ impl Object {
             Start::Fresh(algorithm) => {
                 let key = ObjectKey::fresh()?;
                 engine.metadata.begin_object(&key).await?;
-                let writer = match engine.objects.create(&key).await {
+                let journal: Arc<dyn Journal> = Arc::clone(&engine) as _;
+                let writer = match engine.objects.create(&key, journal).await {
                     Ok(writer) => writer,
                     Err(error) => {
                         engine.discard(&key).await;
                         return Err(error);
                     }
                 };
-                let hasher = algorithm.hasher();
+                let hasher = Some(algorithm.hasher());
                 Ok(Self {
                     engine,
                     repository,
@@ -141,15 +142,11 @@ impl Object {
                     recorded: None,
                 })
             }
-            Start::Recorded { key, offset, hash_state, algorithm } => {
-                let writer = engine.objects.reopen(&key, offset).await?;
-                let hasher = match Hasher::restore(&hash_state) {
-                    Ok(hasher) => hasher,
-                    Err(reason) => {
-                        tracing::info!(%key, %reason, "hashing an upload again from its start");
-                        hash_again(&engine, &key, offset, algorithm).await?
-                    }
-                };
+            Start::Recorded { key, offset, state, hash_state } => {
+                let writer = engine.objects.reopen(&key, offset, state).await?;
+                let hasher = Hasher::restore(&hash_state)
+                    .inspect_err(|reason| tracing::info!(%key, %reason, "an upload will be hashed by reading it"))
+                    .ok();
                 let recorded = Some(offset);
                 Ok(Self { engine, repository, session, key, writer, hasher, offset, recorded })
             }
@@ -161,7 +158,6 @@ impl Object {
             match queue.recv().await {
                 Some(Command::Append(chunk)) => {
                     if let Err(error) = self.append(chunk).await {
-                        self.free().await;
                         self.give_up().await;
                         return Err(error);
                     }
@@ -180,30 +176,46 @@ impl Object {
     /// Hashes and writes at the same time.
     async fn append(&mut self, chunk: Bytes) -> Result<()> {
         let length = chunk.len() as u64;
-        let mut hasher = self.hasher.clone();
-        let hashed = chunk.clone();
-        let hash = spawn_blocking(move || {
-            hasher.update(&hashed);
-            hasher
+        let hashed = self.hasher.clone().map(|mut hasher| {
+            let chunk = chunk.clone();
+            spawn_blocking(move || {
+                hasher.update(&chunk);
+                hasher
+            })
         });
-        let (hasher, written) = futures_util::future::join(hash, self.writer.append(chunk)).await;
+        let written = self.writer.append(chunk).await;
+        if let Some(hashed) = hashed {
+            self.hasher = Some(hashed.await.map_err(blocking::stopped)?);
+        }
         written?;
-        self.hasher = hasher.map_err(blocking::stopped)?;
         self.offset += length;
         Ok(())
     }
 
     async fn commit(mut self, digest: Digest) -> Result<()> {
-        match self.verify(&digest).await {
-            Ok(()) => {}
+        let hasher = self.hasher.take().filter(|hasher| is_for(hasher, &digest));
+        let hashed = hasher.is_some();
+        if let Some(hasher) = hasher
+            && let Err(error) = check(hasher, &digest)
+        {
+            self.close().await;
+            return Err(error);
+        }
+        let finished = match self.writer.finish().await {
+            Ok(finished) => finished,
             Err(error) => {
-                self.close().await;
+                self.give_up().await;
                 return Err(error);
             }
-        }
-        if let Err(error) = self.writer.sync().await {
-            self.free().await;
-            self.give_up().await;
+        };
+        if (!hashed || finished == Finished::Perhaps)
+            && let Err(error) = self.read_and_check(&digest).await
+        {
+            match error.code() {
+                Some(_) => self.close().await,
+                // It could not be read.
+                None => self.give_up().await,
+            }
             return Err(error);
         }
         let blob = NewBlob {
@@ -214,43 +226,43 @@ impl Object {
             session: self.session.clone(),
             now: self.engine.now(),
         };
-        let stored = self.engine.metadata.commit_blob(blob).await;
-        match stored {
+        match self.engine.metadata.commit_blob(blob).await {
             Ok(Stored::Taken) => Ok(()),
             Ok(Stored::Known) => {
                 self.engine.discard(&self.key).await;
                 Ok(())
             }
             Err(error) => {
-                self.give_up().await;
+                // It may have been committed all the same: the bytes stay until the metadata says that they are nobody's.
+                if self.recorded.is_none() {
+                    self.engine.discard(&self.key).await;
+                }
                 Err(error)
             }
         }
     }
 
-    async fn verify(&self, digest: &Digest) -> Result<()> {
-        let hasher = match digest.known_algorithm() {
-            Some(algorithm) if algorithm != self.hasher.algorithm() => {
-                hash_again(&self.engine, &self.key, self.offset, algorithm).await?
-            }
-            _ => self.hasher.clone(),
-        };
+    /// Checks the digest of a finished object by reading it.
+    async fn read_and_check(&self, digest: &Digest) -> Result<()> {
+        // An algorithm that cannot be computed fails here.
+        digest.verifier()?;
+        let Some(algorithm) = digest.known_algorithm() else { return Ok(()) };
+        let mut body = self.engine.objects.open(&self.key, 0..self.offset).await?;
+        let mut hasher = algorithm.hasher();
+        while let Some(chunk) = body.next().await {
+            let chunk = chunk?;
+            hasher = blocking::run(move || {
+                hasher.update(&chunk);
+                Ok(hasher)
+            })
+            .await?;
+        }
         check(hasher, digest)
     }
 
     async fn suspend(mut self, id: SessionId) -> Result<()> {
-        let recorded = match self.writer.sync().await {
-            Ok(()) => {
-                let progress = Progress {
-                    session: self.session.clone().unwrap_or(Claimed { id, version: None }),
-                    repository: self.repository.clone(),
-                    offset: self.offset,
-                    hash_state: self.hasher.save(),
-                    content: Content::Object(self.key.clone()),
-                    now: now(),
-                };
-                self.engine.metadata.record_session(progress).await
-            }
+        let recorded = match self.writer.suspend().await {
+            Ok(suspended) => self.record(id, suspended).await,
             Err(error) => Err(error),
         };
         if recorded.is_err() {
@@ -259,12 +271,44 @@ impl Object {
         recorded
     }
 
-    async fn cancel(self) -> Result<()> {
-        if let Some(session) = self.session {
+    async fn record(&self, id: SessionId, suspended: Suspended) -> Result<()> {
+        let (content, state) = match suspended {
+            Suspended::Object(state) => (Content::Object(self.key.clone()), state),
+            Suspended::Content(bytes) => (Content::Inline(bytes), Bytes::new()),
+        };
+        let inline = matches!(content, Content::Inline(_));
+        let progress = Progress {
+            session: self.session.clone().unwrap_or(Claimed { id, version: None }),
+            repository: self.repository.clone(),
+            offset: self.offset,
+            // What is inline is hashed when it is complete.
+            hash_state: match &self.hasher {
+                Some(hasher) if !inline => hasher.save(),
+                _ => Vec::new(),
+            },
+            content,
+            state,
+            now: self.engine.now(),
+        };
+        self.engine.metadata.record_session(progress).await?;
+        if inline {
+            self.engine.discard(&self.key).await;
+        }
+        Ok(())
+    }
+
+    async fn cancel(mut self) -> Result<()> {
+        if let Some(session) = self.session.take() {
             self.engine.metadata.close_session(session).await?;
         }
-        self.engine.discard(&self.key).await;
+        self.discard().await;
         Ok(())
+    }
+
+    async fn discard(&mut self) {
+        // Ends what is still being written, so that it does not come after the object has been deleted.
+        let _ = self.writer.rewind(0).await;
+        self.engine.discard(&self.key).await;
     }
 
     /// Ends the upload and its session, whatever it has.
@@ -275,24 +319,22 @@ impl Object {
         }
     }
 
-    /// Frees the bytes that nothing can name yet, before anything is written about it: on a full disk there is no room for that.
-    async fn free(&mut self) {
-        if let Err(error) = self.writer.truncate(self.recorded.unwrap_or(0)).await {
-            tracing::debug!(key = %self.key, %error, "bytes of a failed upload are not free yet");
-        }
-    }
-
-    /// Frees what has been written and not recorded. A session stays where it was.
+    /// Frees what has been written and not recorded. A session stays where it was, if that is possible, and ends otherwise.
     async fn give_up(mut self) {
-        match self.recorded {
-            None => self.engine.discard(&self.key).await,
-            Some(recorded) => {
-                if let Err(error) = self.writer.truncate(recorded).await {
-                    tracing::warn!(key = %self.key, %error, "bytes of an upload could not be freed");
-                }
+        let Some(recorded) = self.recorded else { return self.discard().await };
+        match self.writer.rewind(recorded).await {
+            Ok(true) => {}
+            Ok(false) => self.close().await,
+            Err(error) => {
+                tracing::warn!(key = %self.key, %error, "bytes of an upload could not be freed");
             }
         }
     }
+}
+
+/// Whether a hash can tell if a digest is right. One of an unknown algorithm is not, whatever was hashed.
+fn is_for(hasher: &Hasher, digest: &Digest) -> bool {
+    digest.known_algorithm().is_none_or(|algorithm| algorithm == hasher.algorithm())
 }
 
 /// Checks the digest of all that was hashed.
@@ -305,24 +347,4 @@ pub(super) fn check(hasher: Hasher, expected: &Digest) -> Result<()> {
     }
     let expected = expected.clone();
     Err(VerifyError::Mismatch { expected, actual }.into())
-}
-
-/// Hashes the first `offset` bytes of an object by reading them.
-async fn hash_again(
-    engine: &Engine,
-    key: &ObjectKey,
-    offset: u64,
-    algorithm: Algorithm,
-) -> Result<Hasher> {
-    let mut body = engine.objects.open(key, 0..offset).await?;
-    let mut hasher = algorithm.hasher();
-    while let Some(chunk) = body.next().await {
-        let chunk = chunk?;
-        hasher = blocking::run(move || {
-            hasher.update(&chunk);
-            Ok(hasher)
-        })
-        .await?;
-    }
-    Ok(hasher)
 }

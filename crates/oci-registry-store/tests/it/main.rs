@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod backup;
+#[cfg(feature = "clouds")]
+mod clouds;
 mod collect;
 mod content;
 mod durability;
@@ -13,6 +15,8 @@ mod manifests;
 mod migration;
 mod model;
 mod opening;
+#[cfg(feature = "clouds")]
+mod s3;
 mod scale;
 mod sessions;
 mod suite;

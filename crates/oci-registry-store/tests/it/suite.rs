@@ -94,8 +94,12 @@ impl<R: Registry> Harness for HttpHarness<R> {
 }
 
 async fn durable() -> (TempDir, DurableRegistry) {
+    durable_with(EngineOptions::default()).await
+}
+
+async fn durable_with(options: EngineOptions) -> (TempDir, DurableRegistry) {
     let directory = TempDir::new().unwrap();
-    let registry = DurableRegistry::open(directory.path(), EngineOptions::default()).await.unwrap();
+    let registry = DurableRegistry::open(directory.path(), options).await.unwrap();
     (directory, registry)
 }
 
@@ -119,4 +123,33 @@ async fn client_and_server_over_memory() {
 async fn client_and_server_over_the_durable_engine() {
     let (_directory, registry) = durable().await;
     run(&HttpHarness::new(registry).await).await;
+}
+
+#[cfg(feature = "clouds")]
+#[tokio::test(flavor = "multi_thread")]
+async fn durable_engine_over_memory() {
+    let mut options = EngineOptions::default();
+    options.storage = "memory:".parse().unwrap();
+    let (_directory, registry) = durable_with(options).await;
+    run(&EngineHarness::new(registry)).await;
+}
+
+#[cfg(feature = "clouds")]
+#[tokio::test(flavor = "multi_thread")]
+async fn durable_engine_over_s3() {
+    let s3 = crate::s3::S3::start().await;
+    let (_directory, registry) = durable_with(s3.options()).await;
+    run(&EngineHarness::new(registry)).await;
+}
+
+#[cfg(feature = "clouds")]
+#[tokio::test(flavor = "multi_thread")]
+async fn client_and_server_over_s3_with_redirects() {
+    for redirect in [false, true] {
+        let s3 = crate::s3::S3::start().await;
+        let mut options = s3.options();
+        options.redirect_reads = redirect;
+        let (_directory, registry) = durable_with(options).await;
+        run(&HttpHarness::new(registry).await).await;
+    }
 }

@@ -65,18 +65,30 @@ impl TestEngine {
         self.directory
     }
 
+    /// Lets all uploads that rest expire.
+    #[cfg(feature = "clouds")]
+    pub(crate) async fn expire(self) -> Self {
+        self.change("UPDATE session SET touched = 0").await.0
+    }
+
     /// Closes the engine, changes its database, and opens it again.
     pub(crate) async fn tamper(self, sql: &str) -> Self {
+        let (engine, changed) = self.change(sql).await;
+        assert!(changed > 0, "{sql} changed nothing");
+        engine
+    }
+
+    async fn change(self, sql: &str) -> (Self, usize) {
         let Self { registry, options, directory } = self;
         registry.close().await;
         let database =
             rusqlite::Connection::open(directory.path().join("metadata.sqlite")).unwrap();
         // As damage does, it minds no keys.
         database.pragma_update(None, "foreign_keys", false).unwrap();
-        assert!(database.execute(sql, []).unwrap() > 0, "{sql} changed nothing");
+        let changed = database.execute(sql, []).unwrap();
         database.close().unwrap();
         let registry = DurableRegistry::open(directory.path(), options.clone()).await.unwrap();
-        Self { registry, options, directory }
+        (Self { registry, options, directory }, changed)
     }
 
     /// Closes the engine, lets so many seconds pass for all that it would collect, and opens it again.

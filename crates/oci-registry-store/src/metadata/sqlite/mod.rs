@@ -298,6 +298,16 @@ impl Metadata for Sqlite {
         self.writer.run("begin an object", move |db| sessions::begin_object(db, &key)).await
     }
 
+    async fn note_object(&self, key: &ObjectKey, state: Bytes) -> Result<()> {
+        let key = key.clone();
+        self.writer.run("note an object", move |db| sessions::note_object(db, &key, &state)).await
+    }
+
+    async fn object_state(&self, key: &ObjectKey) -> Result<Option<Bytes>> {
+        let key = key.clone();
+        self.readers.run("look up an object", move |db| sessions::object_state(db, &key)).await
+    }
+
     async fn condemn_object(&self, key: &ObjectKey) -> Result<bool> {
         let key = key.clone();
         self.writer.run("give up an object", move |db| sessions::condemn_object(db, &key)).await

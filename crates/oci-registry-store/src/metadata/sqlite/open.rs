@@ -13,10 +13,10 @@ use super::writer::run_alone;
 const APPLICATION: i32 = 0x6f63_6972;
 
 /// The version of `schema.sql`.
-const SCHEMA: i32 = 2;
+const SCHEMA: i32 = 3;
 
 /// How each older version becomes the next, from version 1 on.
-const MIGRATIONS: [&str; 1] = [include_str!("migrations/2.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("migrations/2.sql"), include_str!("migrations/3.sql")];
 
 /// How many pages the write-ahead log may have before it is merged into the database: 16 MiB.
 const LOG_PAGES: i32 = 4096;

@@ -1,4 +1,4 @@
--- Version 2. A change of this file is a new version with its own migration; `migrations/` has those from older versions.
+-- Version 3. A change of this file is a new version with its own migration; `migrations/` has those from older versions.
 --
 -- References restrict: nothing that is referenced can be removed, and nothing is ever removed by cascade.
 
@@ -16,7 +16,9 @@ CREATE TABLE repository (
 CREATE TABLE pending_object (
     key          TEXT PRIMARY KEY,
     -- Condemned, if it is set: it cannot become a blob any more, and may be deleted from then on (in seconds since 1970).
-    delete_after INTEGER
+    delete_after INTEGER,
+    -- What the object store needs to go on with an object that is not finished, or to delete it.
+    state        BLOB
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX pending_object_by_time ON pending_object (delete_after) WHERE delete_after IS NOT NULL;
 

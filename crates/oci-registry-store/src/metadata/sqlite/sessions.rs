@@ -1,5 +1,6 @@
 //! The transactions about uploads and the objects that they write.
 
+use bytes::Bytes;
 use oci_ref::{Error, ErrorKind};
 use oci_spec_types::{ErrorCode, Name};
 use rusqlite::{Connection, OptionalExtension};
@@ -13,6 +14,22 @@ use crate::upload::SessionId;
 pub(super) fn begin_object(db: &Connection, key: &ObjectKey) -> Outcome<()> {
     db.prepare_cached("INSERT INTO pending_object (key) VALUES (?1)")?.execute([key.as_str()])?;
     Ok(())
+}
+
+pub(super) fn note_object(db: &Connection, key: &ObjectKey, state: &[u8]) -> Outcome<()> {
+    let noted = db
+        .prepare_cached(
+            "UPDATE pending_object SET state = ?2 WHERE key = ?1 AND delete_after IS NULL",
+        )?
+        .execute((key.as_str(), state))?;
+    if noted == 1 { Ok(()) } else { Err(not_pending(key).into()) }
+}
+
+pub(super) fn object_state(db: &Connection, key: &ObjectKey) -> Outcome<Option<Bytes>> {
+    let mut find = db.prepare_cached("SELECT state FROM pending_object WHERE key = ?1")?;
+    let state: Option<Option<Vec<u8>>> =
+        find.query_row([key.as_str()], |row| row.get(0)).optional()?;
+    Ok(state.flatten().map(Bytes::from))
 }
 
 pub(super) fn condemn_object(db: &Connection, key: &ObjectKey) -> Outcome<bool> {
@@ -67,19 +84,22 @@ pub(super) fn stray_objects(
 
 pub(super) fn get(db: &Connection, repository: &Name, id: &SessionId) -> Outcome<SessionState> {
     let mut find = db.prepare_cached(
-        "SELECT version, offset, hash_state, touched, object, data FROM session
+        "SELECT version, offset, hash_state, touched, object, data, pending_object.state FROM session
+         LEFT JOIN pending_object ON pending_object.key = session.object
          WHERE id = ?1 AND repository = ?2",
     )?;
     let found = find.query_row((id.as_str(), repository.as_str()), |row| {
         let place = (row.get(4)?, row.get(5)?);
-        Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, place))
+        let state: Option<Vec<u8>> = row.get(6)?;
+        Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, place, state))
     });
-    if let Some((version, offset, hash_state, touched, (object, data))) = found.optional()? {
+    if let Some((version, offset, hash_state, touched, (object, data), state)) = found.optional()? {
         return Ok(SessionState::Open(SessionRecord {
             version,
             offset: rows::size(offset)?,
             hash_state,
             content: rows::content(object, data)?,
+            state: state.unwrap_or_default().into(),
             touched,
         }));
     }
@@ -89,16 +109,7 @@ pub(super) fn get(db: &Connection, repository: &Name, id: &SessionId) -> Outcome
 
 pub(super) fn record(db: &Connection, progress: &Progress) -> Outcome<()> {
     if let Content::Object(key) = &progress.content {
-        let mut find = db.prepare_cached(
-            "SELECT 1 FROM pending_object WHERE key = ?1 AND delete_after IS NULL",
-        )?;
-        if !find.exists([key.as_str()])? {
-            return Err(Error::new(
-                ErrorKind::Internal,
-                format!("object {key} is not pending any more"),
-            )
-            .into());
-        }
+        note_object(db, key, &progress.state)?;
     }
     let session = &progress.session;
     let (object, data) = rows::columns(&progress.content);
@@ -135,6 +146,10 @@ pub(super) fn record(db: &Connection, progress: &Progress) -> Outcome<()> {
             ))?,
     };
     if recorded == 1 { Ok(()) } else { Err(lost(db, &session.id)?.into()) }
+}
+
+fn not_pending(key: &ObjectKey) -> Error {
+    Error::new(ErrorKind::Internal, format!("object {key} is not pending any more"))
 }
 
 pub(super) fn close(db: &Connection, session: &Claimed) -> Outcome<Option<ObjectKey>> {
