@@ -12,10 +12,13 @@ use crate::directory::DataDirectory;
 use crate::metadata::{Metadata, Sqlite};
 use crate::objects::{Files, ObjectKey, Objects};
 use crate::options::EngineOptions;
-use crate::upload::{Claims, SessionId, Tokens, idle_since, seconds};
+use crate::upload::{SessionId, Tokens, idle_since, seconds};
 
 /// How many rows are looked at in one step of cleaning up.
 const STEP: usize = 1000;
+
+/// How many objects are remembered that could not be deleted. What is beyond is found by the next start.
+const MOST_LEFTOVERS: usize = 100_000;
 
 /// Everything that repositories and uploads share. The fields are dropped in this order: the directory is given free after
 /// the database is closed.
@@ -24,7 +27,6 @@ pub(crate) struct Engine {
     pub(crate) objects: Box<dyn Objects>,
     pub(crate) manifests: ManifestCache,
     pub(crate) tokens: Tokens,
-    pub(crate) claims: Claims,
     pub(crate) options: EngineOptions,
     /// Held by the one collection that runs.
     pub(crate) collecting: Mutex<()>,
@@ -33,6 +35,8 @@ pub(crate) struct Engine {
     /// Read by whoever deletes objects that were a blob's. Written by whoever needs all of them to stay.
     pub(crate) deletions: RwLock<()>,
     _directory: DataDirectory,
+    /// Objects that could not be deleted, to be tried again.
+    leftovers: std::sync::Mutex<Vec<ObjectKey>>,
     closed: watch::Sender<()>,
 }
 
@@ -41,12 +45,20 @@ impl Engine {
         let (path, sync, create): (PathBuf, bool, bool) =
             (path.into(), options.sync, options.create);
         let cache = options.cache / 2;
+        // First of all, so that nothing has been changed if it is not what it should be.
+        let shared = options.database.connect(&options).await?;
         let (directory, metadata, objects) = blocking::run(move || {
-            let directory = match create {
-                true => DataDirectory::open(&path),
-                false => DataDirectory::open_existing(&path),
-            }?;
-            let metadata = Sqlite::open(&directory.database(), sync, cache)?;
+            let (directory, metadata) = match shared {
+                Some(metadata) => (DataDirectory::open_shared(&path)?, metadata),
+                None => {
+                    let directory = match create {
+                        true => DataDirectory::open(&path),
+                        false => DataDirectory::open_existing(&path),
+                    }?;
+                    let sqlite = Sqlite::open(&directory.database(), sync, cache)?;
+                    (directory, Box::new(sqlite) as Box<dyn Metadata>)
+                }
+            };
             let objects = Files::open(directory.objects(), sync)?;
             directory.complete()?;
             Ok((directory, metadata, objects))
@@ -54,16 +66,16 @@ impl Engine {
         .await?;
         let secret = metadata.session_secret(crate::random::bytes()?).await?;
         let engine = Arc::new(Self {
-            metadata: Box::new(metadata),
+            metadata,
             objects: Box::new(objects),
             manifests: ManifestCache::new(options.cache / 2),
             tokens: Tokens::new(secret),
-            claims: Claims::default(),
             options,
             collecting: Mutex::default(),
             checking: Mutex::default(),
             deletions: RwLock::default(),
             _directory: directory,
+            leftovers: std::sync::Mutex::default(),
             closed: watch::Sender::new(()),
         });
         engine.delete_strays().await?;
@@ -86,11 +98,19 @@ impl Engine {
         self.closed.subscribe()
     }
 
-    /// Deletes an object that nobody owns. If that fails, the next start does it.
+    /// Deletes an object that nobody owns. If that fails, the next sweep tries again, and so does the next start.
     pub(crate) async fn discard(&self, key: &ObjectKey) {
         if let Err(error) = self.try_discard(key).await {
-            tracing::warn!(%key, %error, "an unused object could not be deleted; the next start tries again");
+            tracing::warn!(%key, %error, "an unused object could not be deleted; it is tried again later");
+            let mut leftovers = self.leftovers();
+            if leftovers.len() < MOST_LEFTOVERS {
+                leftovers.push(key.clone());
+            }
         }
+    }
+
+    fn leftovers(&self) -> std::sync::MutexGuard<'_, Vec<ObjectKey>> {
+        self.leftovers.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     async fn try_discard(&self, key: &ObjectKey) -> Result<()> {
@@ -121,7 +141,7 @@ impl Engine {
     async fn expire_sessions(&self) -> Result<()> {
         let before = idle_since(self.options.session_idle);
         for session in self.metadata.idle_sessions(before, STEP).await? {
-            let Some(_claim) = self.claims.claim(&session.id) else { continue };
+            let Some(_claim) = self.metadata.claim_session(&session.id).await? else { continue };
             match self.metadata.close_session(session).await {
                 Ok(Some(key)) => self.discard(&key).await,
                 Ok(None) => {}
@@ -134,6 +154,14 @@ impl Engine {
 
     /// Expires sessions, and forgets those whose tokens have expired.
     pub(crate) async fn sweep(&self) -> Result<()> {
+        let leftovers = std::mem::take(&mut *self.leftovers());
+        for key in &leftovers {
+            self.discard(key).await;
+        }
+        if self.metadata.is_shared() {
+            // Those of other processes that have ended.
+            self.delete_strays().await?;
+        }
         self.expire_sessions().await?;
         let expired = SessionId::made_before(self.options.session_idle);
         while self.metadata.forget_closed_sessions(&expired, STEP).await? == STEP {}

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::database::Database;
+
 /// What of a manifest's references must be there when it is stored. A subject and non-distributable layers need never be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum References {
@@ -32,6 +34,13 @@ pub struct EngineOptions {
     /// power cut or a crash of the operating system, content that was acknowledged shortly before can be
     /// missing, and a blob that the metadata names can have holes or be cut off. The metadata itself stays readable.
     pub sync: bool,
+    /// Where the metadata lies: in the data directory by default.
+    pub database: Database,
+    /// The most connections to a database server at a time: 16 by default, and at least 2. Has no meaning for SQLite.
+    pub database_connections: usize,
+    /// How long this process is taken for alive after the database server has last heard of it: a minute by default. After that,
+    /// others may take over the uploads that it was writing. Has no meaning for SQLite.
+    pub lease: Duration,
     /// What of a manifest's references must be there when it is stored: all by default.
     pub references: References,
     /// How long an upload may rest before it expires: an hour by default.
@@ -58,6 +67,9 @@ impl Default for EngineOptions {
         Self {
             create: true,
             sync: true,
+            database: Database::default(),
+            database_connections: 16,
+            lease: Duration::from_secs(60),
             references: References::Complete,
             session_idle: Duration::from_secs(60 * 60),
             grace: Duration::from_secs(24 * 60 * 60),

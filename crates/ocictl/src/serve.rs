@@ -20,14 +20,18 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
     let (app, limits) = (server_options(&args)?, serve_options(&args));
     let data = args.data.map_or_else(default_data, Ok)?;
     let mut options = EngineOptions::default();
+    if let Some(url) = &args.database {
+        options.database = url.parse().map_err(|error| Failure::of("reading --database", error))?;
+    }
     options.sync = !args.no_sync;
     options.references = match args.references {
         cli::References::Complete => References::Complete,
         cli::References::SparseIndexes => References::SparseIndexes,
         cli::References::Unchecked => References::Unchecked,
     };
+    let (shared, database) = (options.database.is_shared(), options.database.to_string());
     let registry = DurableRegistry::open(&data, options).await.map_err(|error| {
-        let in_use = *error.kind() == ErrorKind::Unavailable;
+        let in_use = *error.kind() == ErrorKind::Unavailable && !shared;
         let failure = Failure::of(format!("opening the data in {}", data.display()), error);
         match in_use {
             true => {
@@ -44,7 +48,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
     let address = listener
         .local_addr()
         .map_err(|error| Failure::new("asking where the server listens").because(error))?;
-    announce(address, &data)?;
+    announce(address, &data, shared.then_some(&*database))?;
     let sweeper = tokio::spawn(sweep(registry.clone()));
     serve(listener, router(Arc::new(registry.clone()), app), limits, shutdown()).await;
     sweeper.abort();
@@ -105,11 +109,13 @@ fn default_data() -> Result<PathBuf, Failure> {
     Ok(base.join("ocictl"))
 }
 
-fn announce(address: SocketAddr, data: &Path) -> Result<(), Failure> {
+fn announce(address: SocketAddr, data: &Path, database: Option<&str>) -> Result<(), Failure> {
     let data = data.display();
+    let database = database.map_or_else(String::new, |url| format!("metadata in {url}\n"));
     let text = format!(
         "listening on http://{address}\n\
          data in {data}\n\
+         {database}\
          push to it:  ocictl copy oci:LAYOUT:NAME docker://{address}/my/image:latest\n"
     );
     output::print(text.as_bytes())

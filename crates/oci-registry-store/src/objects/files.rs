@@ -107,6 +107,10 @@ impl Objects for Files {
         .await
     }
 
+    fn must_fork(&self) -> bool {
+        true
+    }
+
     async fn delete(&self, key: &ObjectKey) -> Result<()> {
         let (path, sync) = (self.path(key), self.sync);
         blocking::run(move || {

@@ -61,6 +61,9 @@ pub(crate) trait Objects: Send + Sync + 'static {
     /// The bytes in `range`, which must all be there. Memory is bounded by a constant number of chunks.
     async fn open(&self, key: &ObjectKey, range: Range<u64>) -> Result<Body>;
 
+    /// Whether two that write to one unfinished object could harm each other's bytes. If not, one of them fails.
+    fn must_fork(&self) -> bool;
+
     /// Deletes an object, lastingly. One that is not there is no error.
     async fn delete(&self, key: &ObjectKey) -> Result<()>;
 

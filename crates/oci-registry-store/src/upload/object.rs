@@ -14,11 +14,11 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::SessionId;
-use super::claims::Claim;
+use super::fork::fork;
 use super::id::now;
 use crate::blocking;
 use crate::engine::Engine;
-use crate::metadata::{Claimed, Content, NewBlob, Progress, Stored};
+use crate::metadata::{Claim, Claimed, Content, NewBlob, Progress, Stored};
 use crate::objects::{ObjectKey, ObjectWrite};
 
 /// A session that an upload belongs to, and the right to write to it.
@@ -32,7 +32,14 @@ pub(super) enum Start {
     /// With nothing.
     Fresh(Algorithm),
     /// After what a session has recorded.
-    Recorded { key: ObjectKey, offset: u64, hash_state: Vec<u8>, algorithm: Algorithm },
+    Recorded {
+        key: ObjectKey,
+        offset: u64,
+        hash_state: Vec<u8>,
+        algorithm: Algorithm,
+        /// Somebody else may be writing to the object still.
+        inherited: bool,
+    },
 }
 
 /// The handle of the task. If it is dropped without an end, the upload is given up.
@@ -109,6 +116,8 @@ struct Object {
     offset: u64,
     /// How much of the object its session has recorded; `None` if it has nothing of it.
     recorded: Option<u64>,
+    /// The object that the session has recorded, if this one is to replace it.
+    replaced: Option<ObjectKey>,
 }
 
 impl Object {
@@ -121,7 +130,11 @@ impl Object {
         match start {
             Start::Fresh(algorithm) => {
                 let key = ObjectKey::fresh()?;
-                engine.metadata.begin_object(&key).await?;
+                if let Err(error) = engine.metadata.begin_object(&key).await {
+                    // It may yet have been noted.
+                    engine.discard(&key).await;
+                    return Err(error);
+                }
                 let writer = match engine.objects.create(&key).await {
                     Ok(writer) => writer,
                     Err(error) => {
@@ -139,10 +152,10 @@ impl Object {
                     hasher,
                     offset: 0,
                     recorded: None,
+                    replaced: None,
                 })
             }
-            Start::Recorded { key, offset, hash_state, algorithm } => {
-                let writer = engine.objects.reopen(&key, offset).await?;
+            Start::Recorded { key, offset, hash_state, algorithm, inherited } => {
                 let hasher = match Hasher::restore(&hash_state) {
                     Ok(hasher) => hasher,
                     Err(reason) => {
@@ -150,8 +163,24 @@ impl Object {
                         hash_again(&engine, &key, offset, algorithm).await?
                     }
                 };
-                let recorded = Some(offset);
-                Ok(Self { engine, repository, session, key, writer, hasher, offset, recorded })
+                let (key, writer, recorded, replaced) = if inherited && engine.objects.must_fork() {
+                    let (fresh, writer) = fork(&engine, &key, offset).await?;
+                    (fresh, writer, None, Some(key))
+                } else {
+                    let writer = engine.objects.reopen(&key, offset).await?;
+                    (key, writer, Some(offset), None)
+                };
+                Ok(Self {
+                    engine,
+                    repository,
+                    session,
+                    key,
+                    writer,
+                    hasher,
+                    offset,
+                    recorded,
+                    replaced,
+                })
             }
         }
     }
@@ -200,31 +229,28 @@ impl Object {
                 return Err(error);
             }
         }
-        let stored = match self.writer.sync().await {
-            Ok(()) => {
-                let blob = NewBlob {
-                    repository: self.repository.clone(),
-                    digest,
-                    size: self.offset,
-                    content: Content::Object(self.key.clone()),
-                    session: self.session.clone(),
-                    now: now(),
-                };
-                self.engine.metadata.commit_blob(blob).await
-            }
-            Err(error) => Err(error),
+        if let Err(error) = self.writer.sync().await {
+            self.give_up().await;
+            return Err(error);
+        }
+        let blob = NewBlob {
+            repository: self.repository.clone(),
+            digest,
+            size: self.offset,
+            content: Content::Object(self.key.clone()),
+            session: self.session.clone(),
+            now: now(),
         };
-        match stored {
-            Ok(Stored::Taken) => Ok(()),
-            Ok(Stored::Known) => {
-                self.engine.discard(&self.key).await;
-                Ok(())
-            }
+        match self.engine.metadata.commit_blob(blob).await {
+            Ok(Stored::Taken) => {}
+            Ok(Stored::Known) => self.engine.discard(&self.key).await,
             Err(error) => {
-                self.give_up().await;
-                Err(error)
+                self.leave().await;
+                return Err(error);
             }
         }
+        self.discard_replaced().await;
+        Ok(())
     }
 
     async fn verify(&self, digest: &Digest) -> Result<()> {
@@ -238,31 +264,32 @@ impl Object {
     }
 
     async fn suspend(mut self, id: SessionId) -> Result<()> {
-        let recorded = match self.writer.sync().await {
-            Ok(()) => {
-                let progress = Progress {
-                    session: self.session.clone().unwrap_or(Claimed { id, version: None }),
-                    repository: self.repository.clone(),
-                    offset: self.offset,
-                    hash_state: self.hasher.save(),
-                    content: Content::Object(self.key.clone()),
-                    now: now(),
-                };
-                self.engine.metadata.record_session(progress).await
-            }
-            Err(error) => Err(error),
-        };
-        if recorded.is_err() {
+        if let Err(error) = self.writer.sync().await {
             self.give_up().await;
+            return Err(error);
         }
-        recorded
+        let progress = Progress {
+            session: self.session.clone().unwrap_or(Claimed { id, version: None }),
+            repository: self.repository.clone(),
+            offset: self.offset,
+            hash_state: self.hasher.save(),
+            content: Content::Object(self.key.clone()),
+            now: now(),
+        };
+        if let Err(error) = self.engine.metadata.record_session(progress).await {
+            self.leave().await;
+            return Err(error);
+        }
+        self.discard_replaced().await;
+        Ok(())
     }
 
-    async fn cancel(self) -> Result<()> {
-        if let Some(session) = self.session {
+    async fn cancel(mut self) -> Result<()> {
+        if let Some(session) = self.session.take() {
             self.engine.metadata.close_session(session).await?;
         }
         self.engine.discard(&self.key).await;
+        self.discard_replaced().await;
         Ok(())
     }
 
@@ -271,6 +298,20 @@ impl Object {
         let key = self.key.clone();
         if let Err(error) = self.cancel().await {
             tracing::warn!(%key, %error, "an upload could not be closed; it will expire");
+        }
+    }
+
+    async fn discard_replaced(&self) {
+        if let Some(key) = &self.replaced {
+            self.engine.discard(key).await;
+        }
+    }
+
+    /// Leaves an object of which it is not known whether it was named or recorded: a commit that failed may yet have been done. It
+    /// is freed if neither is so. What a session had recorded before is cut to its length when the upload goes on.
+    async fn leave(self) {
+        if self.recorded.is_none() {
+            self.engine.discard(&self.key).await;
         }
     }
 

@@ -12,6 +12,8 @@ mod lists;
 mod manifests;
 mod migration;
 mod opening;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod sessions;
 mod suite;
 mod support;
