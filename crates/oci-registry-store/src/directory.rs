@@ -1,4 +1,4 @@
-//! The data directory: what lies in it, and that only one process uses it.
+//! The data directory: what lies in it, and that only one process uses it, unless the metadata lies elsewhere.
 //!
 //! ```text
 //! lock               held while an engine is open; says who holds it
@@ -7,6 +7,9 @@
 //! objects/           bytes
 //! control            a socket of the program that serves it, if that makes one
 //! ```
+//!
+//! With the metadata on a database server there is neither a lock nor a database here, and `format` says so: such a directory
+//! is not taken for one of the other kind.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
@@ -19,6 +22,9 @@ use crate::objects::sync_directory;
 /// What the file `format` says. The last word is the version.
 const FORMAT: &str = "oci-registry-store data directory, format 1\n";
 
+/// The same for a directory whose metadata lies on a database server.
+const SHARED_FORMAT: &str = "oci-registry-store objects of a shared database, format 1\n";
+
 const LOCK_FILE: &str = "lock";
 const FORMAT_FILE: &str = "format";
 const FRESH_FORMAT_FILE: &str = "format.new";
@@ -28,24 +34,42 @@ const OBJECTS: &str = "objects";
 /// A data directory that nobody else uses while this value lives.
 pub(crate) struct DataDirectory {
     path: PathBuf,
-    _lock: File,
+    format: &'static str,
+    lock: Option<File>,
 }
 
 impl DataDirectory {
     /// Opens a directory, or makes it. Blocks.
     pub(crate) fn open(path: &Path) -> Result<Self> {
         fs::create_dir_all(path).map_err(|error| failed("make", path, error))?;
-        let directory = Self { _lock: lock(path)?, path: path.to_owned() };
-        if directory.is_complete()? {
-            return Ok(directory);
+        let lock = Some(lock(path)?);
+        let directory = Self { path: path.to_owned(), format: FORMAT, lock };
+        if !directory.is_complete(&[DATABASE, OBJECTS])? {
+            refuse_foreign(path, &OURS)?;
+            sync_above(path).map_err(|error| failed("make", path, error))?;
+            directory.make_objects()?;
         }
-        refuse_foreign(path)?;
-        sync_above(path).map_err(|error| failed("make", path, error))?;
-        match fs::create_dir(directory.objects()) {
+        Ok(directory)
+    }
+
+    /// Opens a directory for objects alone, which others may use, too, or makes it. Blocks.
+    pub(crate) fn open_shared(path: &Path) -> Result<Self> {
+        fs::create_dir_all(path).map_err(|error| failed("make", path, error))?;
+        let directory = Self { path: path.to_owned(), format: SHARED_FORMAT, lock: None };
+        if !directory.is_complete(&[OBJECTS])? {
+            refuse_foreign(path, &OURS_SHARED)?;
+            sync_above(path).map_err(|error| failed("make", path, error))?;
+            directory.make_objects()?;
+        }
+        Ok(directory)
+    }
+
+    fn make_objects(&self) -> Result<()> {
+        match fs::create_dir(self.objects()) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                Err(failed("write to", path, error))
+                Err(failed("write to", &self.path, error))
             }
-            _ => Ok(directory),
+            _ => Ok(()),
         }
     }
 
@@ -75,8 +99,8 @@ impl DataDirectory {
         Self::open(path)
     }
 
-    /// Whether it has been used before. Then the database must be there: nothing would remain of what it named.
-    fn is_complete(&self) -> Result<bool> {
+    /// Whether it has been used before. Then what it needs must be there: nothing would remain of what the database named.
+    fn is_complete(&self, needed: &[&str]) -> Result<bool> {
         let path = &self.path;
         let found = match fs::read(path.join(FORMAT_FILE)) {
             Ok(found) => found,
@@ -84,15 +108,15 @@ impl DataDirectory {
             Err(error) => return Err(failed("read", path, error)),
         };
         let shown = path.display();
-        if found != FORMAT.as_bytes() {
+        if found != self.format.as_bytes() {
             let found = String::from_utf8_lossy(&found[..found.len().min(80)]).trim().to_owned();
             let message = format!(
                 "data directory {shown} has format {found:?}, expected {:?}",
-                FORMAT.trim()
+                self.format.trim()
             );
             return Err(Error::new(ErrorKind::Invalid, message));
         }
-        for needed in [DATABASE, OBJECTS] {
+        for needed in needed {
             if !path.join(needed).exists() {
                 let message = format!(
                     "data directory {shown} is damaged: {needed} is missing; restore it from a backup"
@@ -105,13 +129,18 @@ impl DataDirectory {
 
     /// Marks it as complete, now that the database is there, and makes that survive a power cut. Blocks.
     pub(crate) fn complete(&self) -> Result<()> {
+        // Of several that share it, each has its own.
+        let fresh_name = match self.lock {
+            Some(_) => FRESH_FORMAT_FILE.to_owned(),
+            None => format!("{FRESH_FORMAT_FILE}-{}", hex::encode(crate::random::bytes::<8>()?)),
+        };
         let complete = || {
             let marker = self.path.join(FORMAT_FILE);
             if !marker.exists() {
                 // Written beside and renamed, so that a crash leaves no half of it.
-                let fresh = self.path.join(FRESH_FORMAT_FILE);
+                let fresh = self.path.join(fresh_name);
                 let mut file = File::create(&fresh)?;
-                file.write_all(FORMAT.as_bytes())?;
+                file.write_all(self.format.as_bytes())?;
                 file.sync_all()?;
                 fs::rename(&fresh, marker)?;
             }
@@ -177,22 +206,26 @@ fn lock(path: &Path) -> Result<File> {
     Ok(file)
 }
 
+/// What a first opening that was cut off can have left.
+const OURS: [&str; 6] = [
+    LOCK_FILE,
+    OBJECTS,
+    DATABASE,
+    // Until the log is in use, which is set in the database itself, changes go through a journal.
+    "metadata.sqlite-journal",
+    "metadata.sqlite-wal",
+    "metadata.sqlite-shm",
+];
+
+/// The same where others may be opening it just now.
+const OURS_SHARED: [&str; 2] = [FORMAT_FILE, OBJECTS];
+
 /// A directory without a marker must be empty, so that nobody's files are taken for ours.
-fn refuse_foreign(path: &Path) -> Result<()> {
+fn refuse_foreign(path: &Path, ours: &[&str]) -> Result<()> {
     for entry in fs::read_dir(path).map_err(|error| failed("read", path, error))? {
         let name = entry.map_err(|error| failed("read", path, error))?.file_name();
-        // What a first opening that was cut off has left is ours.
-        let ours = [
-            LOCK_FILE,
-            FRESH_FORMAT_FILE,
-            OBJECTS,
-            DATABASE,
-            // Until the log is in use, which is set in the database itself, changes go through a journal.
-            "metadata.sqlite-journal",
-            "metadata.sqlite-wal",
-            "metadata.sqlite-shm",
-        ];
-        if name != "lost+found" && !ours.iter().any(|ours| name == *ours) {
+        let fresh = name.to_string_lossy().starts_with(FRESH_FORMAT_FILE);
+        if name != "lost+found" && !fresh && !ours.iter().any(|ours| name == *ours) {
             let message = format!(
                 "{} is not a data directory: it has {} in it, and no file named {FORMAT_FILE}; give an empty or a new directory",
                 path.display(),

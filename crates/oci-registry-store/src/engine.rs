@@ -14,7 +14,7 @@ use crate::directory::DataDirectory;
 use crate::metadata::{Metadata, Sqlite};
 use crate::objects::{Files, Journal, ObjectKey, Objects};
 use crate::options::EngineOptions;
-use crate::upload::{Claims, SessionId, Tokens, idle_since, seconds};
+use crate::upload::{SessionId, Tokens, idle_since, seconds};
 
 /// How many rows are looked at in one step of cleaning up.
 const STEP: usize = 1000;
@@ -29,7 +29,6 @@ pub(crate) struct Engine {
     pub(crate) objects: Box<dyn Objects>,
     pub(crate) manifests: ManifestCache,
     pub(crate) tokens: Tokens,
-    pub(crate) claims: Claims,
     pub(crate) options: EngineOptions,
     /// Objects that nobody owns and that could not be deleted.
     left: std::sync::Mutex<Vec<ObjectKey>>,
@@ -59,12 +58,19 @@ impl Engine {
         let (path, sync, create): (PathBuf, bool, bool) =
             (path.into(), options.sync, options.create);
         let cache = options.cache / 2;
+        let shared = options.database.connect(&options).await?;
         let (directory, metadata, objects) = blocking::run(move || {
-            let directory = match create {
-                true => DataDirectory::open(&path),
-                false => DataDirectory::open_existing(&path),
-            }?;
-            let metadata = Sqlite::open(&directory.database(), sync, cache)?;
+            let (directory, metadata) = match shared {
+                Some(metadata) => (DataDirectory::open_shared(&path)?, metadata),
+                None => {
+                    let directory = match create {
+                        true => DataDirectory::open(&path),
+                        false => DataDirectory::open_existing(&path),
+                    }?;
+                    let sqlite = Sqlite::open(&directory.database(), sync, cache)?;
+                    (directory, Box::new(sqlite) as Box<dyn Metadata>)
+                }
+            };
             let objects = Files::open(directory.objects(), sync)?;
             directory.complete()?;
             Ok((directory, metadata, objects))
@@ -72,11 +78,10 @@ impl Engine {
         .await?;
         let secret = metadata.session_secret(crate::random::bytes()?).await?;
         let engine = Arc::new(Self {
-            metadata: Box::new(metadata),
+            metadata,
             objects: bucket.unwrap_or_else(|| through(objects)),
             manifests: ManifestCache::new(options.cache / 2),
             tokens: Tokens::new(secret),
-            claims: Claims::default(),
             options,
             left: std::sync::Mutex::default(),
             collecting: Mutex::default(),
@@ -163,7 +168,7 @@ impl Engine {
     async fn expire_sessions(&self) -> Result<()> {
         let before = idle_since(self.options.session_idle);
         for session in self.metadata.idle_sessions(before, STEP).await? {
-            let Some(_claim) = self.claims.claim(&session.id) else { continue };
+            let Some(_claim) = self.metadata.claim_session(&session.id).await? else { continue };
             match self.metadata.close_session(session).await {
                 Ok(Some(key)) => self.discard(&key).await,
                 Ok(None) => {}
@@ -177,6 +182,10 @@ impl Engine {
     /// Expires sessions, and forgets those whose tokens have expired.
     pub(crate) async fn sweep(&self) -> Result<()> {
         self.discard_left().await;
+        if self.metadata.is_shared() {
+            // Those of other processes that have ended.
+            self.delete_strays().await?;
+        }
         self.expire_sessions().await?;
         let expired = SessionId::made_before(self.options.session_idle);
         while self.metadata.forget_closed_sessions(&expired, STEP).await? == STEP {}

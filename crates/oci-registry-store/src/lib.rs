@@ -1,6 +1,12 @@
-//! A durable engine for an OCI registry: metadata in SQLite, bytes in local files.
+//! A durable engine for an OCI registry: metadata in SQLite or PostgreSQL, bytes in local files.
 //!
 //! [`DurableRegistry`] is a [`Registry`](oci_registry_server::Registry) over a data directory.
+//!
+//! # Several processes
+//! With SQLite one process uses a data directory at a time. With [`EngineOptions::database`] naming a PostgreSQL database (feature
+//! `postgres`), any number of them share it, together with the files. What one has acknowledged the others give at once,
+//! uploads go on in any of them, and one that ends in the middle of anything leaves nothing that the others do not find and
+//! remove once its lease has run out.
 //!
 //! # How content lies
 //! The database holds the truth, the files hold bytes under random names, and a commit is one transaction. An upload is
@@ -23,7 +29,7 @@
 //!   tags go only if [`EngineOptions::untagged`] says so, and never what a manifest that stays lists or is about.
 //!
 //! # What is absent
-//! There is one process for each data directory, on a system with Unix files.
+//! Systems without Unix files.
 
 #[cfg(not(unix))]
 compile_error!(
@@ -34,6 +40,7 @@ mod backup;
 mod blocking;
 mod cache;
 mod collect;
+mod database;
 mod directory;
 mod engine;
 mod fsck;
@@ -49,6 +56,7 @@ mod verify;
 
 pub use backup::BackupReport;
 pub use collect::{CollectOptions, CollectReport};
+pub use database::Database;
 pub use fsck::{FsckEvent, FsckOptions, FsckProblem, FsckReport, FsckStage};
 pub use options::{EngineOptions, References};
 pub use registry::DurableRegistry;

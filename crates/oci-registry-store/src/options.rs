@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::Storage;
+use crate::database::Database;
 
 /// What of a manifest's references must be there when it is stored. A subject and non-distributable layers need never be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -43,6 +44,13 @@ pub struct EngineOptions {
     /// How many bytes of memory all uploads to a bucket together may take for what is on its way there: 512 MiB by default. At
     /// least 32 MiB. Who has to wait for half a minute is told to come back later.
     pub upload_memory: usize,
+    /// Where the metadata lies: in the data directory by default.
+    pub database: Database,
+    /// The most connections to a database server at a time: 16 by default, and at least 2. Has no meaning for SQLite.
+    pub database_connections: usize,
+    /// How long this process is taken for alive after the database server has last heard of it: a minute by default. After that,
+    /// others may take over the uploads that it was writing. Has no meaning for SQLite.
+    pub lease: Duration,
     /// What of a manifest's references must be there when it is stored: all by default.
     pub references: References,
     /// How long an upload may rest before it expires: an hour by default.
@@ -75,6 +83,9 @@ impl Default for EngineOptions {
             storage: Storage::default(),
             redirect_reads: false,
             upload_memory: 512 << 20,
+            database: Database::default(),
+            database_connections: 16,
+            lease: Duration::from_secs(60),
             references: References::Complete,
             session_idle: Duration::from_secs(60 * 60),
             grace: Duration::from_secs(24 * 60 * 60),

@@ -15,10 +15,11 @@ use crate::fsck::{self, FsckEvent, FsckOptions, FsckReport};
 use crate::options::EngineOptions;
 use crate::repository::Repository;
 
-/// A registry whose content lies in a data directory: metadata in SQLite, bytes in files beside it.
+/// A registry whose content lies in a data directory: metadata in SQLite, bytes in files beside it. Or the metadata lies on a
+/// database server, if [`EngineOptions::database`] says so.
 ///
 /// What has been acknowledged survives a crash and a power cut (unless [`EngineOptions::sync`] is off). One process uses a data
-/// directory at a time. Clones share the engine.
+/// directory at a time, unless the database is on a server. Clones share the engine.
 ///
 /// ```
 /// # tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(async {
@@ -51,9 +52,10 @@ impl DurableRegistry {
     /// how many uploads were cut off when it was used last.
     ///
     /// # Errors
-    /// - [`Unavailable`](oci_ref::ErrorKind::Unavailable) if another process, or another engine in this one, uses it;
-    /// - [`Invalid`](oci_ref::ErrorKind::Invalid) if it is not a data directory, or was written by a newer version.
-    ///   Nothing in it has been changed then;
+    /// - [`Unavailable`](oci_ref::ErrorKind::Unavailable) if another process, or another engine in this one, uses it, or
+    ///   the database server does not answer;
+    /// - [`Invalid`](oci_ref::ErrorKind::Invalid) if it is not a data directory, or was written by a newer version, or the
+    ///   database server refuses. Nothing has been changed then;
     /// - [`Internal`](oci_ref::ErrorKind::Internal) if the database is damaged;
     /// - [`Io`](oci_ref::ErrorKind::Io) if it cannot be made or written to.
     pub async fn open(path: impl AsRef<Path>, options: EngineOptions) -> Result<Self> {

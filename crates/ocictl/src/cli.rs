@@ -87,6 +87,12 @@ pub(crate) struct ServeArgs {
     #[arg(long)]
     pub(crate) redirect_reads: bool,
 
+    /// Where the metadata lies: sqlite: is a file in the data directory, which one server uses at a time;
+    /// postgres://user:password@host/name is a PostgreSQL database, which several servers can share, together with the data
+    /// directory. A password is better given in the environment than here, where others on this machine can see it.
+    #[arg(long, value_name = "URL", env = "OCICTL_DATABASE", hide_env_values = true)]
+    pub(crate) database: Option<String>,
+
     /// Answer before content is synced to disk. Faster, but what was pushed in the last seconds before a power cut or
     /// a crash of the system may be lost although it was acknowledged.
     #[arg(long)]

@@ -21,6 +21,9 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
     let (app, limits) = (server_options(&args)?, serve_options(&args));
     let data = upkeep::data(args.data)?;
     let mut options = EngineOptions::default();
+    if let Some(url) = &args.database {
+        options.database = url.parse().map_err(|error| Failure::of("reading --database", error))?;
+    }
     options.sync = !args.no_sync;
     options.storage = args.storage;
     options.redirect_reads = args.redirect_reads;
@@ -31,8 +34,9 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
     };
     options.grace = args.gc_grace;
     options.untagged = args.gc_untagged;
+    let (shared, database) = (options.database.is_shared(), options.database.to_string());
     let registry = DurableRegistry::open(&data, options).await.map_err(|error| {
-        // A bucket can be unavailable too.
+        // A bucket or a database can be unavailable too.
         let in_use = *error.kind() == ErrorKind::Unavailable && error.message().contains("in use");
         let failure = Failure::of(format!("opening the data in {}", data.display()), error);
         match in_use {
@@ -51,7 +55,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
         .local_addr()
         .map_err(|error| Failure::new("asking where the server listens").because(error))?;
     let control = control::bind(&data);
-    announce(address, &data)?;
+    announce(address, &data, shared.then_some(&*database))?;
     let sweeper = tokio::spawn(sweep(registry.clone()));
     let collector = tokio::spawn(collect(registry.clone(), args.gc_interval));
     let control = tokio::spawn(control::listen(control, registry.clone()));
@@ -125,11 +129,13 @@ async fn collect(registry: DurableRegistry, every: Duration) {
     }
 }
 
-fn announce(address: SocketAddr, data: &Path) -> Result<(), Failure> {
+fn announce(address: SocketAddr, data: &Path, database: Option<&str>) -> Result<(), Failure> {
     let data = data.display();
+    let database = database.map_or_else(String::new, |url| format!("metadata in {url}\n"));
     let text = format!(
         "listening on http://{address}\n\
          data in {data}\n\
+         {database}\
          push to it:  ocictl copy oci:LAYOUT:NAME docker://{address}/my/image:latest\n"
     );
     output::print(text.as_bytes())

@@ -35,6 +35,8 @@ impl Choice {
 pub(super) enum Engine {
     Memory,
     Durable,
+    /// The durable one with its metadata on a database server.
+    Database,
 }
 
 impl Engine {
@@ -42,6 +44,7 @@ impl Engine {
         match self {
             Self::Memory => "memory",
             Self::Durable => "durable",
+            Self::Database => "database",
         }
     }
 }
@@ -50,19 +53,21 @@ impl Engine {
 pub(super) struct Programs {
     ocictl: PathBuf,
     memory: PathBuf,
+    database: Option<String>,
 }
 
 /// Finds the programs that the targets need, and builds those that are not given.
 pub(super) fn programs(
     ocictl: Option<&Path>,
     memory: Option<&Path>,
+    database: Option<&str>,
     targets: &[Target],
 ) -> Result<Programs> {
     let needs = |wanted| {
         targets.iter().any(|target| matches!(target, Target::Own(engine) if *engine == wanted))
     };
     let built = target_directory().join("debug");
-    if ocictl.is_none() && needs(Engine::Durable) {
+    if ocictl.is_none() && (needs(Engine::Durable) || needs(Engine::Database)) {
         say("building ocictl");
         run(cargo().args(["build", "--locked", "--quiet", "--package", "ocictl"]))?;
     }
@@ -74,6 +79,7 @@ pub(super) fn programs(
     Ok(Programs {
         ocictl: ocictl.map_or_else(|| built.join("ocictl"), Path::to_owned),
         memory: memory.map_or_else(|| built.join("examples").join("memory"), Path::to_owned),
+        database: database.map(str::to_owned),
     })
 }
 
@@ -112,10 +118,13 @@ impl Running {
                 command.arg("127.0.0.1:0").args(sparse.then_some("--sparse"));
                 command
             }
-            Engine::Durable => {
+            Engine::Durable | Engine::Database => {
                 let mut command = Command::new(&programs.ocictl);
                 command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data.path());
                 command.args(sparse.then_some("--references=unchecked"));
+                // In the environment, since it can hold a password.
+                let database = programs.database.as_deref().filter(|_| engine == Engine::Database);
+                command.env("OCICTL_DATABASE", database.unwrap_or("sqlite:"));
                 command
             }
         };

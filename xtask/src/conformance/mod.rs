@@ -79,6 +79,15 @@ pub(crate) struct Options {
     /// Which engine of our own server.
     #[arg(long, value_enum, default_value = "all", conflicts_with = "url")]
     engine: engine::Choice,
+    /// An empty PostgreSQL database: our server is checked on that, too. It is not empty afterwards.
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "CONFORMANCE_DATABASE",
+        hide_env_values = true,
+        conflicts_with = "url"
+    )]
+    database: Option<String>,
     /// A built `ocictl`; else one is built.
     #[arg(long, value_name = "PATH")]
     ocictl: Option<PathBuf>,
@@ -147,8 +156,8 @@ pub(crate) fn run_all(options: &Options) -> Result {
     std::fs::create_dir_all(&results)
         .map_err(|error| format!("making {}: {error}", results.display()))?;
     let targets = targets(options)?;
-    let programs =
-        engine::programs(options.ocictl.as_deref(), options.memory.as_deref(), &targets)?;
+    let (ocictl, memory) = (options.ocictl.as_deref(), options.memory.as_deref());
+    let programs = engine::programs(ocictl, memory, options.database.as_deref(), &targets)?;
     if options.official {
         return official::run_all(options, &targets, &programs, &results);
     }
@@ -170,7 +179,9 @@ pub(crate) fn run_all(options: &Options) -> Result {
 
 fn targets(options: &Options) -> Result<Vec<Target>> {
     let Some(text) = &options.url else {
-        return Ok(options.engine.engines().into_iter().map(Target::Own).collect());
+        let database = options.database.as_ref().map(|_| engine::Engine::Database);
+        let engines = options.engine.engines().into_iter().chain(database);
+        return Ok(engines.map(Target::Own).collect());
     };
     let loopback = Url::parse(text, true)?.is_loopback();
     Url::parse(text, options.plain_http || loopback).map(|url| vec![Target::Foreign(url)])

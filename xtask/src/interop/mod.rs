@@ -44,7 +44,7 @@ pub(crate) struct Options {
     /// Where clients are looked for before PATH; may be given several times.
     #[arg(long, value_name = "DIR")]
     client_dir: Vec<PathBuf>,
-    /// Runs our client against this registry, and nothing else: HOST[:PORT]. May be given several times.
+    /// Runs our client against this registry, and nothing else: HOST or HOST:PORT. May be given several times.
     #[arg(long, value_name = "HOST")]
     registry: Vec<String>,
 }

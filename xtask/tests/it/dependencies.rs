@@ -104,6 +104,9 @@ fn each_crate_is_usable_alone() {
     none_of(&server, "oci-registry-server", &["reqwest", "rustls", "oci-registry-client"]);
     none_of(&tree("oci-registry-server", &["--all-features"]), "oci-registry-server", &sql);
 
+    let embedded = tree("oci-registry-store", &[]);
+    none_of(&embedded, "oci-registry-store without features", &["tokio-postgres", "rustls"]);
+
     for package in ["oci-registry-client", "oci-registry-store", "ocictl"] {
         let all = tree(package, &["--all-features"]);
         none_of(

@@ -58,6 +58,10 @@ impl Objects for Quota {
         self.files.open(key, range).await
     }
 
+    fn must_fork(&self) -> bool {
+        self.files.must_fork()
+    }
+
     async fn delete(&self, key: &ObjectKey, state: Option<Bytes>) -> Result<()> {
         let size = self.files.size(key).await?.unwrap_or(0);
         self.files.delete(key, state).await?;

@@ -3,6 +3,8 @@
 //! [`Metadata`] is no query interface. Each of its methods is one whole transaction, so that an implementation on another
 //! database decides for itself how to make it atomic. When a write returns, it is durable.
 
+#[cfg(feature = "postgres")]
+mod postgres;
 mod sqlite;
 
 use std::collections::BTreeSet;
@@ -17,6 +19,8 @@ use crate::References;
 use crate::objects::ObjectKey;
 use crate::upload::SessionId;
 
+#[cfg(feature = "postgres")]
+pub(crate) use postgres::{Postgres, PostgresOptions, Url as PostgresUrl};
 pub(crate) use sqlite::Sqlite;
 
 /// Where a blob's bytes lie.
@@ -143,6 +147,28 @@ pub(crate) struct Claimed {
     pub(crate) version: Option<i64>,
 }
 
+/// The right to write to a session, until it is dropped.
+pub(crate) struct Claim {
+    inherited: bool,
+    _release: Box<dyn Release>,
+}
+
+/// What gives a claim back when it is dropped.
+pub(crate) trait Release: Send + Sync {}
+
+impl Claim {
+    /// A claim that ends when `release` is dropped.
+    pub(crate) fn new(inherited: bool, release: Box<dyn Release>) -> Self {
+        Self { inherited, _release: release }
+    }
+
+    /// Whether somebody had the claim before and did not give it back. They may be writing still, however long they have not
+    /// been heard of: what they write to must not be written to.
+    pub(crate) fn inherited(&self) -> bool {
+        self.inherited
+    }
+}
+
 /// A state of a session that is to be recorded.
 pub(crate) struct Progress {
     pub(crate) session: Claimed,
@@ -214,6 +240,9 @@ pub(crate) struct Recorded {
 /// something else still references them.
 #[async_trait]
 pub(crate) trait Metadata: Send + Sync + 'static {
+    /// Whether other processes can change it, too, so that what was read once may not be true any more.
+    fn is_shared(&self) -> bool;
+
     /// Whether a repository has any content.
     async fn has_repository(&self, repository: &Name) -> Result<bool>;
 
@@ -316,12 +345,17 @@ pub(crate) trait Metadata: Send + Sync + 'static {
     /// Lets a condemned object, which could not be deleted, be due again at `until`.
     async fn postpone_object(&self, key: &ObjectKey, until: i64) -> Result<()>;
 
-    /// At most `limit` pending objects that are not condemned and that no session owns, in the order of their keys.
+    /// At most `limit` pending objects that are not condemned, that no session owns, and whose writers have ended, in the order of
+    /// their keys. Where nobody else can be writing, all of them may be given: it is asked when nothing is written yet.
     async fn stray_objects(
         &self,
         after: Option<&ObjectKey>,
         limit: usize,
     ) -> Result<Vec<ObjectKey>>;
+
+    /// Claims a session. `None` if somebody else is writing to it. The claim ends when it is dropped, or when the session is
+    /// recorded or closed.
+    async fn claim_session(&self, id: &SessionId) -> Result<Option<Claim>>;
 
     /// What is recorded of a session.
     async fn session(&self, repository: &Name, id: &SessionId) -> Result<SessionState>;

@@ -117,6 +117,10 @@ impl Objects for Files {
         .await
     }
 
+    fn must_fork(&self) -> bool {
+        true
+    }
+
     async fn delete(&self, key: &ObjectKey, _state: Option<Bytes>) -> Result<()> {
         let (path, sync) = (self.path(key), self.sync);
         blocking::run(move || {

@@ -91,6 +91,9 @@ pub(crate) trait Objects: Send + Sync + 'static {
         Ok(None)
     }
 
+    /// Whether two that write to one unfinished object could harm each other's bytes. If not, one of them fails.
+    fn must_fork(&self) -> bool;
+
     /// How many bytes an object has. `None` if it is not there.
     async fn size(&self, key: &ObjectKey) -> Result<Option<u64>>;
 

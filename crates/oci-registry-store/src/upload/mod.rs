@@ -3,7 +3,7 @@
 //! Small content is gathered in memory and goes into the database in one write. As soon as there is more, it goes straight
 //! into the object where it will stay.
 
-mod claims;
+mod fork;
 mod id;
 mod object;
 
@@ -18,7 +18,6 @@ use self::object::{End, ObjectUpload, Session, Start};
 use crate::engine::Engine;
 use crate::metadata::{Claimed, Content, NewBlob, Progress, SessionRecord, SessionState};
 
-pub(crate) use claims::Claims;
 pub(crate) use id::{SessionId, Tokens, now};
 
 /// The most bytes that a blob kept in the database has.
@@ -65,7 +64,7 @@ impl Upload {
         token: &UploadId,
     ) -> Result<Self> {
         let (id, algorithm) = engine.tokens.check(&repository, token)?;
-        let Some(claim) = engine.claims.claim(&id) else {
+        let Some(claim) = engine.metadata.claim_session(&id).await? else {
             let size = Self::offset_of(&engine, &repository, token).await?;
             let message =
                 format!("upload {id} is being written by another request, and is at {size} bytes");
@@ -73,6 +72,7 @@ impl Upload {
         };
         let record = find(&engine, &repository, token, &id).await?;
         let version = record.as_ref().map(|record| record.version);
+        let inherited = claim.inherited();
         let session = Session { claimed: Claimed { id: id.clone(), version }, claim };
         let mut upload = Self::begin(engine, repository, algorithm);
         upload.id = Some(id);
@@ -82,7 +82,7 @@ impl Upload {
                 // Of an object store that keeps small parts aside, it can be more than fits the buffer.
                 Content::Inline(data) => upload.append(data).await?,
                 Content::Object(key) => {
-                    upload.open(Start::Recorded { key, offset, state, hash_state });
+                    upload.open(Start::Recorded { key, offset, state, hash_state, inherited });
                     upload.offset = offset;
                 }
             }

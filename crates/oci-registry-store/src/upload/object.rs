@@ -14,10 +14,10 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use super::SessionId;
-use super::claims::Claim;
+use super::fork::fork;
 use crate::blocking;
 use crate::engine::Engine;
-use crate::metadata::{Claimed, Content, NewBlob, Progress, Stored};
+use crate::metadata::{Claim, Claimed, Content, NewBlob, Progress, Stored};
 use crate::objects::{Finished, Journal, ObjectKey, ObjectWrite, Suspended};
 
 /// A session that an upload belongs to, and the right to write to it.
@@ -31,7 +31,14 @@ pub(super) enum Start {
     /// With nothing.
     Fresh(Algorithm),
     /// After what a session has recorded.
-    Recorded { key: ObjectKey, offset: u64, state: Bytes, hash_state: Vec<u8> },
+    Recorded {
+        key: ObjectKey,
+        offset: u64,
+        state: Bytes,
+        hash_state: Vec<u8>,
+        /// Somebody else may be writing to the object still.
+        inherited: bool,
+    },
 }
 
 /// The handle of the task. If it is dropped without an end, the upload is given up.
@@ -109,6 +116,8 @@ struct Object {
     offset: u64,
     /// How much of the object its session has recorded; `None` if it has nothing of it.
     recorded: Option<u64>,
+    /// The object that the session has recorded, if this one is to replace it.
+    replaced: Option<ObjectKey>,
 }
 
 impl Object {
@@ -121,7 +130,11 @@ impl Object {
         match start {
             Start::Fresh(algorithm) => {
                 let key = ObjectKey::fresh()?;
-                engine.metadata.begin_object(&key).await?;
+                if let Err(error) = engine.metadata.begin_object(&key).await {
+                    // It may yet have been noted.
+                    engine.discard(&key).await;
+                    return Err(error);
+                }
                 let journal: Arc<dyn Journal> = Arc::clone(&engine) as _;
                 let writer = match engine.objects.create(&key, journal).await {
                     Ok(writer) => writer,
@@ -140,15 +153,31 @@ impl Object {
                     hasher,
                     offset: 0,
                     recorded: None,
+                    replaced: None,
                 })
             }
-            Start::Recorded { key, offset, state, hash_state } => {
-                let writer = engine.objects.reopen(&key, offset, state).await?;
+            Start::Recorded { key, offset, state, hash_state, inherited } => {
                 let hasher = Hasher::restore(&hash_state)
                     .inspect_err(|reason| tracing::info!(%key, %reason, "an upload will be hashed by reading it"))
                     .ok();
-                let recorded = Some(offset);
-                Ok(Self { engine, repository, session, key, writer, hasher, offset, recorded })
+                let (key, writer, recorded, replaced) = if inherited && engine.objects.must_fork() {
+                    let (fresh, writer) = fork(&engine, &key, offset).await?;
+                    (fresh, writer, None, Some(key))
+                } else {
+                    let writer = engine.objects.reopen(&key, offset, state).await?;
+                    (key, writer, Some(offset), None)
+                };
+                Ok(Self {
+                    engine,
+                    repository,
+                    session,
+                    key,
+                    writer,
+                    hasher,
+                    offset,
+                    recorded,
+                    replaced,
+                })
             }
         }
     }
@@ -227,19 +256,15 @@ impl Object {
             now: self.engine.now(),
         };
         match self.engine.metadata.commit_blob(blob).await {
-            Ok(Stored::Taken) => Ok(()),
-            Ok(Stored::Known) => {
-                self.engine.discard(&self.key).await;
-                Ok(())
-            }
+            Ok(Stored::Taken) => {}
+            Ok(Stored::Known) => self.engine.discard(&self.key).await,
             Err(error) => {
-                // It may have been committed all the same: the bytes stay until the metadata says that they are nobody's.
-                if self.recorded.is_none() {
-                    self.engine.discard(&self.key).await;
-                }
-                Err(error)
+                self.leave().await;
+                return Err(error);
             }
         }
+        self.discard_replaced().await;
+        Ok(())
     }
 
     /// Checks the digest of a finished object by reading it.
@@ -261,14 +286,19 @@ impl Object {
     }
 
     async fn suspend(mut self, id: SessionId) -> Result<()> {
-        let recorded = match self.writer.suspend().await {
-            Ok(suspended) => self.record(id, suspended).await,
-            Err(error) => Err(error),
+        let suspended = match self.writer.suspend().await {
+            Ok(suspended) => suspended,
+            Err(error) => {
+                self.give_up().await;
+                return Err(error);
+            }
         };
-        if recorded.is_err() {
-            self.give_up().await;
+        if let Err(error) = self.record(id, suspended).await {
+            self.leave().await;
+            return Err(error);
         }
-        recorded
+        self.discard_replaced().await;
+        Ok(())
     }
 
     async fn record(&self, id: SessionId, suspended: Suspended) -> Result<()> {
@@ -302,7 +332,22 @@ impl Object {
             self.engine.metadata.close_session(session).await?;
         }
         self.discard().await;
+        self.discard_replaced().await;
         Ok(())
+    }
+
+    async fn discard_replaced(&self) {
+        if let Some(key) = &self.replaced {
+            self.engine.discard(key).await;
+        }
+    }
+
+    /// Leaves an object of which it is not known whether it was named or recorded: a commit that failed may yet have been done. It
+    /// is freed if neither is so. What a session had recorded before is cut to its length when the upload goes on.
+    async fn leave(self) {
+        if self.recorded.is_none() {
+            self.engine.discard(&self.key).await;
+        }
     }
 
     async fn discard(&mut self) {

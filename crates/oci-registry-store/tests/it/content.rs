@@ -124,13 +124,10 @@ async fn a_cancelled_or_dropped_upload_leaves_nothing() {
         staged.append(noise(size, 1)).await.unwrap();
         drop((staged, store));
         // Closing waits for what a dropped upload does in the background.
+        let database = engine.options.database.clone();
         let directory = engine.close().await;
         assert_eq!(objects_in(directory.path()).len(), 0);
-        let database =
-            rusqlite::Connection::open(directory.path().join("metadata.sqlite")).unwrap();
-        let pending =
-            database.query_row("SELECT count(*) FROM pending_object", [], |row| row.get(0));
-        assert_eq!(pending, Ok(0));
+        assert_eq!(count(directory.path(), &database, "pending_object").await, 0);
     }
 }
 

@@ -15,6 +15,8 @@ mod manifests;
 mod migration;
 mod model;
 mod opening;
+#[cfg(feature = "postgres")]
+mod postgres;
 #[cfg(feature = "clouds")]
 mod s3;
 mod scale;

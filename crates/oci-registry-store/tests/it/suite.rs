@@ -114,6 +114,33 @@ async fn durable_engine() {
     run(&EngineHarness::new(registry)).await;
 }
 
+#[cfg(feature = "postgres")]
+async fn on_postgres() -> (TempDir, DurableRegistry) {
+    let directory = TempDir::new().unwrap();
+    let mut options = EngineOptions::default();
+    options.database = crate::postgres::server::fresh().await;
+    let registry = DurableRegistry::open(directory.path(), options).await.unwrap();
+    (directory, registry)
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test(flavor = "multi_thread")]
+async fn durable_engine_on_postgres() {
+    if crate::postgres::server::is_there("durable_engine_on_postgres") {
+        let (_directory, registry) = on_postgres().await;
+        run(&EngineHarness::new(registry)).await;
+    }
+}
+
+#[cfg(feature = "postgres")]
+#[tokio::test(flavor = "multi_thread")]
+async fn client_and_server_over_the_durable_engine_on_postgres() {
+    if crate::postgres::server::is_there("client_and_server_over_the_durable_engine_on_postgres") {
+        let (_directory, registry) = on_postgres().await;
+        run(&HttpHarness::new(registry).await).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn client_and_server_over_memory() {
     run(&HttpHarness::new(MemoryRegistry::new()).await).await;

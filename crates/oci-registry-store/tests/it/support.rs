@@ -10,11 +10,14 @@ use futures_util::TryStreamExt;
 use oci_ref::{ByteRange, Error, ErrorKind, Manifest, Precondition, Store};
 use oci_registry_server::{Access, Registry};
 use oci_registry_store::{
-    CollectOptions, CollectReport, DurableRegistry, EngineOptions, FsckEvent, FsckOptions,
-    FsckReport,
+    CollectOptions, CollectReport, Database, DurableRegistry, EngineOptions, FsckEvent,
+    FsckOptions, FsckReport,
 };
 use oci_spec_types::{Algorithm, Descriptor, Digest, ErrorCode, MediaType, Name, Tag};
 use tempfile::TempDir;
+
+#[cfg(feature = "postgres")]
+use crate::postgres::server;
 
 /// An engine whose directory goes away with it.
 pub(crate) struct TestEngine {
@@ -28,7 +31,16 @@ impl TestEngine {
         Self::with(EngineOptions::default()).await
     }
 
-    pub(crate) async fn with(options: EngineOptions) -> Self {
+    /// With SQLite, whatever the other tests run on.
+    #[cfg(feature = "postgres")]
+    pub(crate) async fn new_in_sqlite() -> Self {
+        let (options, directory) = (EngineOptions::default(), tempfile::tempdir().unwrap());
+        let registry = DurableRegistry::open(directory.path(), options.clone()).await.unwrap();
+        Self { registry, options, directory }
+    }
+
+    pub(crate) async fn with(mut options: EngineOptions) -> Self {
+        options.database = database().await;
         let directory = tempfile::tempdir().unwrap();
         let registry = DurableRegistry::open(directory.path(), options.clone()).await.unwrap();
         Self { registry, options, directory }
@@ -42,12 +54,17 @@ impl TestEngine {
         Self { registry, options, directory }
     }
 
-    /// An engine on what a crash at this moment would leave: a copy of the directory as it is.
+    /// An engine on what a crash at this moment would leave: a copy of the directory as it is, and of the database on a server.
     pub(crate) async fn crashed(&self) -> Self {
         let directory = tempfile::tempdir().unwrap();
+        let mut options = self.options.clone();
+        #[cfg(feature = "postgres")]
+        if options.database.is_shared() {
+            options.database = server::copy(&options.database).await;
+        }
         copy_directory(self.directory.path(), directory.path());
-        let registry = DurableRegistry::open(directory.path(), self.options.clone()).await.unwrap();
-        Self { registry, options: self.options.clone(), directory }
+        let registry = DurableRegistry::open(directory.path(), options.clone()).await.unwrap();
+        Self { registry, options, directory }
     }
 
     pub(crate) async fn repository(&self, repository: &str) -> Arc<dyn Store> {
@@ -68,34 +85,29 @@ impl TestEngine {
     /// Lets all uploads that rest expire.
     #[cfg(feature = "clouds")]
     pub(crate) async fn expire(self) -> Self {
-        self.change("UPDATE session SET touched = 0").await.0
+        let Self { registry, options, directory } = self;
+        registry.close().await;
+        try_change(directory.path(), &options.database, "UPDATE session SET touched = 0").await;
+        let registry = DurableRegistry::open(directory.path(), options.clone()).await.unwrap();
+        Self { registry, options, directory }
     }
 
     /// Closes the engine, changes its database, and opens it again.
     pub(crate) async fn tamper(self, sql: &str) -> Self {
-        let (engine, changed) = self.change(sql).await;
-        assert!(changed > 0, "{sql} changed nothing");
-        engine
-    }
-
-    async fn change(self, sql: &str) -> (Self, usize) {
         let Self { registry, options, directory } = self;
         registry.close().await;
-        let database =
-            rusqlite::Connection::open(directory.path().join("metadata.sqlite")).unwrap();
-        // As damage does, it minds no keys.
-        database.pragma_update(None, "foreign_keys", false).unwrap();
-        let changed = database.execute(sql, []).unwrap();
-        database.close().unwrap();
+        change(directory.path(), &options.database, sql).await;
         let registry = DurableRegistry::open(directory.path(), options.clone()).await.unwrap();
-        (Self { registry, options, directory }, changed)
+        Self { registry, options, directory }
     }
 
     /// Closes the engine, lets so many seconds pass for all that it would collect, and opens it again.
     pub(crate) async fn age(self, seconds: i64) -> Self {
         let Self { registry, options, directory } = self;
         registry.close().await;
-        age(directory.path(), seconds);
+        for statement in aging(seconds) {
+            try_change(directory.path(), &options.database, &statement).await;
+        }
         let registry = DurableRegistry::open(directory.path(), options.clone()).await.unwrap();
         Self { registry, options, directory }
     }
@@ -148,18 +160,56 @@ impl TestEngine {
 pub(crate) const DAY: i64 = 24 * 60 * 60 + 60;
 
 /// Lets time pass for all that is collected.
-pub(crate) fn age(data: &Path, seconds: i64) {
-    let database = rusqlite::Connection::open(data.join("metadata.sqlite")).unwrap();
-    for (table, column) in [
+fn aging(seconds: i64) -> [String; 3] {
+    [
         ("repository_blob", "candidate_since"),
         ("repository_manifest", "candidate_since"),
         ("pending_object", "delete_after"),
-    ] {
-        database
-            .execute(&format!("UPDATE {table} SET {column} = {column} - {seconds}"), [])
-            .unwrap();
+    ]
+    .map(|(table, column)| format!("UPDATE {table} SET {column} = {column} - {seconds}"))
+}
+
+/// Where the metadata of an engine under test lies: in SQLite, or in PostgreSQL if `OCI_TEST_ENGINE` says so.
+async fn database() -> Database {
+    match std::env::var("OCI_TEST_ENGINE").as_deref() {
+        #[cfg(feature = "postgres")]
+        Ok("postgres") => {
+            assert!(server::is_there("anything"), "there is no PostgreSQL to test on");
+            server::fresh().await
+        }
+        Ok("sqlite") | Err(_) => Database::default(),
+        Ok(other) => panic!("OCI_TEST_ENGINE is {other:?}"),
     }
-    database.close().unwrap();
+}
+
+/// Changes the metadata past the engine. It may be open: only this process may write, but this one is the test.
+pub(crate) async fn change(data: &Path, database: &Database, sql: &str) {
+    assert!(try_change(data, database, sql).await > 0, "{sql} changed nothing");
+}
+
+async fn try_change(data: &Path, database: &Database, sql: &str) -> u64 {
+    #[cfg(feature = "postgres")]
+    if database.is_shared() {
+        let client = server::connect(&server::url_of(database)).await;
+        return client.execute(&sql.replace("x'", "'\\x"), &[]).await.unwrap();
+    }
+    let _ = database;
+    let database = rusqlite::Connection::open(data.join("metadata.sqlite")).unwrap();
+    // As damage does, it minds no keys.
+    database.pragma_update(None, "foreign_keys", false).unwrap();
+    database.execute(sql, []).unwrap() as u64
+}
+
+/// How many rows a table has.
+pub(crate) async fn count(data: &Path, database: &Database, table: &str) -> i64 {
+    let query = format!("SELECT count(*) FROM {table}");
+    #[cfg(feature = "postgres")]
+    if database.is_shared() {
+        return server::number(&server::url_of(database), &query).await;
+    }
+    let _ = database;
+    let database = rusqlite::Connection::open(data.join("metadata.sqlite")).unwrap();
+    database.query_row(&query, [], |row| row.get(0)).unwrap()
 }
 
 /// The files that hold objects in a data directory.

@@ -3,6 +3,9 @@
 #![allow(clippy::unwrap_used)]
 
 mod credentials;
+#[path = "../../../oci-registry-store/tests/it/postgres/server.rs"]
+mod postgres;
+mod replicas;
 mod upkeep;
 
 use std::io::{BufRead, BufReader};
@@ -29,6 +32,10 @@ impl Server {
     fn start_with(data: &Path, more: &[&str]) -> Self {
         let mut command = Command::new(OCICTL);
         command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data).args(more);
+        Self::run(&mut command)
+    }
+
+    fn run(command: &mut Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();

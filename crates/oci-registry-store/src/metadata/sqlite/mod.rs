@@ -4,6 +4,7 @@
 
 mod blobs;
 mod check;
+mod claims;
 mod collect;
 mod failure;
 mod lists;
@@ -25,13 +26,14 @@ use oci_ref::{Manifest, Page, Result, Target};
 use oci_spec_types::{Descriptor, Digest, Name, Tag};
 use rusqlite::Connection;
 
+use self::claims::Claims;
 use self::failure::Outcome;
 use self::readers::Readers;
 use self::recent::Recent;
 use self::writer::Writer;
 use super::{
-    BlobRecord, BlobSize, Claimed, CollectStep, Collected, Cuts, Metadata, NewBlob, NewManifest,
-    Progress, SessionState, Stored, StoredBlob, StoredManifest,
+    BlobRecord, BlobSize, Claim, Claimed, CollectStep, Collected, Cuts, Metadata, NewBlob,
+    NewManifest, Progress, SessionState, Stored, StoredBlob, StoredManifest,
 };
 use crate::blocking;
 use crate::objects::ObjectKey;
@@ -43,6 +45,7 @@ pub(crate) struct Sqlite {
     readers: Readers,
     writer: Writer,
     recent: Arc<Recent>,
+    claims: Claims,
 }
 
 impl Sqlite {
@@ -58,7 +61,8 @@ impl Sqlite {
         let recent = Arc::new(Recent::new(cache));
         let ended = Arc::clone(&recent);
         let writer = Writer::start(writer, move || ended.end_transaction())?;
-        Ok(Self { path: path.to_owned(), readers: Readers::new(readers), writer, recent })
+        let (path, readers, claims) = (path.to_owned(), Readers::new(readers), Claims::default());
+        Ok(Self { path, readers, writer, recent, claims })
     }
 
     /// Runs a transaction that may change what is found in a repository.
@@ -115,6 +119,10 @@ impl Sqlite {
 
 #[async_trait]
 impl Metadata for Sqlite {
+    fn is_shared(&self) -> bool {
+        false
+    }
+
     async fn has_repository(&self, repository: &Name) -> Result<bool> {
         let recent = &self.recent;
         if recent.get(&recent.repositories, repository, "").is_some() {
@@ -337,6 +345,10 @@ impl Metadata for Sqlite {
         let after = after.cloned();
         let read = move |db: &_| sessions::stray_objects(db, after.as_ref(), limit);
         self.readers.run("list pending objects", read).await
+    }
+
+    async fn claim_session(&self, id: &SessionId) -> Result<Option<Claim>> {
+        Ok(self.claims.claim(id))
     }
 
     async fn session(&self, repository: &Name, id: &SessionId) -> Result<SessionState> {

@@ -152,6 +152,12 @@ impl Objects for Cloud {
         Ok(reader.into_body())
     }
 
+    /// What was recorded of an upload names each of its parts by what was in it, so that a part that another writes in its place makes
+    /// its completion fail.
+    fn must_fork(&self) -> bool {
+        false
+    }
+
     async fn delete(&self, key: &ObjectKey, state: Option<Bytes>) -> Result<()> {
         let path = path_of(key);
         let bucket = &self.shared.bucket;

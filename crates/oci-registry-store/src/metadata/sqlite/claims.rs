@@ -6,27 +6,30 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::SessionId;
+use crate::metadata::{Claim, Release};
+use crate::upload::SessionId;
 
 /// The sessions that are being written.
 #[derive(Clone, Default)]
-pub(crate) struct Claims(Arc<Mutex<HashSet<SessionId>>>);
+pub(super) struct Claims(Arc<Mutex<HashSet<SessionId>>>);
 
-/// The right to write to a session, until it is dropped.
-pub(crate) struct Claim {
+struct Held {
     claims: Claims,
     id: SessionId,
 }
 
 impl Claims {
     /// Claims a session. `None` if somebody else is writing to it.
-    pub(crate) fn claim(&self, id: &SessionId) -> Option<Claim> {
+    pub(super) fn claim(&self, id: &SessionId) -> Option<Claim> {
         let mut claimed = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        claimed.insert(id.clone()).then(|| Claim { claims: self.clone(), id: id.clone() })
+        let held = || Held { claims: self.clone(), id: id.clone() };
+        claimed.insert(id.clone()).then(|| Claim::new(false, Box::new(held())))
     }
 }
 
-impl Drop for Claim {
+impl Release for Held {}
+
+impl Drop for Held {
     fn drop(&mut self) {
         self.claims.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.id);
     }

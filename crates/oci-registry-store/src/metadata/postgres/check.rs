@@ -1,0 +1,202 @@
+//! What a check of the stored content reads, and what its repairs write.
+
+use oci_ref::Manifest;
+use oci_spec_types::{Descriptor, Name};
+
+use super::failure::{Failure, Outcome, corrupt};
+use super::run::{Db, get};
+use super::{blobs, manifests, remove, rows};
+use crate::metadata::{Recorded, StoredBlob, StoredManifest};
+use crate::objects::ObjectKey;
+
+/// The most tags of a manifest that are told.
+const MAX_TAGS: i64 = 10;
+
+/// A page of manifests ends after so many bytes.
+const PAGE_BYTES: usize = 4 << 20;
+
+pub(super) async fn last_ids(db: &Db) -> Outcome<(i64, i64)> {
+    let find = "SELECT (SELECT coalesce(max(id), 0) FROM blob),
+                       (SELECT coalesce(max(id), 0) FROM repository_manifest)";
+    let found = db.row(find, &[]).await?.ok_or(Failure::Raced)?;
+    Ok((get(&found, 0)?, get(&found, 1)?))
+}
+
+pub(super) async fn stored_blobs(db: &Db, after: i64, limit: usize) -> Outcome<Vec<StoredBlob>> {
+    let list = "SELECT id, digest, size, object, data FROM blob WHERE id > $1 ORDER BY id LIMIT $2";
+    let found = db.rows(list, &[&after, &rows::stored_limit(limit)]).await?;
+    let blob = |row: &tokio_postgres::Row| {
+        Ok(StoredBlob {
+            id: get(row, 0)?,
+            digest: rows::parse("a digest", get(row, 1)?)?,
+            size: rows::size(get(row, 2)?)?,
+            content: rows::content(get(row, 3)?, get(row, 4)?)?,
+        })
+    };
+    found.iter().map(blob).collect()
+}
+
+/// In a transaction that sees one state, so that a manifest and its references are of one.
+pub(super) async fn stored_manifests(
+    db: &Db,
+    after: i64,
+    limit: usize,
+) -> Outcome<Vec<StoredManifest>> {
+    let next = "SELECT link.id, repository.name, manifest.digest, link.media_type, manifest.size,
+                       link.artifact_type, manifest.data
+                FROM repository_manifest AS link
+                JOIN repository ON repository.id = link.repository
+                JOIN manifest ON manifest.id = link.manifest
+                WHERE link.id > $1 ORDER BY link.id LIMIT 1";
+    let (mut page, mut bytes, mut last) = (Vec::new(), 0, after);
+    while page.len() < limit && bytes <= PAGE_BYTES {
+        let Some(row) = db.row(next, &[&last]).await? else { break };
+        last = get(&row, 0)?;
+        let digest = rows::parse("a digest", get(&row, 2)?)?;
+        let media_type = rows::parse("a media type", get(&row, 3)?)?;
+        let mut descriptor = Descriptor::new(media_type, digest, rows::size(get(&row, 4)?)?);
+        descriptor.artifact_type = get(&row, 5)?;
+        let data: Vec<u8> = get(&row, 6)?;
+        bytes += data.len();
+        let tags = "SELECT name FROM tag WHERE manifest = $1 LIMIT $2";
+        let tags = db.rows(tags, &[&last, &MAX_TAGS]).await?;
+        page.push(StoredManifest {
+            id: last,
+            repository: rows::parse("a repository name", get(&row, 1)?)?,
+            descriptor,
+            bytes: data.into(),
+            tags: tags
+                .iter()
+                .map(|row| rows::parse("a tag", get(row, 0)?))
+                .collect::<Outcome<_>>()?,
+            recorded: recorded(db, last).await?,
+        });
+    }
+    Ok(page)
+}
+
+async fn recorded(db: &Db, link: i64) -> Outcome<Recorded> {
+    let blobs = "SELECT digest FROM manifest_blob JOIN blob ON blob.id = blob WHERE parent = $1";
+    let missing = "SELECT digest FROM missing_blob WHERE parent = $1";
+    let misplaced = "SELECT missing.digest FROM missing_blob AS missing
+                     JOIN blob ON blob.digest = missing.digest
+                     JOIN repository_blob AS link
+                         ON link.repository = missing.repository AND link.blob = blob.id
+                     WHERE missing.parent = $1";
+    let children = "SELECT child FROM manifest_child WHERE parent = $1";
+    let mut recorded = Recorded {
+        blobs: texts(db, blobs, link).await?,
+        misplaced: texts(db, misplaced, link).await?,
+        children: texts(db, children, link).await?,
+        referrer: None,
+    };
+    let missing: std::collections::BTreeSet<String> = texts(db, missing, link).await?;
+    recorded.misplaced.extend(recorded.blobs.intersection(&missing).cloned());
+    recorded.blobs.extend(missing);
+    let find = "SELECT subject, descriptor FROM referrer WHERE manifest = $1";
+    if let Some(row) = db.row(find, &[&link]).await? {
+        let json: &str = get(&row, 1)?;
+        let descriptor = serde_json::from_str(json)
+            .map_err(|_| corrupt("the descriptor of a referrer", &json))?;
+        recorded.referrer = Some((get(&row, 0)?, descriptor));
+    }
+    Ok(recorded)
+}
+
+async fn texts<C: FromIterator<String>>(db: &Db, query: &str, link: i64) -> Outcome<C> {
+    db.rows(query, &[&link]).await?.iter().map(|row| get(row, 0)).collect()
+}
+
+pub(super) async fn unknown_objects(db: &Db, keys: &[ObjectKey]) -> Outcome<Vec<ObjectKey>> {
+    let keys: Vec<&str> = keys.iter().map(ObjectKey::as_str).collect();
+    let find = "SELECT key FROM unnest($1::text[]) AS found (key)
+                WHERE NOT EXISTS (SELECT 1 FROM blob WHERE object = found.key)
+                AND NOT EXISTS (SELECT 1 FROM pending_object WHERE pending_object.key = found.key)";
+    let found = db.rows(find, &[&keys]).await?;
+    found.iter().map(|row| rows::object_key(get(row, 0)?)).collect()
+}
+
+/// The repositories that have a blob.
+pub(super) async fn holders(db: &Db, blob: i64) -> Outcome<Vec<Name>> {
+    let find = "SELECT repository.name FROM repository_blob
+                JOIN repository ON repository.id = repository_blob.repository WHERE blob = $1";
+    let found = db.rows(find, &[&blob]).await?;
+    found.iter().map(|row| rows::parse("a repository name", get(row, 0)?)).collect()
+}
+
+/// The repository of a manifest.
+pub(super) async fn holder(db: &Db, link: i64) -> Outcome<Option<Name>> {
+    let find = "SELECT repository.name FROM repository_manifest AS link
+                JOIN repository ON repository.id = link.repository WHERE link.id = $1";
+    let name: Option<String> = db.value(find, &[&link]).await?;
+    name.map(|name| rows::parse("a repository name", &name)).transpose()
+}
+
+/// Takes a blob out of all repositories, which are locked alone here.
+pub(super) async fn discard_blob(db: &Db, blob: &StoredBlob, delete_after: i64) -> Outcome<bool> {
+    let names = holders(db, blob.id).await?;
+    super::collect::lock(db, names.iter().map(Name::as_str)).await?;
+    let (object, data) = rows::columns(&blob.content);
+    let find = "SELECT 1 FROM blob WHERE id = $1 AND object IS NOT DISTINCT FROM $2
+                AND data IS NOT DISTINCT FROM $3";
+    if db.execute(find, &[&blob.id, &object, &data]).await? == 0 {
+        return Ok(false);
+    }
+    if holders(db, blob.id).await?.len() != names.len() {
+        return Err(Failure::Raced);
+    }
+    let find = "SELECT repository FROM repository_blob WHERE blob = $1";
+    let found = db.rows(find, &[&blob.id]).await?;
+    let repositories = found.iter().map(|row| get(row, 0)).collect::<Outcome<Vec<i64>>>()?;
+    for statement in [
+        "INSERT INTO missing_blob (parent, repository, digest)
+         SELECT parent, repository, digest FROM manifest_blob JOIN blob ON blob.id = manifest_blob.blob
+         WHERE manifest_blob.blob = $1 ON CONFLICT DO NOTHING",
+        "DELETE FROM manifest_blob WHERE blob = $1",
+    ] {
+        db.execute(statement, &[&blob.id]).await?;
+    }
+    let links = vec![blob.id; repositories.len()];
+    let gone = blobs::unlink(db, &repositories, &links, delete_after).await?;
+    // Another repository has it since: it is to be taken out of that, too.
+    if gone.blobs == 1 { Ok(true) } else { Err(Failure::Raced) }
+}
+
+/// Records the references of a manifest anew. Its repository must be locked alone.
+pub(super) async fn repair_references(
+    db: &Db,
+    link: i64,
+    manifest: &Manifest,
+    now: i64,
+) -> Outcome<bool> {
+    let find = "SELECT repository FROM repository_manifest WHERE id = $1";
+    let Some(repository) = db.value(find, &[&link]).await? else { return Ok(false) };
+    remove::release(db, &[link], now, now).await?;
+    manifests::record_references(db, repository, link, manifest).await?;
+    Ok(true)
+}
+
+/// Takes a manifest without a tag out of its repository, which must be locked alone.
+pub(super) async fn discard_manifest(db: &Db, link: i64, now: i64) -> Outcome<bool> {
+    let find = "SELECT 1 FROM repository_manifest WHERE id = $1
+                AND NOT EXISTS (SELECT 1 FROM tag WHERE manifest = $1)";
+    if db.execute(find, &[&link]).await? == 0 {
+        return Ok(false);
+    }
+    remove::unlink(db, &[link], now, now).await?;
+    Ok(true)
+}
+
+pub(super) async fn setting(db: &Db, name: &str) -> Outcome<Option<Vec<u8>>> {
+    db.value("SELECT value FROM setting WHERE name = $1", &[&name]).await
+}
+
+pub(super) async fn set_setting(db: &Db, name: &str, value: Option<&[u8]>) -> Outcome<()> {
+    let set = "INSERT INTO setting (name, value) VALUES ($1, $2)
+               ON CONFLICT (name) DO UPDATE SET value = excluded.value";
+    match value {
+        Some(value) => db.execute(set, &[&name, &value]).await?,
+        None => db.execute("DELETE FROM setting WHERE name = $1", &[&name]).await?,
+    };
+    Ok(())
+}

@@ -1,0 +1,178 @@
+//! The transactions of the garbage collector.
+//!
+//! A step chooses candidates, locks their repositories alone, in the order of the locks, and only then decides. References
+//! are within a repository, so nothing that a step has looked at changes before it has committed.
+
+use std::collections::{BTreeSet, HashSet};
+
+use oci_spec_types::{Digest, Name};
+
+use super::failure::Outcome;
+use super::run::{Db, get, lock_key};
+use super::{blobs, remove, rows};
+use crate::metadata::{CollectStep, Collected};
+
+/// Manifests with all that is above them: `origin` is what each is above of. The first are given by a query for their links.
+/// UNION, and not UNION ALL, ends it in a circle.
+pub(super) fn above(origins: &str) -> String {
+    format!(
+        "WITH RECURSIVE above (origin, id) AS (
+            SELECT origin.id, origin.id FROM ({origins}) AS origin (id)
+            UNION
+            SELECT above.origin, upper.id FROM above
+            JOIN repository_manifest AS link ON link.id = above.id
+            JOIN manifest ON manifest.id = link.manifest
+            CROSS JOIN LATERAL (
+                SELECT child.parent AS id FROM manifest_child AS child
+                WHERE child.repository = link.repository AND child.child = manifest.digest
+                UNION ALL
+                SELECT subject.id FROM referrer
+                JOIN manifest AS subject_manifest ON subject_manifest.digest = referrer.subject
+                JOIN repository_manifest AS subject
+                    ON subject.manifest = subject_manifest.id AND subject.repository = referrer.repository
+                WHERE referrer.manifest = link.id
+            ) AS upper
+        )"
+    )
+}
+
+/// Those of [`above`] by their ids.
+const THESE: &str = "SELECT unnest($1::bigint[])";
+
+/// Of [`above`], the origins that nothing holds: none above has a tag, or is a candidate since later than the parameter `before`.
+pub(super) fn origins_unheld(before: &str) -> String {
+    format!(
+        "SELECT above.origin FROM above JOIN repository_manifest AS link ON link.id = above.id
+         GROUP BY above.origin
+         HAVING NOT bool_or(coalesce(link.candidate_since > {before}, false)
+             OR EXISTS (SELECT 1 FROM tag WHERE tag.manifest = above.id))"
+    )
+}
+
+pub(super) async fn collect_blobs(
+    db: &Db,
+    before: i64,
+    delete_after: i64,
+    limit: usize,
+) -> Outcome<CollectStep> {
+    let list = "SELECT link.repository, link.blob, repository.name FROM repository_blob AS link
+                JOIN repository ON repository.id = link.repository
+                WHERE link.candidate_since <= $1 ORDER BY link.candidate_since LIMIT $2";
+    let found = db.rows(list, &[&before, &rows::stored_limit(limit)]).await?;
+    let more = found.len() == limit;
+    let (mut repositories, mut linked) = (Vec::<i64>::new(), Vec::<i64>::new());
+    for row in &found {
+        repositories.push(get(row, 0)?);
+        linked.push(get(row, 1)?);
+    }
+    lock_found(db, &found, 2).await?;
+    // Those that are candidates still, and whether something references them.
+    let look = "SELECT link.repository, link.blob, EXISTS (
+                    SELECT 1 FROM manifest_blob AS held
+                    WHERE held.repository = link.repository AND held.blob = link.blob)
+                FROM unnest($1::bigint[], $2::bigint[]) AS candidate (repository, blob)
+                JOIN repository_blob AS link
+                    ON link.repository = candidate.repository AND link.blob = candidate.blob
+                WHERE link.candidate_since <= $3";
+    let found = db.rows(look, &[&repositories, &linked, &before]).await?;
+    let (mut held, mut garbage) = ((Vec::new(), Vec::new()), (Vec::new(), Vec::new()));
+    for row in &found {
+        let (repositories, blobs) = if get(row, 2)? { &mut held } else { &mut garbage };
+        repositories.push(get::<i64>(row, 0)?);
+        blobs.push(get::<i64>(row, 1)?);
+    }
+    let keep = "UPDATE repository_blob SET candidate_since = NULL
+                FROM unnest($1::bigint[], $2::bigint[]) AS held (repository, blob)
+                WHERE repository_blob.repository = held.repository AND repository_blob.blob = held.blob";
+    db.execute(keep, &[&held.0, &held.1]).await?;
+    let collected = match garbage.0.is_empty() {
+        true => Collected::default(),
+        false => blobs::unlink(db, &garbage.0, &garbage.1, delete_after).await?,
+    };
+    Ok(CollectStep { collected, more })
+}
+
+pub(super) async fn collect_manifests(
+    db: &Db,
+    before: i64,
+    now: i64,
+    limit: usize,
+) -> Outcome<CollectStep> {
+    let list = "SELECT link.id, repository.name FROM repository_manifest AS link
+                JOIN repository ON repository.id = link.repository
+                WHERE link.candidate_since <= $1 ORDER BY link.candidate_since LIMIT $2";
+    let found = db.rows(list, &[&before, &rows::stored_limit(limit)]).await?;
+    let mut step = CollectStep { more: found.len() == limit, ..CollectStep::default() };
+    let candidates = ids(&found)?;
+    lock_found(db, &found, 1).await?;
+    let still = "SELECT id FROM repository_manifest WHERE id = ANY ($1) AND candidate_since <= $2
+                 ORDER BY candidate_since";
+    let candidates = ids(&db.rows(still, &[&candidates, &before]).await?)?;
+    let unheld = unheld(db, &candidates, before).await?;
+    let held: Vec<i64> = candidates.iter().copied().filter(|id| !unheld.contains(id)).collect();
+    let keep = "UPDATE repository_manifest SET candidate_since = NULL WHERE id = ANY ($1)";
+    db.execute(keep, &[&held]).await?;
+
+    let (mut going, mut known) = (Vec::new(), HashSet::new());
+    'candidates: for id in candidates.iter().filter(|id| unheld.contains(id)) {
+        if known.contains(id) {
+            continue;
+        }
+        // From near to far. What is far above goes first, so that a step that ends in the middle leaves no parent without its
+        // children.
+        let walk = format!("{} SELECT id FROM above", above(THESE));
+        for above in ids(&db.rows(&walk, &[&[*id].as_slice()]).await?)?.into_iter().rev() {
+            if known.insert(above) {
+                going.push(above);
+            }
+            if going.len() >= limit {
+                break 'candidates;
+            }
+        }
+    }
+    if !going.is_empty() {
+        step.collected = remove::unlink(db, &going, before, now).await?;
+        // What it held may be due now.
+        step.more = true;
+    }
+    Ok(step)
+}
+
+/// Those of some manifests that nothing holds.
+pub(super) async fn unheld(db: &Db, links: &[i64], before: i64) -> Outcome<HashSet<i64>> {
+    let find = format!("{} {}", above(THESE), origins_unheld("$2"));
+    Ok(ids(&db.rows(&find, &[&links, &before]).await?)?.into_iter().collect())
+}
+
+/// Locks the repositories that are named in a column.
+async fn lock_found(db: &Db, found: &[tokio_postgres::Row], column: usize) -> Outcome<()> {
+    let names = found.iter().map(|row| get(row, column)).collect::<Outcome<Vec<&str>>>()?;
+    lock(db, names.into_iter()).await
+}
+
+/// Locks repositories, each alone, in the order of the locks.
+pub(super) async fn lock(db: &Db, names: impl Iterator<Item = &str>) -> Outcome<()> {
+    let keys: Vec<i64> = names.map(lock_key).collect::<BTreeSet<i64>>().into_iter().collect();
+    let lock = "SELECT pg_advisory_xact_lock(key) FROM unnest($1::bigint[]) AS locks (key)";
+    db.execute(lock, &[&keys]).await?;
+    Ok(())
+}
+
+pub(super) fn ids(found: &[tokio_postgres::Row]) -> Outcome<Vec<i64>> {
+    found.iter().map(|row| get(row, 0)).collect()
+}
+
+/// Whether nothing above a manifest, nor itself, is a root.
+pub(super) async fn is_stale(
+    db: &Db,
+    name: &Name,
+    digest: &Digest,
+    stale_before: i64,
+) -> Outcome<bool> {
+    let Some(repository) = rows::repository(db, name).await? else { return Ok(false) };
+    let Some(link) = rows::linked_manifest(db, repository, digest).await? else {
+        return Ok(false);
+    };
+    // Candidates since just that time are not stale yet.
+    Ok(!unheld(db, &[link], stale_before.saturating_sub(1)).await?.is_empty())
+}

@@ -1,0 +1,352 @@
+//! The transactions about manifests and tags, without removing manifests.
+
+use bytes::Bytes;
+use oci_ref::{Error, ErrorKind, Manifest, Precondition, Target};
+use oci_spec_types::{Descriptor, Digest, ErrorCode, Name, Tag};
+use tokio_postgres::Row;
+
+use super::failure::{Failure, Outcome, corrupt};
+use super::run::{Db, absent, get};
+use super::{remove, rows};
+use crate::References;
+use crate::metadata::NewManifest;
+
+fn descriptor(row: &Row) -> Outcome<Descriptor> {
+    let digest = rows::parse("a digest", get(row, 0)?)?;
+    let media_type = rows::parse("a media type", get(row, 1)?)?;
+    let mut descriptor = Descriptor::new(media_type, digest, rows::size(get(row, 2)?)?);
+    descriptor.artifact_type = get(row, 3)?;
+    Ok(descriptor)
+}
+
+pub(super) async fn resolve(db: &Db, repository: &Name, target: &Target) -> Outcome<Descriptor> {
+    let found = match target {
+        Target::Digest(digest) => {
+            let find = "SELECT manifest.digest, link.media_type, manifest.size, link.artifact_type
+                        FROM manifest
+                        JOIN repository_manifest AS link ON link.manifest = manifest.id
+                        JOIN repository ON repository.id = link.repository
+                        WHERE manifest.digest = $2 AND repository.name = $1";
+            db.row(find, &[&repository.as_str(), &digest.as_str()]).await?
+        }
+        Target::Tag(tag) | Target::Pinned(tag, _) => {
+            let find = "SELECT manifest.digest, link.media_type, manifest.size, link.artifact_type
+                        FROM repository
+                        JOIN tag ON tag.repository = repository.id
+                        JOIN repository_manifest AS link ON link.id = tag.manifest
+                        JOIN manifest ON manifest.id = link.manifest
+                        WHERE repository.name = $1 AND tag.name = $2";
+            db.row(find, &[&repository.as_str(), &tag.as_str()]).await?
+        }
+    };
+    let what = if target.tag().is_some() { "tag" } else { "manifest" };
+    let found = found.ok_or_else(|| {
+        let name = target.tag().map_or_else(|| target.to_string(), Tag::to_string);
+        Error::new(
+            ErrorCode::ManifestUnknown,
+            format!("{what} {name} is not in repository {repository}"),
+        )
+    })?;
+    let found = descriptor(&found)?;
+    match target {
+        Target::Pinned(tag, expected) if found.digest != *expected => {
+            let message = format!("tag {tag} names {}, expected {expected}", found.digest);
+            Err(Error::new(ErrorCode::ManifestUnknown, message).into())
+        }
+        _ => Ok(found),
+    }
+}
+
+pub(super) async fn bytes(db: &Db, digest: &Digest) -> Outcome<Option<Bytes>> {
+    let find = "SELECT data FROM manifest WHERE digest = $1";
+    let found: Option<Vec<u8>> = db.value(find, &[&digest.as_str()]).await?;
+    Ok(found.map(Bytes::from))
+}
+
+/// Stores a manifest. Unless it is `alone` in the repository, it only adds, and fails if it would have to be alone.
+pub(super) async fn put(db: &Db, new: &NewManifest, alone: bool) -> Outcome<()> {
+    let repository = rows::make_repository(db, &new.repository).await?;
+    let blobs = find_blobs(db, repository, &new.manifest, new.references).await?;
+    // A blob that is missing could just be coming; then neither would see the other.
+    if !alone && (new.when != Precondition::None || !blobs.missing.is_empty()) {
+        return Err(Failure::Alone);
+    }
+    check_precondition(db, repository, &new.tags, &new.when).await?;
+    if new.references == References::Complete {
+        check_children(db, repository, &new.manifest).await?;
+    }
+    let Link { id: link, known } = link(db, repository, new).await?;
+    if !known {
+        add_references(db, repository, link, &new.manifest, &blobs).await?;
+    } else if known && !has_type(db, link, new).await? {
+        // As another type, the same bytes may reference something else.
+        if !alone {
+            return Err(Failure::Alone);
+        }
+        remove::release(db, &[link], new.now, new.now).await?;
+        set_type(db, link, new).await?;
+        add_references(db, repository, link, &new.manifest, &blobs).await?;
+    }
+    // In one order, so that two that set the same tags do not wait for each other.
+    let mut tags: Vec<&Tag> = new.tags.iter().collect();
+    tags.sort_unstable_by_key(|tag| tag.as_str());
+    for tag in tags {
+        set_tag(db, repository, tag, link, new.now).await?;
+    }
+    Ok(())
+}
+
+async fn set_tag(db: &Db, repository: i64, tag: &Tag, link: i64, now: i64) -> Outcome<()> {
+    let tag = tag.as_str();
+    let find = "SELECT manifest FROM tag WHERE repository = $1 AND name = $2 FOR UPDATE";
+    let old: Option<i64> = db.value(find, &[&repository, &tag]).await?;
+    match old {
+        Some(old) if old == link => {}
+        Some(old) => {
+            let set = "UPDATE tag SET manifest = $3 WHERE repository = $1 AND name = $2";
+            db.execute(set, &[&repository, &tag, &link]).await?;
+            renew_link(db, old, now).await?;
+        }
+        None => {
+            let add = "INSERT INTO tag (repository, name, manifest) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
+            if db.execute(add, &[&repository, &tag, &link]).await? == 0 {
+                return Err(Failure::Raced);
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn check_precondition(
+    db: &Db,
+    repository: i64,
+    tags: &[Tag],
+    when: &Precondition,
+) -> Outcome<()> {
+    if *when == Precondition::None {
+        return Ok(());
+    }
+    let find = "SELECT manifest.digest FROM tag
+                JOIN repository_manifest AS link ON link.id = tag.manifest
+                JOIN manifest ON manifest.id = link.manifest
+                WHERE tag.repository = $1 AND tag.name = $2";
+    for tag in tags {
+        let now: Option<String> = db.value(find, &[&repository, &tag.as_str()]).await?;
+        let holds = match when {
+            Precondition::None => true,
+            Precondition::Exists => now.is_some(),
+            Precondition::Absent => now.is_none(),
+            Precondition::Matches(digests) => {
+                now.as_ref().is_some_and(|now| digests.iter().any(|digest| digest.as_str() == now))
+            }
+        };
+        if !holds {
+            let now = now.map_or_else(|| "does not exist".to_owned(), |now| format!("names {now}"));
+            let message = format!("tag {tag} {now}, which is not what the request demands");
+            return Err(Error::new(ErrorKind::PreconditionFailed, message).into());
+        }
+    }
+    Ok(())
+}
+
+/// The blobs that a manifest references: those that are here, and those that are not if they need not be.
+#[derive(Default)]
+struct Blobs {
+    here: Vec<i64>,
+    missing: Vec<String>,
+}
+
+async fn find_blobs(
+    db: &Db,
+    repository: i64,
+    manifest: &Manifest,
+    references: References,
+) -> Outcome<Blobs> {
+    let wanted: Vec<&str> = manifest.blobs().map(|blob| blob.digest.as_str()).collect();
+    let find = "SELECT blob.digest, blob.id FROM blob
+                JOIN repository_blob ON repository_blob.blob = blob.id
+                WHERE blob.digest = ANY ($2) AND repository_blob.repository = $1";
+    let found = db.rows(find, &[&repository, &wanted]).await?;
+    let found = found
+        .iter()
+        .map(|row| Ok((get(row, 0)?, get(row, 1)?)))
+        .collect::<Outcome<std::collections::HashMap<&str, i64>>>()?;
+    let mut blobs = Blobs::default();
+    for blob in manifest.blobs() {
+        match found.get(blob.digest.as_str()) {
+            Some(blob) => blobs.here.push(*blob),
+            None if references == References::Unchecked
+                || blob.media_type.is_non_distributable() =>
+            {
+                blobs.missing.push(blob.digest.to_string());
+            }
+            None => return Err(missing("blob", blob, manifest).into()),
+        }
+    }
+    Ok(blobs)
+}
+
+async fn check_children(db: &Db, repository: i64, manifest: &Manifest) -> Outcome<()> {
+    let wanted: Vec<&str> =
+        manifest.manifests().iter().map(|child| child.digest.as_str()).collect();
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let find = "SELECT manifest.digest FROM manifest
+                JOIN repository_manifest AS link ON link.manifest = manifest.id
+                WHERE manifest.digest = ANY ($2) AND link.repository = $1";
+    let found = db.rows(find, &[&repository, &wanted]).await?;
+    let found = found
+        .iter()
+        .map(|row| get(row, 0))
+        .collect::<Outcome<std::collections::HashSet<&str>>>()?;
+    for child in manifest.manifests() {
+        if !found.contains(child.digest.as_str()) {
+            return Err(missing("manifest", child, manifest).into());
+        }
+    }
+    Ok(())
+}
+
+fn missing(kind: &str, descriptor: &Descriptor, manifest: &Manifest) -> Error {
+    let message =
+        format!("{kind} {} of manifest {} is not here", descriptor.digest, manifest.digest());
+    Error::new(ErrorCode::ManifestBlobUnknown, message)
+}
+
+/// A manifest in a repository.
+struct Link {
+    id: i64,
+    /// It was there, and so were its references.
+    known: bool,
+}
+
+/// The manifest in the repository. Without a tag, it is a candidate. One that was there keeps its type here.
+async fn link(db: &Db, repository: i64, new: &NewManifest) -> Outcome<Link> {
+    let (bytes, descriptor) = (new.manifest.bytes(), new.manifest.descriptor());
+    let digest = new.manifest.digest();
+    let candidate_since = new.tags.is_empty().then_some(new.now);
+    if let Some(id) = rows::linked_manifest(db, repository, digest).await? {
+        let renew = "UPDATE repository_manifest SET candidate_since = $2 WHERE id = $1";
+        db.execute(renew, &[&id, &candidate_since]).await?;
+        return Ok(Link { id, known: true });
+    }
+    let insert = "INSERT INTO manifest (digest, size, data) VALUES ($1, $2, $3)
+                  ON CONFLICT (digest) DO NOTHING RETURNING id";
+    let size = rows::stored_size(bytes.len() as u64);
+    let keep = "SELECT id FROM manifest WHERE digest = $1 FOR KEY SHARE";
+    let known: Option<i64> = db.value(keep, &[&digest.as_str()]).await?;
+    let manifest = match known {
+        Some(id) => id,
+        None => db
+            .value(insert, &[&digest.as_str(), &size, &bytes.as_ref()])
+            .await?
+            // Somebody else was quicker.
+            .ok_or(Failure::Raced)?,
+    };
+    let insert = "INSERT INTO repository_manifest (repository, manifest, media_type, artifact_type, candidate_since)
+                  VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING RETURNING id";
+    let media_type = descriptor.media_type.as_str();
+    let artifact_type = descriptor.artifact_type.as_deref();
+    let id = db
+        .value(insert, &[&repository, &manifest, &media_type, &artifact_type, &candidate_since])
+        .await?;
+    Ok(Link { id: id.ok_or(Failure::Raced)?, known: false })
+}
+
+/// Whether a manifest that was there came as the same type.
+async fn has_type(db: &Db, link: i64, new: &NewManifest) -> Outcome<bool> {
+    let find = "SELECT media_type = $2 FROM repository_manifest WHERE id = $1";
+    let media_type = new.manifest.descriptor().media_type.as_str();
+    db.value(find, &[&link, &media_type]).await?.ok_or_else(|| absent("manifest"))
+}
+
+async fn set_type(db: &Db, link: i64, new: &NewManifest) -> Outcome<()> {
+    let descriptor = new.manifest.descriptor();
+    let media_type = descriptor.media_type.as_str();
+    let artifact_type = descriptor.artifact_type.as_deref();
+    let set = "UPDATE repository_manifest SET media_type = $2, artifact_type = $3 WHERE id = $1";
+    db.execute(set, &[&link, &media_type, &artifact_type]).await?;
+    Ok(())
+}
+
+/// A manifest is a candidate from now on.
+async fn renew_link(db: &Db, link: i64, now: i64) -> Outcome<()> {
+    let renew = "UPDATE repository_manifest SET candidate_since = $2 WHERE id = $1";
+    db.execute(renew, &[&link, &now]).await?;
+    Ok(())
+}
+
+/// Records the references of a manifest that has none, whether or not what they are to is here.
+pub(super) async fn record_references(
+    db: &Db,
+    repository: i64,
+    link: i64,
+    manifest: &Manifest,
+) -> Outcome<()> {
+    let blobs = find_blobs(db, repository, manifest, References::Unchecked).await?;
+    add_references(db, repository, link, manifest, &blobs).await
+}
+
+async fn add_references(
+    db: &Db,
+    repository: i64,
+    link: i64,
+    manifest: &Manifest,
+    blobs: &Blobs,
+) -> Outcome<()> {
+    // The same layer may occur twice.
+    if !blobs.here.is_empty() {
+        let add = "INSERT INTO manifest_blob (parent, repository, blob)
+                   SELECT DISTINCT $1::bigint, $2::bigint, blob FROM unnest($3::bigint[]) AS here (blob)";
+        db.execute(add, &[&link, &repository, &blobs.here]).await?;
+    }
+    if !blobs.missing.is_empty() {
+        let add = "INSERT INTO missing_blob (parent, repository, digest)
+                   SELECT DISTINCT $1::bigint, $2::bigint, digest FROM unnest($3::text[]) AS missing (digest)";
+        db.execute(add, &[&link, &repository, &blobs.missing]).await?;
+    }
+    let children: Vec<&str> =
+        manifest.manifests().iter().map(|child| child.digest.as_str()).collect();
+    if !children.is_empty() {
+        let add = "INSERT INTO manifest_child (parent, repository, child)
+                   SELECT DISTINCT $1::bigint, $2::bigint, child FROM unnest($3::text[]) AS below (child)";
+        db.execute(add, &[&link, &repository, &children]).await?;
+    }
+    if let (Some(subject), Some(referrer)) = (manifest.subject(), manifest.as_referrer()) {
+        let json = serde_json::to_string(&referrer)
+            .map_err(|error| corrupt("the descriptor of a referrer", &error))?;
+        let (subject, digest) = (subject.digest.as_str(), referrer.digest.as_str());
+        let artifact_type = referrer.artifact_type.as_deref();
+        db.execute(
+            "INSERT INTO referrer (repository, subject, digest, artifact_type, manifest, descriptor)
+             VALUES ($1, $2, $3, $4, $5, $6)",
+            &[&repository, &subject, &digest, &artifact_type, &link, &json],
+        )
+        .await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn delete_tag(db: &Db, name: &Name, tag: &Tag, now: i64) -> Outcome<()> {
+    let delete = "DELETE FROM tag USING repository
+                  WHERE repository.id = tag.repository AND repository.name = $1 AND tag.name = $2
+                  RETURNING tag.manifest";
+    match db.value(delete, &[&name.as_str(), &tag.as_str()]).await? {
+        Some(link) => renew_link(db, link, now).await,
+        None => Err(Error::new(
+            ErrorCode::ManifestUnknown,
+            format!("tag {tag} is not in repository {name}"),
+        )
+        .into()),
+    }
+}
+
+pub(super) async fn renew(db: &Db, name: &Name, digest: &Digest, now: i64) -> Outcome<bool> {
+    let Some(repository) = rows::repository(db, name).await? else { return Ok(false) };
+    let Some(link) = rows::linked_manifest(db, repository, digest).await? else {
+        return Ok(false);
+    };
+    renew_link(db, link, now).await?;
+    Ok(true)
+}

@@ -1,0 +1,211 @@
+//! Opening a database: what it must be, how its tables are made, and the connections to it.
+
+use std::time::Duration;
+
+use deadpool_postgres::{
+    GenericClient, Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError,
+    RecyclingMethod, Runtime,
+};
+use oci_ref::{Error, ErrorKind, Result};
+use tokio_postgres::NoTls;
+use tokio_postgres::error::SqlState;
+
+use super::run::Runner;
+use super::tls::Tls;
+use super::url::Url;
+use crate::blocking;
+
+/// The version of `schema.sql`.
+const SCHEMA: i32 = 1;
+
+/// The oldest server that will do, as it gives its version.
+const OLDEST: i32 = 150_000;
+
+/// The advisory lock under which the tables are made: of several replicas that start at once, one does it.
+const MIGRATION_LOCK: i64 = 0x6f63_6972_6567_0001;
+
+/// How long a connection, or a free one of the pool, is waited for.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// How long a statement may take, and how long it may wait for others.
+const STATEMENT: Duration = Duration::from_secs(30);
+
+/// How long a whole transaction may take.
+const TRANSACTION: Duration = Duration::from_secs(40);
+
+/// How connections are made.
+pub(super) struct Settings {
+    /// How many at most.
+    pub(super) connections: usize,
+    /// Whether a commit is durable before it is acknowledged.
+    pub(super) sync: bool,
+}
+
+/// Connects to a database, and makes the tables in an empty one.
+pub(super) async fn open(url: &Url, settings: &Settings) -> Result<Runner> {
+    let pool = pool(url, settings).await?;
+    let mut client = pool.get().await.map_err(|error| unreachable(url, error))?;
+    prepare(url, &mut client).await?;
+    Ok(Runner::new(pool, TRANSACTION))
+}
+
+async fn pool(url: &Url, settings: &Settings) -> Result<Pool> {
+    let mut config = url.config.clone();
+    config.connect_timeout(*config.get_connect_timeout().unwrap_or(&CONNECT));
+    // Finds a server that is gone without a word; a query that is under way has its own limit of time.
+    config.keepalives_idle(Duration::from_secs(30));
+    if config.get_application_name().is_none() {
+        config.application_name("oci-registry");
+    }
+    // What was begun on a connection that is not given back in order is never gone on with.
+    let manager = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+    let manager = match url.wants_tls() {
+        false => Manager::from_config(config, NoTls, manager),
+        true => {
+            let verify = url.verify.clone();
+            let tls = blocking::run(move || Tls::new(&verify)).await?;
+            Manager::from_config(config, tls, manager)
+        }
+    };
+    let set = session(settings);
+    let set = Hook::async_fn(move |client: &mut deadpool_postgres::ClientWrapper, _| {
+        let set = set.clone();
+        Box::pin(async move { client.batch_execute(&set).await.map_err(HookError::Backend) })
+    });
+    Pool::builder(manager)
+        .max_size(settings.connections.max(2))
+        .runtime(Runtime::Tokio1)
+        .wait_timeout(Some(CONNECT))
+        .create_timeout(Some(CONNECT * 2))
+        .recycle_timeout(Some(CONNECT))
+        .post_create(set)
+        .build()
+        .map_err(|error| {
+            let message = format!("database {url}: cannot make a pool of connections");
+            Error::new(ErrorKind::Internal, message).with_source(error)
+        })
+}
+
+/// What is set for each connection.
+fn session(settings: &Settings) -> String {
+    let sync = if settings.sync { "on" } else { "off" };
+    let statement = STATEMENT.as_millis();
+    let transaction = TRANSACTION.as_millis();
+    format!(
+        "SET synchronous_commit = {sync};
+         SET statement_timeout = {statement};
+         SET lock_timeout = {statement};
+         SET idle_in_transaction_session_timeout = {transaction};
+         SET client_min_messages = warning"
+    )
+}
+
+/// Checks what the database is, and makes or changes its tables.
+async fn prepare(url: &Url, client: &mut Object) -> Result<()> {
+    let failed = |error: tokio_postgres::Error| refusal(url, error);
+    let row = client.query_one("SHOW server_version_num", &[]).await.map_err(failed)?;
+    let version: i32 =
+        row.try_get::<_, &str>(0).ok().and_then(|text| text.parse().ok()).unwrap_or(0);
+    if version < OLDEST {
+        let message = format!(
+            "database {url}: the server is PostgreSQL {}, expected {} or newer",
+            version / 10_000,
+            OLDEST / 10_000
+        );
+        return Err(Error::new(ErrorKind::Invalid, message));
+    }
+    if found(&*client).await.map_err(failed)? == Found::Version(SCHEMA) {
+        return Ok(());
+    }
+    let transaction = client.transaction().await.map_err(failed)?;
+    let lock = "SELECT pg_advisory_xact_lock($1)";
+    transaction.execute(lock, &[&MIGRATION_LOCK]).await.map_err(failed)?;
+    // Whoever had the lock before may have made them.
+    let wrong = match found(&transaction).await.map_err(failed)? {
+        Found::Nothing => None,
+        Found::Version(SCHEMA) => return Ok(()),
+        Found::Version(newer) if newer > SCHEMA => Some(format!(
+            "has schema version {newer}, and this program knows no newer one than {SCHEMA}: use the program that wrote it, or a newer one"
+        )),
+        Found::Version(other) => Some(format!("has schema version {other}, expected {SCHEMA}")),
+        Found::Foreign(table) => Some(format!(
+            "has tables of another program, such as {table:?}: give an empty database, or an empty schema by options=-csearch_path%3DNAME"
+        )),
+        Found::NoSchema => {
+            Some("has no schema to make tables in: its search_path names none that exists".into())
+        }
+    };
+    if let Some(wrong) = wrong {
+        return Err(Error::new(ErrorKind::Invalid, format!("database {url} {wrong}")));
+    }
+    let make = format!(
+        "{}
+         CREATE TABLE oci_registry_schema (version integer NOT NULL);
+         INSERT INTO oci_registry_schema VALUES ({SCHEMA})",
+        include_str!("schema.sql")
+    );
+    transaction.batch_execute(&make).await.map_err(failed)?;
+    transaction.commit().await.map_err(failed)
+}
+
+#[derive(PartialEq, Eq)]
+enum Found {
+    Nothing,
+    Version(i32),
+    /// A table that is not ours.
+    Foreign(String),
+    NoSchema,
+}
+
+/// What the database has. Changes nothing.
+async fn found(client: &impl GenericClient) -> std::result::Result<Found, tokio_postgres::Error> {
+    let schema = client.query_one("SELECT current_schema()::text", &[]).await?;
+    let Some(schema) = schema.try_get::<_, Option<String>>(0)? else { return Ok(Found::NoSchema) };
+    let tables = "SELECT table_name::text FROM information_schema.tables WHERE table_schema = $1
+                  ORDER BY table_name <> 'oci_registry_schema', table_name LIMIT 1";
+    let table = client.query_opt(tables, &[&schema]).await?;
+    Ok(match table.map(|row| row.try_get::<_, String>(0)).transpose()? {
+        None => Found::Nothing,
+        Some(ours) if ours == "oci_registry_schema" => {
+            let version = client.query_opt("SELECT version FROM oci_registry_schema", &[]).await?;
+            Found::Version(version.map_or(Ok(0), |row| row.try_get(0))?)
+        }
+        Some(other) => Found::Foreign(other),
+    })
+}
+
+fn unreachable(url: &Url, error: PoolError) -> Error {
+    match error {
+        PoolError::Backend(error) | PoolError::PostCreateHook(HookError::Backend(error)) => {
+            refusal(url, error)
+        }
+        other => {
+            let message = format!("database {url} does not answer");
+            Error::new(ErrorKind::Unavailable, message).with_source(other)
+        }
+    }
+}
+
+/// The error of a database that cannot be used, with what is to be done about it.
+fn refusal(url: &Url, error: tokio_postgres::Error) -> Error {
+    let (kind, what) = match error.code() {
+        Some(&SqlState::INVALID_PASSWORD | &SqlState::INVALID_AUTHORIZATION_SPECIFICATION) => {
+            (ErrorKind::Invalid, "refuses the user or the password")
+        }
+        Some(&SqlState::INVALID_CATALOG_NAME) => {
+            (ErrorKind::Invalid, "does not exist: make it with createdb, or CREATE DATABASE")
+        }
+        Some(&SqlState::INSUFFICIENT_PRIVILEGE) => {
+            (ErrorKind::Invalid, "does not let this user make or use its tables")
+        }
+        Some(_) => (super::failure::kind(&error), "cannot be used"),
+        // It has no other mark.
+        None if std::error::Error::source(&error)
+            .is_some_and(|it| it.to_string() == "password missing") =>
+        {
+            (ErrorKind::Invalid, "asks for a password, and the URL has none")
+        }
+        None => (ErrorKind::Unavailable, "cannot be reached"),
+    };
+    Error::new(kind, format!("database {url} {what}")).with_source(error)
+}

@@ -1,0 +1,8 @@
+//! Metadata in PostgreSQL: what only it has, such as replicas and a server that can go away.
+
+pub(crate) mod server;
+
+mod interleavings;
+mod opening;
+mod outage;
+mod replicas;
