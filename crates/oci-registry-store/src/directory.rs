@@ -38,6 +38,17 @@ pub(crate) struct DataDirectory {
     lock: Option<File>,
 }
 
+impl Drop for DataDirectory {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a program that this process is starting just now holds it open for a moment, too.
+        if let Some(lock) = &self.lock
+            && let Err(error) = lock.unlock()
+        {
+            tracing::warn!(path = %self.path.display(), %error, "a data directory could not be unlocked");
+        }
+    }
+}
+
 impl DataDirectory {
     /// Opens a directory, or makes it. Blocks.
     pub(crate) fn open(path: &Path) -> Result<Self> {
