@@ -180,3 +180,15 @@ async fn client_and_server_over_s3_with_redirects() {
         run(&HttpHarness::new(registry).await).await;
     }
 }
+
+#[cfg(all(feature = "clouds", feature = "postgres"))]
+#[tokio::test(flavor = "multi_thread")]
+async fn durable_engine_on_postgres_over_s3() {
+    if crate::postgres::server::is_there("durable_engine_on_postgres_over_s3") {
+        let s3 = crate::s3::S3::start().await;
+        let mut options = s3.options();
+        options.database = crate::postgres::server::fresh().await;
+        let (_directory, registry) = durable_with(options).await;
+        run(&EngineHarness::new(registry)).await;
+    }
+}

@@ -2,6 +2,8 @@
 
 pub(crate) mod server;
 
+#[cfg(feature = "clouds")]
+mod bucket;
 mod interleavings;
 mod opening;
 mod outage;
