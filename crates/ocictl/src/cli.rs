@@ -119,7 +119,7 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub(crate) grace: u64,
 
-    /// Where clients see the registry, as https://registry.example, if a proxy in front of it changes that. Without it
+    /// The URL under which clients see the registry, if a proxy in front of it changes that. Without it
     /// addresses in answers are paths, which is right behind most.
     #[arg(long, value_name = "URL")]
     pub(crate) external_url: Option<String>,
