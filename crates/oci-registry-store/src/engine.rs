@@ -5,7 +5,7 @@ use std::sync::{Arc, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use oci_ref::Result;
+use oci_ref::{Error, ErrorKind, Result};
 use tokio::sync::{Mutex, RwLock, watch};
 
 use crate::blocking;
@@ -76,6 +76,7 @@ impl Engine {
             Ok((directory, metadata, objects))
         })
         .await?;
+        check_storage(&*metadata, &options).await?;
         let secret = metadata.session_secret(crate::random::bytes()?).await?;
         let engine = Arc::new(Self {
             metadata,
@@ -190,6 +191,23 @@ impl Engine {
         let expired = SessionId::made_before(self.options.session_idle);
         while self.metadata.forget_closed_sessions(&expired, STEP).await? == STEP {}
         Ok(())
+    }
+}
+
+/// Sees that the storage is the one that the metadata is about. In any other all content would seem to be lost, and a check would
+/// mend that.
+async fn check_storage(metadata: &dyn Metadata, options: &EngineOptions) -> Result<()> {
+    const SETTING: &str = "storage";
+    let given = options.storage.to_string();
+    match metadata.setting(SETTING).await? {
+        Some(known) if known == given.as_bytes() => Ok(()),
+        Some(known) if !options.storage_moved => {
+            let known = String::from_utf8_lossy(&known).into_owned();
+            let message =
+                format!("the content of this registry lies in storage {known}, not in {given}");
+            Err(Error::new(ErrorKind::Invalid, message))
+        }
+        _ => metadata.set_setting(SETTING, Some(given.into_bytes())).await,
     }
 }
 

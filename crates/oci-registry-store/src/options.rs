@@ -38,6 +38,9 @@ pub struct EngineOptions {
     /// Where the bytes of large blobs lie: in the data directory by default. Metadata, manifests and small blobs lie in the
     /// database in any case.
     pub storage: Storage,
+    /// Whether all content has been moved to `storage` from where it lay before. The storage is remembered, and another one refused,
+    /// since in it all content would seem to be lost. Off by default.
+    pub storage_moved: bool,
     /// Whether a server may send those who read a blob from a bucket to the bucket itself, by a URL that lets anybody read that
     /// blob for 20 minutes. Off by default. Has no meaning for other storage.
     pub redirect_reads: bool,
@@ -81,6 +84,7 @@ impl Default for EngineOptions {
             create: true,
             sync: true,
             storage: Storage::default(),
+            storage_moved: false,
             redirect_reads: false,
             upload_memory: 512 << 20,
             database: Database::default(),

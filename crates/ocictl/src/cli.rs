@@ -82,6 +82,11 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "URL", default_value = "file:")]
     pub(crate) storage: Storage,
 
+    /// All content has been moved to this storage from where it lay before. Without this, another storage than before is
+    /// refused.
+    #[arg(long)]
+    pub(crate) storage_moved: bool,
+
     /// Send those who read a large blob to the bucket itself, by a URL that is good for 20 minutes. They must be able
     /// to reach it.
     #[arg(long)]
@@ -333,6 +338,14 @@ pub(crate) struct DataArgs {
     /// Where the content lies [default: as for serve]. If a server is using it, that server does the work.
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
+
+    /// Where the metadata lies, as for serve, if no server is using the directory.
+    #[arg(long, value_name = "URL", env = "OCICTL_DATABASE", hide_env_values = true)]
+    pub(crate) database: Option<String>,
+
+    /// Where the bytes of large blobs lie, as for serve, if no server is using the directory.
+    #[arg(long, value_name = "URL", default_value = "file:")]
+    pub(crate) storage: Storage,
 
     /// Print JSON, one document a line.
     #[arg(long)]

@@ -46,6 +46,11 @@ pub(crate) fn bind(data: &Path) -> Option<UnixListener> {
     }
 }
 
+/// Whether a server of a data directory can be asked.
+pub(crate) async fn answers(data: &Path) -> bool {
+    UnixStream::connect(data.join(SOCKET)).await.is_ok()
+}
+
 /// Serves the socket, if there is one.
 pub(crate) async fn listen(listener: Option<UnixListener>, registry: DurableRegistry) {
     let Some(listener) = listener else { return };

@@ -5,7 +5,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use oci_ref::ErrorKind;
 use oci_registry_server::{ServeOptions, ServerOptions, router, serve};
 use oci_registry_store::{CollectOptions, DurableRegistry, EngineOptions, References};
 use tokio::net::TcpListener;
@@ -21,11 +20,10 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
     let (app, limits) = (server_options(&args)?, serve_options(&args));
     let data = upkeep::data(args.data)?;
     let mut options = EngineOptions::default();
-    if let Some(url) = &args.database {
-        options.database = url.parse().map_err(|error| Failure::of("reading --database", error))?;
-    }
+    options.database = upkeep::database(args.database.as_deref())?;
     options.sync = !args.no_sync;
     options.storage = args.storage;
+    options.storage_moved = args.storage_moved;
     options.redirect_reads = args.redirect_reads;
     options.references = match args.references {
         cli::References::Complete => References::Complete,
@@ -37,14 +35,16 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
     let (shared, database) = (options.database.is_shared(), options.database.to_string());
     let registry = DurableRegistry::open(&data, options).await.map_err(|error| {
         // A bucket or a database can be unavailable too.
-        let in_use = *error.kind() == ErrorKind::Unavailable && error.message().contains("in use");
+        let says = |text: &str| error.message().contains(text);
+        let hint = if says("in use") {
+            "one process serves a directory at a time; --data DIR takes another"
+        } else if says("lies in storage") {
+            "name that by --storage; or, if all of it has been moved, say so by --storage-moved"
+        } else {
+            ""
+        };
         let failure = Failure::of(format!("opening the data in {}", data.display()), error);
-        match in_use {
-            true => {
-                failure.hint("one process serves a directory at a time; --data DIR takes another")
-            }
-            false => failure,
-        }
+        if hint.is_empty() { failure } else { failure.hint(hint) }
     })?;
     let listener = TcpListener::bind(args.listen).await.map_err(|error| {
         Failure::new(format!("listening on {}", args.listen))

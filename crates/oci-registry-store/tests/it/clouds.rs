@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hyper::Method;
 use oci_ref::{ByteRange, Error, ErrorKind, Store, UploadId};
+use oci_registry_server::{Access, Registry};
 use oci_registry_store::{DurableRegistry, EngineOptions, Storage};
 use oci_spec_types::{Algorithm, ErrorCode};
 
@@ -491,4 +492,29 @@ async fn uploads_share_memory() {
         result.unwrap();
     }
     assert_eq!((s3.objects().len(), s3.uploads()), (10, (0, 0)));
+}
+
+/// In another storage than its own, a registry would find all its content lost, and a check would mend that.
+#[tokio::test(flavor = "multi_thread")]
+async fn another_storage_is_refused() {
+    let s3 = S3::start().await;
+    let engine = TestEngine::with(s3.options()).await;
+    let blob = push(&*engine.repository("a/b").await, &noise(100_000, 1)).await;
+    let mut options = engine.options.clone();
+    let directory = engine.close().await;
+    options.storage = "file:".parse().unwrap();
+    let error = error_of(DurableRegistry::open(directory.path(), options.clone()).await);
+    assert_eq!(*error.kind(), ErrorKind::Invalid);
+    assert!(error.message().contains("s3://bucket/some/prefix, not in file:"), "{error}");
+
+    // It says so when it has been moved, and is remembered there.
+    options.storage = s3.named("s3://bucket/moved");
+    std::fs::rename(s3.bucket().join("some/prefix"), s3.bucket().join("moved")).unwrap();
+    options.storage_moved = true;
+    let open = || DurableRegistry::open(directory.path(), options.clone());
+    open().await.unwrap().close().await;
+    options.storage_moved = false;
+    let registry = DurableRegistry::open(directory.path(), options.clone()).await.unwrap();
+    let store = registry.repository(&name("a/b"), Access::Read).await.unwrap();
+    assert_eq!(pull(&*store, &blob.digest, ByteRange::All).await.unwrap(), noise(100_000, 1));
 }

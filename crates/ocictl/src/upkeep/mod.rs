@@ -7,7 +7,7 @@ use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 
 use oci_ref::ErrorKind;
-use oci_registry_store::{DurableRegistry, EngineOptions};
+use oci_registry_store::{Database, DurableRegistry, EngineOptions};
 use serde_json::Value;
 
 use crate::cli::{BackupArgs, DataArgs, FsckArgs, GcArgs};
@@ -86,7 +86,7 @@ async fn run(args: &DataArgs, job: &Job) -> Result<Value, Failure> {
             report::problem(args, event)
         }
     };
-    let done = match alone(&data).await? {
+    let done = match alone(&data, args).await? {
         Some(registry) => {
             let shown = std::sync::Mutex::new(Ok(()));
             let tell = |event: Event| {
@@ -108,16 +108,29 @@ async fn run(args: &DataArgs, job: &Job) -> Result<Value, Failure> {
     done
 }
 
-/// Opens a data directory. `None` if another process is using it.
-async fn alone(data: &Path) -> Result<Option<DurableRegistry>, Failure> {
+/// Where metadata lies, if it is said: in the data directory otherwise.
+pub(crate) fn database(url: Option<&str>) -> Result<Database, Failure> {
+    let Some(url) = url else { return Ok(Database::default()) };
+    url.parse().map_err(|error| Failure::of("reading --database", error))
+}
+
+/// Opens a data directory. `None` if another process is using it, or a server of it is there: several can share a database, but
+/// the one that is there knows where everything is.
+async fn alone(data: &Path, args: &DataArgs) -> Result<Option<DurableRegistry>, Failure> {
+    if control::answers(data).await {
+        return Ok(None);
+    }
     let mut options = EngineOptions::default();
     options.create = false;
+    options.database = database(args.database.as_deref())?;
+    options.storage = args.storage.clone();
+    let shared = options.database.is_shared();
     match DurableRegistry::open(data, options).await {
         Ok(registry) => Ok(Some(registry)),
-        Err(error) if *error.kind() == ErrorKind::Unavailable => Ok(None),
+        Err(error) if *error.kind() == ErrorKind::Unavailable && !shared => Ok(None),
         Err(error) => {
             let failure = Failure::of(format!("opening the data in {}", data.display()), error);
-            Err(failure.hint("--data DIR says where it lies"))
+            Err(failure.hint("--data, --database and --storage say where it lies, as for serve"))
         }
     }
 }
