@@ -98,6 +98,10 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "URL", env = "OCICTL_DATABASE", hide_env_values = true)]
     pub(crate) database: Option<String>,
 
+    /// How many MiB of memory content that was read recently may take. 0 keeps nothing.
+    #[arg(long, value_name = "MIB", default_value_t = 32)]
+    pub(crate) cache: u32,
+
     /// Answer before content is synced to disk. Faster, but what was pushed in the last seconds before a power cut or
     /// a crash of the system may be lost although it was acknowledged.
     #[arg(long)]

@@ -22,6 +22,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
     let mut options = EngineOptions::default();
     options.database = upkeep::database(args.database.as_deref())?;
     options.sync = !args.no_sync;
+    options.cache = usize::try_from(args.cache).unwrap_or(usize::MAX).saturating_mul(1 << 20);
     options.storage = args.storage;
     options.storage_moved = args.storage_moved;
     options.redirect_reads = args.redirect_reads;

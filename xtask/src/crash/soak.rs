@@ -55,7 +55,9 @@ pub(super) fn run(tools: &Tools, plan: &Plan) -> Result {
     let scratch =
         tempfile::tempdir().map_err(|error| format!("making a scratch directory: {error}"))?;
     let data = scratch.path().join("data");
-    let server = tools.start(&data, tools.collecting())?;
+    // Without the cache, which fills for a long time: what grows all the same is a leak.
+    let options = [tools.collecting(), &["--cache", "0"]].concat();
+    let server = tools.start(&data, &options)?;
     runtime()?.block_on(soak(tools, plan, &server))?;
     server.kill()?;
     tools.fsck(&data)
