@@ -55,7 +55,7 @@ impl FromStr for MirrorOf {
     fn from_str(text: &str) -> Result<Self, String> {
         let (host, mirror) = text
             .split_once('=')
-            .ok_or("expected HOST=MIRROR, such as docker.io=mirror.example:5000")?;
+            .ok_or("expected HOST=MIRROR, such as registry.example=mirror.example:5000")?;
         let parse = |text: &str| text.parse::<Host>().map_err(|error| error.to_string());
         Ok(Self { host: parse(host)?, mirror: parse(mirror)? })
     }
@@ -149,9 +149,18 @@ mod tests {
 
     #[test]
     fn mirrors_are_named_with_their_registry() {
-        let parsed: MirrorOf = "docker.io=localhost:5000".parse().unwrap();
-        assert_eq!((parsed.host.as_str(), parsed.mirror.as_str()), ("docker.io", "localhost:5000"));
-        for wrong in ["", "docker.io", "docker.io=", "=x.example", "a.example=https://x.example"] {
+        let parsed: MirrorOf = "registry.example=localhost:5000".parse().unwrap();
+        assert_eq!(
+            (parsed.host.as_str(), parsed.mirror.as_str()),
+            ("registry.example", "localhost:5000")
+        );
+        for wrong in [
+            "",
+            "registry.example",
+            "registry.example=",
+            "=x.example",
+            "a.example=https://x.example",
+        ] {
             wrong.parse::<MirrorOf>().unwrap_err();
         }
     }
