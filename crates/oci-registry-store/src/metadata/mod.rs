@@ -12,7 +12,7 @@ use std::path::Path;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use oci_ref::{Manifest, Page, Precondition, Result, Target};
+use oci_ref::{Error, ErrorKind, Manifest, Page, Precondition, Result, Target};
 use oci_spec_types::{Descriptor, Digest, Name, Tag};
 
 use crate::References;
@@ -427,4 +427,22 @@ pub(crate) trait Metadata: Send + Sync + 'static {
     /// Writes a copy of one state of the database to a file that is not there, without uploads, what is pending, and settings.
     /// Holds nobody up.
     async fn back_up(&self, file: &Path) -> Result<()>;
+}
+
+/// Whether a tag, which names a digest now or nothing, may be moved.
+fn check_tag(tag: &Tag, now: Option<&str>, when: &Precondition) -> Result<()> {
+    let holds = match when {
+        Precondition::None => true,
+        Precondition::Exists => now.is_some(),
+        Precondition::Absent => now.is_none(),
+        Precondition::Matches(digests) => {
+            now.is_some_and(|now| digests.iter().any(|digest| digest.as_str() == now))
+        }
+    };
+    if holds {
+        return Ok(());
+    }
+    let now = now.map_or_else(|| "does not exist".to_owned(), |now| format!("names {now}"));
+    let message = format!("tag {tag} {now}, which is not what the request demands");
+    Err(Error::new(ErrorKind::PreconditionFailed, message))
 }

@@ -13,8 +13,8 @@ use oci_spec_types::{Algorithm, Digest, Hasher, Name, VerifyError};
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::SessionId;
 use super::fork::fork;
+use super::{SessionId, now};
 use crate::blocking;
 use crate::engine::Engine;
 use crate::metadata::{Claim, Claimed, Content, NewBlob, Progress, Stored};
@@ -318,7 +318,7 @@ impl Object {
             },
             content,
             state,
-            now: self.engine.now(),
+            now: now(),
         };
         self.engine.metadata.record_session(progress).await?;
         if inline {

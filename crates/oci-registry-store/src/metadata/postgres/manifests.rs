@@ -1,7 +1,7 @@
 //! The transactions about manifests and tags, without removing manifests.
 
 use bytes::Bytes;
-use oci_ref::{Error, ErrorKind, Manifest, Precondition, Target};
+use oci_ref::{Error, Manifest, Precondition, Target};
 use oci_spec_types::{Descriptor, Digest, ErrorCode, Name, Tag};
 use tokio_postgres::Row;
 
@@ -9,7 +9,7 @@ use super::failure::{Failure, Outcome, corrupt};
 use super::run::{Db, absent, get};
 use super::{remove, rows};
 use crate::References;
-use crate::metadata::NewManifest;
+use crate::metadata::{NewManifest, check_tag};
 
 fn descriptor(row: &Row) -> Outcome<Descriptor> {
     let digest = rows::parse("a digest", get(row, 0)?)?;
@@ -132,19 +132,7 @@ async fn check_precondition(
                 WHERE tag.repository = $1 AND tag.name = $2";
     for tag in tags {
         let now: Option<String> = db.value(find, &[&repository, &tag.as_str()]).await?;
-        let holds = match when {
-            Precondition::None => true,
-            Precondition::Exists => now.is_some(),
-            Precondition::Absent => now.is_none(),
-            Precondition::Matches(digests) => {
-                now.as_ref().is_some_and(|now| digests.iter().any(|digest| digest.as_str() == now))
-            }
-        };
-        if !holds {
-            let now = now.map_or_else(|| "does not exist".to_owned(), |now| format!("names {now}"));
-            let message = format!("tag {tag} {now}, which is not what the request demands");
-            return Err(Error::new(ErrorKind::PreconditionFailed, message).into());
-        }
+        check_tag(tag, now.as_deref(), when)?;
     }
     Ok(())
 }

@@ -1,14 +1,14 @@
 //! The transactions about manifests and tags.
 
 use bytes::Bytes;
-use oci_ref::{Error, ErrorKind, Manifest, Precondition, Target};
+use oci_ref::{Error, Manifest, Precondition, Target};
 use oci_spec_types::{Descriptor, Digest, ErrorCode, Name, Tag};
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::failure::{Outcome, corrupt};
 use super::{collect, rows};
 use crate::References;
-use crate::metadata::NewManifest;
+use crate::metadata::{NewManifest, check_tag};
 
 /// The columns from which [`descriptor`] reads.
 const DESCRIBED: &str = "manifest.digest, link.media_type, manifest.size, link.artifact_type";
@@ -125,19 +125,7 @@ fn check_precondition(
     for tag in tags {
         let now: Option<String> =
             find.query_row((repository, tag.as_str()), |row| row.get(0)).optional()?;
-        let holds = match when {
-            Precondition::None => true,
-            Precondition::Exists => now.is_some(),
-            Precondition::Absent => now.is_none(),
-            Precondition::Matches(digests) => {
-                now.as_ref().is_some_and(|now| digests.iter().any(|digest| digest.as_str() == now))
-            }
-        };
-        if !holds {
-            let now = now.map_or_else(|| "does not exist".to_owned(), |now| format!("names {now}"));
-            let message = format!("tag {tag} {now}, which is not what the request demands");
-            return Err(Error::new(ErrorKind::PreconditionFailed, message).into());
-        }
+        check_tag(tag, now.as_deref(), when)?;
     }
     Ok(())
 }
