@@ -43,6 +43,11 @@ pub struct CollectOptions {
     /// [`EngineOptions::grace`]: crate::EngineOptions::grace
     /// [`EngineOptions::untagged`]: crate::EngineOptions::untagged
     pub untagged_older_than: Option<Duration>,
+    /// How long the bytes of what is collected now stay for those who are reading them. What was deleted or collected
+    /// before stays as long as was said then. `None`: what [`EngineOptions::longest_read`] says.
+    ///
+    /// [`EngineOptions::longest_read`]: crate::EngineOptions::longest_read
+    pub longest_read: Option<Duration>,
 }
 
 /// What was collected.
@@ -113,7 +118,9 @@ fn cuts(engine: &Engine, options: &CollectOptions) -> Cuts {
         now,
         blobs: now.saturating_sub(seconds(grace)),
         manifests: untagged.map(|age| now.saturating_sub(seconds(age.max(grace)))),
-        delete_after: engine.delete_after(now),
+        delete_after: options
+            .longest_read
+            .map_or_else(|| engine.delete_after(now), |read| now.saturating_add(seconds(read))),
     }
 }
 

@@ -69,6 +69,9 @@ pub struct EngineOptions {
     pub untagged: Option<Duration>,
     /// How long a read of a blob can take: an hour by default. The bytes of a blob that was deleted or collected are deleted
     /// after this time, so that whoever is reading it can finish.
+    ///
+    /// A file that is open is read to its end in any case. Of a bucket, a read that takes longer can break off with an error,
+    /// and so can one through a URL that [`redirect_reads`](Self::redirect_reads) gave; none ever gets other bytes.
     pub longest_read: Duration,
     /// The time by which the grace is counted, in seconds since 1970. For tests, which cannot wait for days.
     #[doc(hidden)]

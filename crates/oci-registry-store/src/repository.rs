@@ -13,6 +13,7 @@ use oci_spec_types::{Algorithm, Descriptor, Digest, ErrorCode, Name, Tag};
 
 use crate::engine::Engine;
 use crate::metadata::{BlobRecord, BlobSize, Content, NewManifest};
+use crate::objects::ObjectKey;
 use crate::upload::Upload;
 use crate::{References, blocking};
 
@@ -36,6 +37,23 @@ impl Repository {
     fn manifest_unknown(&self, digest: &Digest) -> Error {
         let message = format!("manifest {digest} is not in repository {}", self.name);
         Error::new(ErrorCode::ManifestUnknown, message)
+    }
+
+    fn blob_unknown(&self, digest: &Digest) -> Error {
+        let message = format!("blob {digest} is not in repository {}", self.name);
+        Error::new(ErrorCode::BlobUnknown, message)
+    }
+
+    /// Why a blob cannot be read: it may have gone since it was looked up.
+    async fn unreadable(&self, digest: &Digest, key: &ObjectKey, error: Error) -> Error {
+        match self.engine.metadata.blob(&self.name, digest).await {
+            Ok(None) => self.blob_unknown(digest),
+            Ok(Some(BlobRecord { content, .. })) if content != Content::Object(key.clone()) => {
+                let message = format!("blob {digest} was deleted and pushed again just now");
+                Error::new(ErrorKind::Unavailable, message)
+            }
+            _ => error,
+        }
     }
 }
 
@@ -93,12 +111,8 @@ impl Source for Repository {
     }
 
     async fn blob(&self, digest: &Digest, range: ByteRange) -> Result<BlobRead> {
-        let record = self.engine.metadata.blob(&self.name, digest).await?.ok_or_else(|| {
-            Error::new(
-                ErrorCode::BlobUnknown,
-                format!("blob {digest} is not in repository {}", self.name),
-            )
-        })?;
+        let record = self.engine.metadata.blob(&self.name, digest).await?;
+        let record = record.ok_or_else(|| self.blob_unknown(digest))?;
         let size = record.size;
         let range = range.within(size).ok_or_else(|| {
             let message = format!("blob {digest} has {size} bytes, none in {range:?}");
@@ -116,7 +130,10 @@ impl Source for Repository {
                     format!("stored blob {digest} has {} bytes, expected {size}", data.len());
                 return Err(Error::new(ErrorKind::Internal, message));
             }
-            Content::Object(key) => self.engine.objects.open(&key, range.clone()).await?,
+            Content::Object(key) => match self.engine.objects.open(&key, range.clone()).await {
+                Ok(body) => body,
+                Err(error) => return Err(self.unreadable(digest, &key, error).await),
+            },
         };
         Ok(BlobRead { size, range, body })
     }

@@ -124,6 +124,11 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub(crate) gc_untagged: Option<Duration>,
 
+    /// How long the bytes of blobs that were deleted stay for downloads under way. Those from a bucket that take longer may
+    /// break off.
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = humantime::parse_duration)]
+    pub(crate) longest_read: Duration,
+
     /// How long transfers under way may take to finish at shutdown, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub(crate) grace: u64,
@@ -306,6 +311,10 @@ pub(crate) struct GcArgs {
     /// Also delete manifests that have had no tag for so long, as 30d. Not shorter than the grace.
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub(crate) untagged_older_than: Option<Duration>,
+
+    /// How long the bytes of what is collected now stay for downloads under way [default: as the server was told, or 1h]
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub(crate) longest_read: Option<Duration>,
 }
 
 #[derive(Debug, Args)]

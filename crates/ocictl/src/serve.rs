@@ -33,6 +33,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
     };
     options.grace = args.gc_grace;
     options.untagged = args.gc_untagged;
+    options.longest_read = args.longest_read;
     let (shared, database) = (options.database.is_shared(), options.database.to_string());
     let registry = DurableRegistry::open(&data, options).await.map_err(|error| {
         // A bucket or a database can be unavailable too.

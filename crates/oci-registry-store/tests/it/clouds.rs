@@ -239,6 +239,42 @@ async fn another_algorithm_than_was_begun_with() {
     assert_eq!(pull(&*store, &digest, ByteRange::All).await.unwrap(), bytes);
 }
 
+/// Where no time is left to those who read, a blob can go between being looked up and being read.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blob_that_goes_before_it_can_be_read() {
+    let s3 = S3::start().await;
+    let mut options = s3.options();
+    options.longest_read = Duration::ZERO;
+    let engine = TestEngine::with(options).await;
+    for comes_back in [false, true] {
+        let store = engine.repository("a/b").await;
+        let bytes = noise(100_000, 1);
+        let blob = push(&*store, &bytes).await;
+        let registry = engine.registry.clone();
+        let runtime = tokio::runtime::Handle::current();
+        let (deleting, digest) = (store.clone(), blob.digest.clone());
+        s3.fail(move |n, _| {
+            let work = async {
+                deleting.delete_blob(&digest).await.unwrap();
+                registry.collect(&Default::default(), |_| {}).await.unwrap();
+                if comes_back {
+                    push(&*deleting, &noise(100_000, 1)).await;
+                }
+            };
+            if n == 0 {
+                tokio::task::block_in_place(|| runtime.block_on(work));
+            }
+            None
+        });
+        let read = store.blob(&blob.digest, ByteRange::All).await.map(|read| read.size);
+        s3.heal();
+        match comes_back {
+            false => assert_code(read, ErrorCode::BlobUnknown),
+            true => assert_kind(read, ErrorKind::Unavailable),
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn lost_bytes_are_an_error_and_never_a_short_blob() {
     let s3 = S3::start().await;

@@ -1,8 +1,11 @@
 //! What is collected, when, and what is not.
 
 use std::fs;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::TryStreamExt;
 use oci_ref::{ByteRange, Mounted, Precondition, Source, Store};
 use oci_registry_server::{Access, Registry};
 use oci_registry_store::CollectReport;
@@ -119,7 +122,7 @@ async fn a_blob_that_comes_after_its_manifest_stays() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_blob_gives_its_file_free_with_its_last_repository() {
     let mut options = oci_registry_store::EngineOptions::default();
-    options.longest_read = std::time::Duration::ZERO;
+    options.longest_read = Duration::ZERO;
     let engine = TestEngine::with(options).await;
     let (one, two) = (engine.repository("one").await, engine.repository("two").await);
     let blob = push(&*one, &noise(100_000, 1)).await;
@@ -133,10 +136,50 @@ async fn a_deleted_blob_gives_its_file_free_with_its_last_repository() {
     assert_eq!(engine.objects().len(), 0);
 }
 
+/// What is deleted, and what is collected, by the time of the engine or of the collection.
+#[tokio::test(flavor = "multi_thread")]
+async fn bytes_stay_as_long_as_the_longest_read_and_no_longer() {
+    static NOW: AtomicI64 = AtomicI64::new(1_800_000_000);
+    let pass = |seconds| NOW.fetch_add(seconds, Ordering::SeqCst);
+    let mut options = oci_registry_store::EngineOptions::default();
+    options.longest_read = Duration::from_secs(90);
+    options.clock = || NOW.load(Ordering::SeqCst);
+    let engine = TestEngine::with(options).await;
+    let store = engine.repository("a/b").await;
+    let deleted = push(&*store, &noise(100_000, 1)).await;
+    let read = store.blob(&deleted.digest, ByteRange::All).await.unwrap();
+    store.delete_blob(&deleted.digest).await.unwrap();
+    pass(89);
+    assert_eq!(counts(&engine.collect().await), (0, 0, 0, 0, 0));
+    assert_eq!(engine.objects().len(), 1);
+    pass(1);
+    assert_eq!(counts(&engine.collect().await), (0, 0, 0, 0, 1));
+    assert_eq!(engine.objects().len(), 0);
+    // The file is open.
+    let chunks: Vec<Bytes> = read.body.try_collect().await.unwrap();
+    assert_eq!(chunks.concat(), noise(100_000, 1));
+
+    push(&*store, &noise(100_000, 2)).await;
+    pass(DAY);
+    assert_eq!(counts(&engine.collect().await), (0, 1, 1, 100_000, 0));
+    pass(89);
+    assert_eq!(counts(&engine.collect().await), (0, 0, 0, 0, 0));
+    pass(1);
+    assert_eq!(counts(&engine.collect().await), (0, 0, 0, 0, 1));
+
+    push(&*store, &noise(100_000, 3)).await;
+    pass(DAY);
+    let mut options = oci_registry_store::CollectOptions::default();
+    options.longest_read = Some(Duration::ZERO);
+    let report = engine.registry.collect(&options, |_| {}).await.unwrap();
+    assert_eq!(counts(&report), (0, 1, 1, 100_000, 1));
+    assert_eq!(engine.objects().len(), 0);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_that_cannot_be_deleted_is_tried_again() {
     let mut options = oci_registry_store::EngineOptions::default();
-    options.longest_read = std::time::Duration::ZERO;
+    options.longest_read = Duration::ZERO;
     let engine = TestEngine::with(options).await;
     let store = engine.repository("a/b").await;
     let blob = push(&*store, &noise(100_000, 1)).await;

@@ -41,7 +41,7 @@ pub(crate) struct Seen {
     pub(crate) length: u64,
 }
 
-type Plan = Box<dyn Fn(usize, &Seen) -> Option<Fault> + Send + Sync>;
+type Plan = Arc<dyn Fn(usize, &Seen) -> Option<Fault> + Send + Sync>;
 
 struct State {
     service: S3Service,
@@ -116,7 +116,7 @@ impl S3 {
         plan: impl Fn(usize, &Seen) -> Option<Fault> + Send + Sync + 'static,
     ) {
         self.forget();
-        *self.state.plan.lock().unwrap() = Some(Box::new(plan));
+        *self.state.plan.lock().unwrap() = Some(Arc::new(plan));
     }
 
     /// Lets them succeed, and tells how many there were since the last `fail` or `forget`.
@@ -202,8 +202,9 @@ async fn answer(
         all.len() - 1
     };
     let _end = End(Arc::clone(&state));
-    let fault = state.plan.lock().unwrap().as_ref().and_then(|plan| plan(number, &seen));
-    match fault {
+    // What it does may lead to further requests.
+    let plan = state.plan.lock().unwrap().clone();
+    match plan.and_then(|plan| plan(number, &seen)) {
         None => handle(&state, &seen, request).await,
         Some(Fault::Status(status)) => {
             let _ = request.into_body().collect().await;

@@ -18,9 +18,20 @@ const EVERY: Duration = Duration::from_millis(100);
 /// A piece of work on a data directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Job {
-    Gc { dry_run: bool, untagged_older_than: Option<u64> },
-    Fsck { repair: bool, rate: Option<u64>, resume: bool },
-    Backup { to: PathBuf },
+    Gc {
+        dry_run: bool,
+        /// In seconds, as the other.
+        untagged_older_than: Option<u64>,
+        longest_read: Option<u64>,
+    },
+    Fsck {
+        repair: bool,
+        rate: Option<u64>,
+        resume: bool,
+    },
+    Backup {
+        to: PathBuf,
+    },
 }
 
 /// What is told meanwhile.
@@ -36,9 +47,11 @@ impl Job {
     /// The job as it is sent to another process.
     pub(crate) fn to_json(&self) -> Result<Value, Failure> {
         Ok(match self {
-            Self::Gc { dry_run, untagged_older_than } => {
-                json!({"gc": {"dry_run": dry_run, "untagged_older_than": untagged_older_than}})
-            }
+            Self::Gc { dry_run, untagged_older_than, longest_read } => json!({"gc": {
+                "dry_run": dry_run,
+                "untagged_older_than": untagged_older_than,
+                "longest_read": longest_read,
+            }}),
             Self::Fsck { repair, rate, resume } => {
                 json!({"fsck": {"repair": repair, "rate": rate, "resume": resume}})
             }
@@ -65,6 +78,7 @@ impl Job {
             "gc" => Self::Gc {
                 dry_run: job["dry_run"].as_bool()?,
                 untagged_older_than: number("untagged_older_than")?,
+                longest_read: number("longest_read")?,
             },
             "fsck" => Self::Fsck {
                 repair: job["repair"].as_bool()?,
@@ -91,10 +105,11 @@ impl Job {
             }
         };
         match self {
-            Self::Gc { dry_run, untagged_older_than } => {
+            Self::Gc { dry_run, untagged_older_than, longest_read } => {
                 let mut options = CollectOptions::default();
                 options.dry_run = dry_run;
                 options.untagged_older_than = untagged_older_than.map(Duration::from_secs);
+                options.longest_read = longest_read.map(Duration::from_secs);
                 let line = |report: &CollectReport| {
                     format!(
                         "{} manifests, {} blobs ({}) and {} files collected",
@@ -171,8 +186,8 @@ mod tests {
     #[test]
     fn jobs_come_through_as_they_were_sent() {
         let jobs = [
-            Job::Gc { dry_run: true, untagged_older_than: Some(7) },
-            Job::Gc { dry_run: false, untagged_older_than: None },
+            Job::Gc { dry_run: true, untagged_older_than: Some(7), longest_read: None },
+            Job::Gc { dry_run: false, untagged_older_than: None, longest_read: Some(0) },
             Job::Fsck { repair: true, rate: Some(1_000_000), resume: false },
             Job::Backup { to: "/a/b".into() },
         ];

@@ -19,7 +19,8 @@ pub(crate) use self::job::{Event, Job};
 
 pub(crate) async fn gc(args: GcArgs) -> Result<(), Failure> {
     let untagged_older_than = args.untagged_older_than.map(|age| age.as_secs());
-    let job = Job::Gc { dry_run: args.dry_run, untagged_older_than };
+    let longest_read = args.longest_read.map(|time| time.as_secs());
+    let job = Job::Gc { dry_run: args.dry_run, untagged_older_than, longest_read };
     let report = run(&args.data, &job).await?;
     report::print(&args.data, report::gc(&report), &report)
 }

@@ -92,6 +92,35 @@ fn upkeep_goes_through_a_running_server_or_alone() {
     }
 }
 
+/// By default the files of what is collected stay for an hour. The server can be told otherwise, and so can a collection.
+#[test]
+fn files_stay_as_long_as_it_is_said() {
+    for (of_server, of_collection, deleted) in
+        [(None, None, 0), (Some("0s"), None, 1), (None, Some("0s"), 1), (Some("0s"), Some("1h"), 0)]
+    {
+        let (scratch, layout, _) = scratch();
+        let image = large_image(scratch.path());
+        let data = scratch.path().join("data");
+        let path = data.to_str().unwrap();
+        let flag =
+            |time: Option<&'static str>| time.map_or(vec![], |time| vec!["--longest-read", time]);
+        let serve = [&["--gc-grace", "0s", "--gc-interval", "0s"], &flag(of_server)[..]].concat();
+        let server = Server::start_with(&data, &serve);
+        let to = format!("docker://{}/a/b:v1", server.host);
+        done(&["copy", "--quiet", &image, &to]);
+        done(&["copy", "--quiet", &format!("{layout}:index"), &to]);
+        let before = files(&data).len();
+        let gc = ["gc", "--json", "--data", path, "--untagged-older-than", "0s"];
+        let report = json(&done(&[&gc, &flag(of_collection)[..]].concat()));
+        assert_eq!(
+            (&report["manifests"], &report["files"]),
+            (&1.into(), &deleted.into()),
+            "{report}"
+        );
+        assert_eq!(files(&data).len(), before - deleted);
+    }
+}
+
 #[test]
 fn damage_is_found_and_mended_and_has_its_exit_code() {
     for beside in [false, true] {
