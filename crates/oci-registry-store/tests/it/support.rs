@@ -34,13 +34,16 @@ impl TestEngine {
     /// With SQLite, whatever the other tests run on.
     #[cfg(feature = "postgres")]
     pub(crate) async fn new_in_sqlite() -> Self {
-        let (options, directory) = (EngineOptions::default(), tempfile::tempdir().unwrap());
-        let registry = DurableRegistry::open(directory.path(), options.clone()).await.unwrap();
-        Self { registry, options, directory }
+        Self::opened(EngineOptions::default()).await
     }
 
     pub(crate) async fn with(mut options: EngineOptions) -> Self {
         options.database = database().await;
+        Self::opened(options).await
+    }
+
+    /// With the database that the options name.
+    pub(crate) async fn opened(options: EngineOptions) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let registry = DurableRegistry::open(directory.path(), options.clone()).await.unwrap();
         Self { registry, options, directory }

@@ -5,6 +5,7 @@ pub(crate) mod server;
 #[cfg(feature = "clouds")]
 mod bucket;
 mod interleavings;
+mod model;
 mod opening;
 mod outage;
 mod replicas;
