@@ -2,6 +2,7 @@
 
 use oci_ref::Result;
 
+use super::misfits::MARKED;
 use super::{Check, FsckStage};
 use crate::metadata::StoredBlob;
 use crate::verify::{Damage, verify};
@@ -34,7 +35,7 @@ impl Check<'_> {
         self.report.blobs += 1;
         if damage == Ok(None) {
             self.report.bytes += blob.size;
-            return Ok(());
+            return self.forgotten(blob).await;
         }
         // It may have been deleted since it was listed.
         let metadata = &self.engine.metadata;
@@ -66,6 +67,21 @@ impl Check<'_> {
         if self.problem(what, Some(remedy.into())) {
             let delete_after = self.engine.delete_after(self.engine.now());
             self.engine.metadata.discard_blob(blob, delete_after).await?;
+            self.mended();
+        }
+        Ok(())
+    }
+
+    /// A blob that no collection would come upon. Where it is, and what references it, is of one state of the database.
+    async fn forgotten(&mut self, blob: &StoredBlob) -> Result<()> {
+        let Some(repository) = &blob.forgotten_in else { return Ok(()) };
+        let what = format!(
+            "blob {} of repository {repository} is referenced by nothing, and no collection would come upon it",
+            blob.digest
+        );
+        if self.problem(what, Some(MARKED.into()))
+            && self.engine.metadata.mark_blob(blob.id, self.engine.now()).await?
+        {
             self.mended();
         }
         Ok(())

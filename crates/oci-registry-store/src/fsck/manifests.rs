@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use oci_ref::{Manifest, Result};
 
+use super::misfits::MARKED;
 use super::{Check, FsckStage};
 use crate::blocking;
 use crate::metadata::{Recorded, StoredManifest};
@@ -68,6 +69,14 @@ impl Check<'_> {
                     .metadata
                     .repair_references(stored.id, &manifest, self.engine.now())
                     .await?
+            {
+                self.mended();
+            }
+        }
+        if stored.forgotten {
+            let what = format!("{shown} is held by nothing, and no collection would come upon it");
+            if self.problem(what, Some(MARKED.into()))
+                && self.engine.metadata.mark_manifest(stored.id, self.engine.now()).await?
             {
                 self.mended();
             }

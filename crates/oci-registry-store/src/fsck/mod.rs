@@ -5,6 +5,7 @@
 
 mod blobs;
 mod manifests;
+mod misfits;
 mod objects;
 
 use oci_ref::{Error, ErrorKind, Result};
@@ -42,7 +43,7 @@ pub struct FsckProblem {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FsckStage {
-    /// The database file itself.
+    /// The database itself, and rows of it that belong to nothing.
     Database,
     /// Each blob: its bytes are there, and have its size and digest.
     Blobs,
@@ -153,7 +154,7 @@ impl Check<'_> {
             );
             self.problem(what, None);
         }
-        Ok(())
+        self.misfits().await
     }
 }
 

@@ -3,6 +3,7 @@
 //! [`Metadata`] is no query interface. Each of its methods is one whole transaction, so that an implementation on another
 //! database decides for itself how to make it atomic. When a write returns, it is durable.
 
+mod misfits;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod sqlite;
@@ -19,6 +20,7 @@ use crate::References;
 use crate::objects::ObjectKey;
 use crate::upload::SessionId;
 
+pub(crate) use misfits::Misfit;
 #[cfg(feature = "postgres")]
 pub(crate) use postgres::{Postgres, PostgresOptions, Url as PostgresUrl};
 pub(crate) use sqlite::Sqlite;
@@ -191,6 +193,9 @@ pub(crate) struct StoredBlob {
     pub(crate) digest: Digest,
     pub(crate) size: u64,
     pub(crate) content: Content,
+    /// A repository that has it and where it is forgotten: nothing there references it, and it is no candidate, so that no
+    /// collector would look at it.
+    pub(crate) forgotten_in: Option<Name>,
 }
 
 /// A manifest as a repository has it.
@@ -205,6 +210,8 @@ pub(crate) struct StoredManifest {
     /// Some of its tags.
     pub(crate) tags: Vec<Tag>,
     pub(crate) recorded: Recorded,
+    /// It has no tag, and neither it nor anything above it is a candidate or has one, so that no collector would look at it.
+    pub(crate) forgotten: bool,
 }
 
 /// The references of a manifest that are recorded.
@@ -407,6 +414,18 @@ pub(crate) trait Metadata: Send + Sync + 'static {
 
     /// Those of some objects that are no blob's and not pending.
     async fn unknown_objects(&self, keys: &[ObjectKey]) -> Result<Vec<ObjectKey>>;
+
+    /// At most `limit` misfits with greater ids, in the order of their ids: each with its id, and its digest or name.
+    async fn misfits(&self, kind: Misfit, after: i64, limit: usize) -> Result<Vec<(i64, String)>>;
+
+    /// Mends a misfit. The object of a blob that goes may be deleted after `delete_after`. `false` if it is none any more.
+    async fn mend_misfit(&self, kind: Misfit, id: i64, delete_after: i64) -> Result<bool>;
+
+    /// Makes a blob a candidate since `now` wherever it is forgotten. `false` if it is not (any more).
+    async fn mark_blob(&self, id: i64, now: i64) -> Result<bool>;
+
+    /// Makes a manifest a candidate since `now`, if it is none. `false` if it is one, or is not there any more.
+    async fn mark_manifest(&self, id: i64, now: i64) -> Result<bool>;
 
     /// Takes a damaged blob out of all repositories, so that it has to be pushed again. Manifests that reference it keep that
     /// reference, as one that is missing. `false` if it is not stored there any more.

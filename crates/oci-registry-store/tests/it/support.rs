@@ -194,13 +194,19 @@ async fn try_change(data: &Path, database: &Database, sql: &str) -> u64 {
     #[cfg(feature = "postgres")]
     if database.is_shared() {
         let client = server::connect(&server::url_of(database)).await;
+        // As damage does, it minds no keys, if it is somebody who need not.
+        let _ = client.batch_execute("SET session_replication_role = replica").await;
         return client.execute(&sql.replace("x'", "'\\x"), &[]).await.unwrap();
     }
     let _ = database;
     let database = rusqlite::Connection::open(data.join("metadata.sqlite")).unwrap();
-    // As damage does, it minds no keys.
     database.pragma_update(None, "foreign_keys", false).unwrap();
     database.execute(sql, []).unwrap() as u64
+}
+
+/// Bytes in SQL.
+pub(crate) fn literal(bytes: &[u8]) -> String {
+    format!("x'{}'", hex::encode(bytes))
 }
 
 /// How many rows a table has.

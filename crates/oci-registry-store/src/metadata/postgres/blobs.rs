@@ -200,14 +200,13 @@ pub(super) async fn unlink(
     Ok(collected)
 }
 
-/// Removes those repositories that have nothing any more. They must be locked alone.
-pub(super) async fn drop_empty(db: &Db, repositories: &[i64]) -> Outcome<()> {
+/// Removes those repositories that have nothing any more, and tells how many. They must be locked alone.
+pub(super) async fn drop_empty(db: &Db, repositories: &[i64]) -> Outcome<u64> {
     db.execute(
         "DELETE FROM repository WHERE id = ANY ($1)
          AND NOT EXISTS (SELECT 1 FROM repository_blob WHERE repository_blob.repository = repository.id)
          AND NOT EXISTS (SELECT 1 FROM repository_manifest WHERE repository_manifest.repository = repository.id)",
         &[&repositories],
     )
-    .await?;
-    Ok(())
+    .await
 }

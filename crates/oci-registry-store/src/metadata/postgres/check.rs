@@ -5,15 +5,51 @@ use oci_spec_types::{Descriptor, Name};
 
 use super::failure::{Failure, Outcome, corrupt};
 use super::run::{Db, get};
-use super::{blobs, manifests, remove, rows};
+use super::{blobs, collect, manifests, remove, rows};
+use crate::metadata::misfits::FORGOTTEN_LINK;
 use crate::metadata::{Recorded, StoredBlob, StoredManifest};
 use crate::objects::ObjectKey;
+
+/// The tables as they are made.
+const SCHEMA: &str = include_str!("schema.sql");
 
 /// The most tags of a manifest that are told.
 const MAX_TAGS: i64 = 10;
 
 /// A page of manifests ends after so many bytes.
 const PAGE_BYTES: usize = 4 << 20;
+
+/// What is wrong with the keys, on which everything relies: that they are there, and hold.
+pub(super) async fn database(db: &Db) -> Outcome<Vec<String>> {
+    let keys = "SELECT child.relname::text, parent.relname::text, format(
+                    'SELECT count(*) FROM %I AS child WHERE %s AND NOT EXISTS (SELECT 1 FROM %I AS parent WHERE %s)',
+                    child.relname, string_agg(format('child.%I IS NOT NULL', one.attname), ' AND '),
+                    parent.relname, string_agg(format('parent.%I = child.%I', other.attname, one.attname), ' AND '))
+                FROM pg_constraint AS key
+                JOIN pg_class AS child ON child.oid = key.conrelid
+                JOIN pg_class AS parent ON parent.oid = key.confrelid
+                CROSS JOIN LATERAL unnest(key.conkey, key.confkey) AS pair (one, other)
+                JOIN pg_attribute AS one ON one.attrelid = key.conrelid AND one.attnum = pair.one
+                JOIN pg_attribute AS other ON other.attrelid = key.confrelid AND other.attnum = pair.other
+                WHERE key.contype = 'f' AND child.relnamespace = current_schema()::regnamespace
+                GROUP BY key.oid, child.relname, parent.relname ORDER BY child.relname, parent.relname";
+    let found = db.rows_once(keys, &[]).await?;
+    let mut problems = Vec::new();
+    let expected = SCHEMA.matches(" REFERENCES ").count();
+    if found.len() < expected {
+        problems.push(format!("it has {} of its {expected} foreign keys", found.len()));
+    }
+    for key in &found {
+        let (table, parent): (&str, &str) = (get(key, 0)?, get(key, 1)?);
+        let broken = db.rows_once(get(key, 2)?, &[]).await?;
+        let broken: i64 = broken.first().map_or(Ok(0), |row| get(row, 0))?;
+        if broken > 0 {
+            problems
+                .push(format!("{broken} rows of {table} name rows of {parent} that are not there"));
+        }
+    }
+    Ok(problems)
+}
 
 pub(super) async fn last_ids(db: &Db) -> Outcome<(i64, i64)> {
     let find = "SELECT (SELECT coalesce(max(id), 0) FROM blob),
@@ -23,14 +59,23 @@ pub(super) async fn last_ids(db: &Db) -> Outcome<(i64, i64)> {
 }
 
 pub(super) async fn stored_blobs(db: &Db, after: i64, limit: usize) -> Outcome<Vec<StoredBlob>> {
-    let list = "SELECT id, digest, size, object, data FROM blob WHERE id > $1 ORDER BY id LIMIT $2";
-    let found = db.rows(list, &[&after, &rows::stored_limit(limit)]).await?;
+    let list = format!(
+        "SELECT id, digest, size, object, data, (
+             SELECT min(repository.name) FROM repository_blob AS link
+             JOIN repository ON repository.id = link.repository
+             WHERE link.blob = blob.id AND {FORGOTTEN_LINK})
+         FROM blob WHERE id > $1 ORDER BY id LIMIT $2"
+    );
+    let found = db.rows(&list, &[&after, &rows::stored_limit(limit)]).await?;
     let blob = |row: &tokio_postgres::Row| {
         Ok(StoredBlob {
             id: get(row, 0)?,
             digest: rows::parse("a digest", get(row, 1)?)?,
             size: rows::size(get(row, 2)?)?,
             content: rows::content(get(row, 3)?, get(row, 4)?)?,
+            forgotten_in: get::<Option<&str>>(row, 5)?
+                .map(|name| rows::parse("a repository name", name))
+                .transpose()?,
         })
     };
     found.iter().map(blob).collect()
@@ -48,7 +93,7 @@ pub(super) async fn stored_manifests(
                 JOIN repository ON repository.id = link.repository
                 JOIN manifest ON manifest.id = link.manifest
                 WHERE link.id > $1 ORDER BY link.id LIMIT 1";
-    let (mut page, mut bytes, mut last) = (Vec::new(), 0, after);
+    let (mut page, mut bytes, mut last) = (Vec::<StoredManifest>::new(), 0, after);
     while page.len() < limit && bytes <= PAGE_BYTES {
         let Some(row) = db.row(next, &[&last]).await? else { break };
         last = get(&row, 0)?;
@@ -70,7 +115,14 @@ pub(super) async fn stored_manifests(
                 .map(|row| rows::parse("a tag", get(row, 0)?))
                 .collect::<Outcome<_>>()?,
             recorded: recorded(db, last).await?,
+            forgotten: false,
         });
+    }
+    let links: Vec<i64> = page.iter().map(|manifest| manifest.id).collect();
+    // If only what is no candidate at all does not count as a root.
+    let forgotten = collect::unheld(db, &links, i64::MIN).await?;
+    for manifest in &mut page {
+        manifest.forgotten = forgotten.contains(&manifest.id);
     }
     Ok(page)
 }
@@ -135,7 +187,7 @@ pub(super) async fn holder(db: &Db, link: i64) -> Outcome<Option<Name>> {
 /// Takes a blob out of all repositories, which are locked alone here.
 pub(super) async fn discard_blob(db: &Db, blob: &StoredBlob, delete_after: i64) -> Outcome<bool> {
     let names = holders(db, blob.id).await?;
-    super::collect::lock(db, names.iter().map(Name::as_str)).await?;
+    collect::lock(db, names.iter().map(Name::as_str)).await?;
     let (object, data) = rows::columns(&blob.content);
     let find = "SELECT 1 FROM blob WHERE id = $1 AND object IS NOT DISTINCT FROM $2
                 AND data IS NOT DISTINCT FROM $3";
@@ -169,8 +221,11 @@ pub(super) async fn repair_references(
     manifest: &Manifest,
     now: i64,
 ) -> Outcome<bool> {
-    let find = "SELECT repository FROM repository_manifest WHERE id = $1";
-    let Some(repository) = db.value(find, &[&link]).await? else { return Ok(false) };
+    let update = "UPDATE repository_manifest SET artifact_type = $3
+                  WHERE id = $1 AND manifest = (SELECT id FROM manifest WHERE digest = $2) RETURNING repository";
+    let artifact_type = manifest.descriptor().artifact_type.as_deref();
+    let values: super::run::Values<'_> = &[&link, &manifest.digest().as_str(), &artifact_type];
+    let Some(repository) = db.value(update, values).await? else { return Ok(false) };
     remove::release(db, &[link], now, now).await?;
     manifests::record_references(db, repository, link, manifest).await?;
     Ok(true)

@@ -214,18 +214,24 @@ async fn link(db: &Db, repository: i64, new: &NewManifest) -> Outcome<Link> {
     let (bytes, descriptor) = (new.manifest.bytes(), new.manifest.descriptor());
     let digest = new.manifest.digest();
     let candidate_since = new.tags.is_empty().then_some(new.now);
+    let size = rows::stored_size(bytes.len() as u64);
+    // The disk may have damaged them.
+    let heal = "UPDATE manifest SET size = $2, data = $3 WHERE digest = $1 AND data <> $3";
     if let Some(id) = rows::linked_manifest(db, repository, digest).await? {
         let renew = "UPDATE repository_manifest SET candidate_since = $2 WHERE id = $1";
         db.execute(renew, &[&id, &candidate_since]).await?;
+        db.execute(heal, &[&digest.as_str(), &size, &bytes.as_ref()]).await?;
         return Ok(Link { id, known: true });
     }
     let insert = "INSERT INTO manifest (digest, size, data) VALUES ($1, $2, $3)
                   ON CONFLICT (digest) DO NOTHING RETURNING id";
-    let size = rows::stored_size(bytes.len() as u64);
     let keep = "SELECT id FROM manifest WHERE digest = $1 FOR KEY SHARE";
     let known: Option<i64> = db.value(keep, &[&digest.as_str()]).await?;
     let manifest = match known {
-        Some(id) => id,
+        Some(id) => {
+            db.execute(heal, &[&digest.as_str(), &size, &bytes.as_ref()]).await?;
+            id
+        }
         None => db
             .value(insert, &[&digest.as_str(), &size, &bytes.as_ref()])
             .await?

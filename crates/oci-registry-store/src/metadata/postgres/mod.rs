@@ -47,6 +47,7 @@ mod failure;
 mod lease;
 mod lists;
 mod manifests;
+mod misfits;
 mod open;
 mod preview;
 mod remove;
@@ -71,7 +72,7 @@ use self::failure::{Failure, Outcome};
 use self::lease::Lease;
 use self::run::{Begin, Db, Runner};
 use super::{
-    BlobRecord, BlobSize, Claim, Claimed, CollectStep, Collected, Cuts, Metadata, NewBlob,
+    BlobRecord, BlobSize, Claim, Claimed, CollectStep, Collected, Cuts, Metadata, Misfit, NewBlob,
     NewManifest, Progress, SessionState, Stored, StoredBlob, StoredManifest,
 };
 use crate::objects::ObjectKey;
@@ -405,9 +406,10 @@ impl Metadata for Postgres {
         self.runner.write("read the upload secret", Begin::default(), work).await
     }
 
-    /// PostgreSQL has no check that a client could ask for; its checksums tell when a page is read.
+    /// The keys. PostgreSQL has no check of its files that a client could ask for; its checksums tell when a page is read.
     async fn check_database(&self) -> Result<Vec<String>> {
-        Ok(Vec::new())
+        let query = |db: Arc<Db>| async move { check::database(&db).await };
+        self.runner.write("check the database", Begin::long(), query).await
     }
 
     async fn stored_blobs(&self, after: i64, limit: usize) -> Result<Vec<StoredBlob>> {
@@ -428,6 +430,28 @@ impl Metadata for Postgres {
     async fn unknown_objects(&self, keys: &[ObjectKey]) -> Result<Vec<ObjectKey>> {
         let query = |db: Arc<Db>| async move { check::unknown_objects(&db, keys).await };
         self.runner.read("look up objects", query).await
+    }
+
+    async fn misfits(&self, kind: Misfit, after: i64, limit: usize) -> Result<Vec<(i64, String)>> {
+        let query = |db: Arc<Db>| async move { misfits::list(&db, kind, after, limit).await };
+        self.runner.write("look for misfits", Begin::long(), query).await
+    }
+
+    async fn mend_misfit(&self, kind: Misfit, id: i64, delete_after: i64) -> Result<bool> {
+        let work = |db: Arc<Db>| async move { misfits::mend(&db, kind, id, delete_after).await };
+        let mended = self.runner.write("mend a misfit", Begin::default(), work).await;
+        self.existing.clear();
+        mended
+    }
+
+    async fn mark_blob(&self, id: i64, now: i64) -> Result<bool> {
+        let work = |db: Arc<Db>| async move { misfits::mark_blob(&db, id, now).await };
+        self.runner.write("mark a blob", Begin::default(), work).await
+    }
+
+    async fn mark_manifest(&self, id: i64, now: i64) -> Result<bool> {
+        let work = |db: Arc<Db>| async move { misfits::mark_manifest(&db, id, now).await };
+        self.runner.write("mark a manifest", Begin::default(), work).await
     }
 
     async fn discard_blob(&self, blob: &StoredBlob, delete_after: i64) -> Result<bool> {

@@ -3,7 +3,7 @@
 use oci_ref::Error;
 use oci_spec_types::{Digest, ErrorCode, Name};
 
-use super::failure::Outcome;
+use super::failure::{Failure, Outcome};
 use super::run::{Db, get};
 use super::{blobs, rows};
 use crate::metadata::Collected;
@@ -37,6 +37,12 @@ pub(super) async fn unlink(db: &Db, links: &[i64], since: i64, now: i64) -> Outc
         manifests.push(get(row, 1)?);
     }
     blobs::drop_empty(db, &repositories).await?;
+    let (_, bytes) = drop_unlinked(db, &manifests).await?;
+    Ok(Collected { manifests: found.len() as u64, bytes, ..Collected::default() })
+}
+
+/// Deletes those manifests that no repository has, and tells how many, and how many bytes they have.
+pub(super) async fn drop_unlinked(db: &Db, manifests: &[i64]) -> Outcome<(u64, u64)> {
     // As with blobs: the first lock is against others who take away, the second waits for those who add.
     let lock = "SELECT 1 FROM manifest WHERE id = ANY ($1) ORDER BY id FOR NO KEY UPDATE";
     db.execute(lock, &[&manifests]).await?;
@@ -48,13 +54,9 @@ pub(super) async fn unlink(db: &Db, links: &[i64], since: i64, now: i64) -> Outc
                     DELETE FROM manifest WHERE id = ANY ($1)
                     AND NOT EXISTS (SELECT 1 FROM repository_manifest AS link WHERE link.manifest = manifest.id)
                     RETURNING size)
-                SELECT coalesce(sum(size), 0)::bigint FROM gone";
-    let bytes = db.value(drop, &[&manifests]).await?.unwrap_or(0);
-    Ok(Collected {
-        manifests: found.len() as u64,
-        bytes: rows::size(bytes)?,
-        ..Collected::default()
-    })
+                SELECT count(*), coalesce(sum(size), 0)::bigint FROM gone";
+    let dropped = db.row(drop, &[&manifests]).await?.ok_or(Failure::Raced)?;
+    Ok((rows::size(get(&dropped, 0)?)?, rows::size(get(&dropped, 1)?)?))
 }
 
 /// Removes all references of manifests, and what says that they are referrers.

@@ -202,6 +202,14 @@ pub(super) fn unlink(
         unlinked => unlinked?,
     };
     rows::drop_if_empty(db, repository)?;
+    Ok(match drop_unlinked(db, blob, delete_after)? {
+        Some(size) => Unlinked::Freed(size),
+        None => Unlinked::Shared,
+    })
+}
+
+/// Deletes a blob that no repository has, and tells its size.
+pub(super) fn drop_unlinked(db: &Connection, blob: i64, delete_after: i64) -> Outcome<Option<u64>> {
     let mut drop = db.prepare_cached(
         "DELETE FROM blob WHERE id = ?1
          AND NOT EXISTS (SELECT 1 FROM repository_blob WHERE repository_blob.blob = ?1)
@@ -209,12 +217,12 @@ pub(super) fn unlink(
     )?;
     let dropped: Option<(i64, Option<String>)> =
         drop.query_row([blob], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
-    let Some((size, object)) = dropped else { return Ok(Unlinked::Shared) };
+    let Some((size, object)) = dropped else { return Ok(None) };
     if let Some(key) = object {
         db.prepare_cached("INSERT INTO pending_object (key, delete_after) VALUES (?1, ?2)")?
             .execute((key, delete_after))?;
     }
-    Ok(Unlinked::Freed(rows::size(size)?))
+    Ok(Some(rows::size(size)?))
 }
 
 /// The digest of one manifest of the repository that references the blob.

@@ -7,7 +7,8 @@ use oci_spec_types::Descriptor;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::failure::{Outcome, corrupt};
-use super::{manifests, rows};
+use super::{collect, manifests, rows};
+use crate::metadata::misfits::FORGOTTEN_LINK;
 use crate::metadata::{Content, Recorded, StoredBlob, StoredManifest};
 use crate::objects::ObjectKey;
 
@@ -48,9 +49,13 @@ pub(super) fn last_ids(db: &Connection) -> Outcome<(i64, i64)> {
 }
 
 pub(super) fn blobs(db: &Connection, after: i64, limit: usize) -> Outcome<Vec<StoredBlob>> {
-    let mut list = db.prepare_cached(
-        "SELECT id, digest, size, object, data FROM blob WHERE id > ?1 ORDER BY id LIMIT ?2",
-    )?;
+    let mut list = db.prepare_cached(&format!(
+        "SELECT id, digest, size, object, data, (
+             SELECT min(repository.name) FROM repository_blob AS link
+             JOIN repository ON repository.id = link.repository
+             WHERE link.blob = blob.id AND {FORGOTTEN_LINK})
+         FROM blob WHERE id > ?1 ORDER BY id LIMIT ?2"
+    ))?;
     let mut found = list.query((after, rows::stored_limit(limit)))?;
     let mut blobs = Vec::new();
     while let Some(row) = found.next()? {
@@ -59,6 +64,10 @@ pub(super) fn blobs(db: &Connection, after: i64, limit: usize) -> Outcome<Vec<St
             digest: rows::parse("a digest", &row.get::<_, String>(1)?)?,
             size: rows::size(row.get(2)?)?,
             content: rows::content(row.get(3)?, row.get(4)?)?,
+            forgotten_in: row
+                .get::<_, Option<String>>(5)?
+                .map(|name| rows::parse("a repository name", &name))
+                .transpose()?,
         });
     }
     Ok(blobs)
@@ -95,6 +104,8 @@ pub(super) fn manifests(db: &Connection, after: i64, limit: usize) -> Outcome<Ve
                 .map(|tag| rows::parse("a tag", tag))
                 .collect::<Outcome<_>>()?,
             recorded: recorded(db, id)?,
+            // If only what is no candidate at all does not count as a root.
+            forgotten: collect::unheld(db, id, i64::MIN, 1)?.is_some(),
         });
         if bytes > PAGE_BYTES {
             break;

@@ -206,8 +206,10 @@ fn link(db: &Connection, repository: i64, new: &NewManifest) -> Outcome<Link> {
         ))?;
         return Ok(Link { id, known });
     }
+    // Another repository may have it, and the disk may have damaged it.
     db.prepare_cached(
-        "INSERT INTO manifest (digest, size, data) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
+        "INSERT INTO manifest (digest, size, data) VALUES (?1, ?2, ?3)
+         ON CONFLICT DO UPDATE SET size = excluded.size, data = excluded.data WHERE data <> excluded.data",
     )?
     .execute((digest.as_str(), rows::stored_size(bytes.len() as u64), bytes.as_ref()))?;
     db.prepare_cached(
@@ -356,6 +358,11 @@ pub(super) fn unlink(db: &Connection, link: i64, since: i64, now: i64) -> Outcom
     let (repository, manifest): (i64, i64) =
         delete.query_row([link], |row| Ok((row.get(0)?, row.get(1)?)))?;
     rows::drop_if_empty(db, repository)?;
+    drop_unlinked(db, manifest)
+}
+
+/// Deletes the bytes of a manifest that no repository has, and tells their number.
+pub(super) fn drop_unlinked(db: &Connection, manifest: i64) -> Outcome<Option<u64>> {
     let mut drop = db.prepare_cached(
         "DELETE FROM manifest WHERE id = ?1
          AND NOT EXISTS (SELECT 1 FROM repository_manifest WHERE repository_manifest.manifest = ?1)

@@ -9,6 +9,7 @@ mod collect;
 mod failure;
 mod lists;
 mod manifests;
+mod misfits;
 mod open;
 mod preview;
 mod readers;
@@ -32,7 +33,7 @@ use self::readers::Readers;
 use self::recent::Recent;
 use self::writer::Writer;
 use super::{
-    BlobRecord, BlobSize, Claim, Claimed, CollectStep, Collected, Cuts, Metadata, NewBlob,
+    BlobRecord, BlobSize, Claim, Claimed, CollectStep, Collected, Cuts, Metadata, Misfit, NewBlob,
     NewManifest, Progress, SessionState, Stored, StoredBlob, StoredManifest,
 };
 use crate::blocking;
@@ -430,6 +431,23 @@ impl Metadata for Sqlite {
     async fn unknown_objects(&self, keys: &[ObjectKey]) -> Result<Vec<ObjectKey>> {
         let keys = keys.to_vec();
         self.readers.run("look up objects", move |db| check::unknown_objects(db, keys)).await
+    }
+
+    async fn misfits(&self, kind: Misfit, after: i64, limit: usize) -> Result<Vec<(i64, String)>> {
+        self.scratch("look for misfits", move |db| misfits::list(db, kind, after, limit)).await
+    }
+
+    async fn mend_misfit(&self, kind: Misfit, id: i64, delete_after: i64) -> Result<bool> {
+        let work = move |db: &_| misfits::mend(db, kind, id, delete_after);
+        self.change_all("mend a misfit", work).await
+    }
+
+    async fn mark_blob(&self, id: i64, now: i64) -> Result<bool> {
+        self.writer.run("mark a blob", move |db| misfits::mark_blob(db, id, now)).await
+    }
+
+    async fn mark_manifest(&self, id: i64, now: i64) -> Result<bool> {
+        self.writer.run("mark a manifest", move |db| misfits::mark_manifest(db, id, now)).await
     }
 
     async fn discard_blob(&self, blob: &StoredBlob, delete_after: i64) -> Result<bool> {

@@ -65,15 +65,16 @@ pub(super) fn make_repository(db: &Connection, name: &Name) -> Outcome<i64> {
     Ok(db.last_insert_rowid())
 }
 
-/// Removes a repository that has nothing any more.
-pub(super) fn drop_if_empty(db: &Connection, repository: i64) -> Outcome<()> {
-    db.prepare_cached(
-        "DELETE FROM repository WHERE id = ?1
+/// Removes a repository that has nothing any more. `false` if it has.
+pub(super) fn drop_if_empty(db: &Connection, repository: i64) -> Outcome<bool> {
+    let dropped = db
+        .prepare_cached(
+            "DELETE FROM repository WHERE id = ?1
          AND NOT EXISTS (SELECT 1 FROM repository_blob WHERE repository = ?1)
          AND NOT EXISTS (SELECT 1 FROM repository_manifest WHERE repository = ?1)",
-    )?
-    .execute([repository])?;
-    Ok(())
+        )?
+        .execute([repository])?;
+    Ok(dropped == 1)
 }
 
 /// A blob that a repository has.
