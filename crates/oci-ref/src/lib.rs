@@ -8,6 +8,7 @@
 //! | memory | [`Memory`] | [`Memory`] | |
 //! | `oci:` | `Layout` | `Layout` | `layout` |
 //! | `dir:` | `Directory` | `Directory` | `layout` |
+//! | a distribution registry's directory | `DistributionDirectory` | | `layout` |
 //! | `oci-archive:` | `OciArchive` | `OciArchiveWriter` | `tar` |
 //! | `docker-archive:` | `DockerArchive` | `DockerArchiveWriter` | `tar` |
 //!
@@ -26,6 +27,8 @@ mod convert;
 mod copy;
 #[cfg(feature = "layout")]
 mod dir;
+#[cfg(feature = "layout")]
+mod distribution;
 #[cfg(feature = "tar")]
 mod docker_archive;
 mod error;
@@ -52,9 +55,15 @@ pub use archive::{OciArchive, OciArchiveOptions, OciArchiveWriter};
 pub use blob::{Blob, DEFAULT_BLOB_LIMIT};
 pub use build::{ArtifactBuilder, Built, ImageBuilder, LayerContent};
 pub use convert::{Change, Conversion, Dropped, Loss};
-pub use copy::{Admit, Copied, CopyEvent, CopyOptions, Format, OnCopyEvent, Select, copy};
+pub use copy::{
+    Admit, Copied, Copier, CopyEvent, CopyOptions, Format, OnCopyEvent, Select, Siblings, copy,
+};
 #[cfg(feature = "layout")]
 pub use dir::{Directory, DirectoryOptions};
+#[cfg(feature = "layout")]
+pub use distribution::{
+    DistributionContents, DistributionDirectory, DistributionRepositories, DistributionRepository,
+};
 #[cfg(feature = "tar")]
 pub use docker_archive::{
     DockerArchive, DockerArchiveImage, DockerArchiveOptions, DockerArchiveWriter,

@@ -1,6 +1,7 @@
 //! Copying between two repositories.
 
 mod content;
+mod copier;
 mod formats;
 mod limits;
 mod options;
@@ -16,8 +17,9 @@ use oci_spec_types::Descriptor;
 
 use crate::{Result, Source, Store, Target};
 
+pub use copier::Copier;
 pub use formats::Format;
-pub use options::{Admit, CopyOptions, Select};
+pub use options::{Admit, CopyOptions, Select, Siblings};
 pub use progress::{CopyEvent, OnCopyEvent};
 
 /// What a copy did, or for a dry run what it would do.

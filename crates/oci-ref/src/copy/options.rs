@@ -29,6 +29,9 @@ pub enum Select {
 /// Admits a manifest, or refuses it with an error.
 pub type Admit = Arc<dyn Fn(&Manifest) -> Result<()> + Send + Sync>;
 
+/// Says in which repository of a registry a blob is, if it knows one.
+pub type Siblings = Arc<dyn Fn(&Digest) -> Option<Name> + Send + Sync>;
+
 /// How to copy.
 #[derive(Clone)]
 pub struct CopyOptions {
@@ -52,6 +55,9 @@ pub struct CopyOptions {
     pub max_depth: usize,
     /// The name of the source's repository at the destination's registry, where both are one: blobs are mounted from it.
     pub mount_from: Option<Name>,
+    /// Asked for each blob that is not there in which other repository of the destination's registry it is, to be mounted from
+    /// there. Where it knows none, `mount_from` is tried.
+    pub siblings: Option<Siblings>,
     /// Whether everything that refers to what is copied goes along, and what refers to that.
     pub referrers: bool,
     /// Whether content under tags that are made of the digest goes along: `sha256-<hex>`, and that with `.sig`, `.att`
@@ -81,6 +87,7 @@ impl Default for CopyOptions {
             bytes_in_flight: 1 << 30,
             max_depth: 16,
             mount_from: None,
+            siblings: None,
             referrers: false,
             tag_schemes: false,
             drop_signatures: false,
@@ -120,6 +127,7 @@ impl fmt::Debug for CopyOptions {
             .field("bytes_in_flight", &self.bytes_in_flight)
             .field("max_depth", &self.max_depth)
             .field("mount_from", &self.mount_from)
+            .field("siblings", &self.siblings.is_some())
             .field("referrers", &self.referrers)
             .field("tag_schemes", &self.tag_schemes)
             .field("drop_signatures", &self.drop_signatures)

@@ -99,14 +99,38 @@ impl Run {
             let request = self.limits.request().await;
             let manifest = read_manifest(&*self.from, &descriptor).await?;
             drop(request);
-            self.options.admit(&manifest)?;
-            let changed = self.clone().copy_references(&manifest, None, depth).await?;
-            let written = self.write(manifest, &changed, &[], &Precondition::None).await?;
-            let became =
-                (*written.digest() != descriptor.digest).then(|| written.descriptor().clone());
-            lock(&self.subjects).push((descriptor.digest, depth));
-            Ok(became)
+            self.copy_read(manifest, depth).await
         })
+    }
+
+    /// Copies a manifest that has been read, and all that it references.
+    async fn copy_read(
+        self: Arc<Self>,
+        manifest: Manifest,
+        depth: usize,
+    ) -> Result<Option<Descriptor>> {
+        self.options.admit(&manifest)?;
+        let digest = manifest.digest().clone();
+        let changed = self.clone().copy_references(&manifest, None, depth).await?;
+        let written = self.write(manifest, &changed, &[], &Precondition::None).await?;
+        let became = (*written.digest() != digest).then(|| written.descriptor().clone());
+        if self.options.referrers || self.options.tag_schemes {
+            lock(&self.subjects).push((digest, depth));
+        }
+        Ok(became)
+    }
+
+    /// Copies one manifest of several with all that it references, and sets its tags. Without tags, one that an index
+    /// lists too is written once.
+    pub(super) async fn copy_one(self: Arc<Self>, manifest: Manifest, tags: &[Tag]) -> Result<()> {
+        if tags.is_empty() {
+            let digest = manifest.digest().clone();
+            let copying = self.clone().copy_read(manifest, 0);
+            return self.once(Kind::Manifest, &digest, copying).await.map(|_| ());
+        }
+        self.options.admit(&manifest)?;
+        let changed = self.clone().copy_references(&manifest, None, 0).await?;
+        self.write(manifest, &changed, tags, &self.options.when).await.map(|_| ())
     }
 
     /// The manifests that were copied since this was last asked, and how deep each lies.
@@ -312,7 +336,8 @@ impl Run {
     }
 
     async fn mount(&self, blob: &Descriptor) -> Result<Mounted> {
-        match &self.options.mount_from {
+        let sibling = self.options.siblings.as_ref().and_then(|known| known(&blob.digest));
+        match sibling.as_ref().or(self.options.mount_from.as_ref()) {
             Some(from) if self.to.capabilities().mount => self.to.mount(blob, Some(from)).await,
             _ => Ok(Mounted::No),
         }

@@ -11,6 +11,7 @@ mod copy_options;
 mod copy_systems;
 mod copying;
 mod dir;
+mod distribution;
 mod docker_archive;
 mod exact;
 mod flat;
