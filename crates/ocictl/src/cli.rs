@@ -9,8 +9,8 @@ use oci_registry_store::Storage;
 use oci_spec_types::Digest;
 
 pub(crate) use crate::connection::ConnectionArgs;
-use crate::location::Location;
-use oci_spec_types::Host;
+use crate::location::{Location, RegistryPlace};
+use oci_spec_types::{Host, Name};
 
 const LONG_ABOUT: &str = "\
 Serves, copies and inspects container images and artifacts.
@@ -38,6 +38,21 @@ EXAMPLES:
   In Docker's format, for a registry that knows no other:
     ocictl copy --format docker --lossy oci:layout:v1 docker://old.example/app:v1";
 
+const IMPORT_EXAMPLES: &str = "\
+It can be repeated: what is there is not copied again. A manifest that cannot be brought over, because it or a blob of it is \
+missing or damaged, is told and counted, and the rest goes on; then the exit code is 1. Docker schema 1 manifests are told and \
+left out.
+
+EXAMPLES:
+  What would be copied to a registry:
+    ocictl import --dry-run /var/lib/registry docker://registry.example
+  Into a registry that is running:
+    ocictl import /var/lib/registry docker://127.0.0.1:5000
+  Only team/app and what is below team/tools, all below mirror/:
+    ocictl import --repository team/app --repository team/tools /var/lib/registry docker://127.0.0.1:5000/mirror
+  Into a data directory, before the server is started:
+    ocictl import /var/lib/registry --data ./registry";
+
 /// Serves, copies and inspects container images and artifacts.
 #[derive(Debug, Parser)]
 #[command(name = "ocictl", version, long_about = LONG_ABOUT)]
@@ -53,6 +68,9 @@ pub(crate) enum Command {
     /// Copy an image, an index with all its images, or an artifact.
     #[command(after_help = COPY_EXAMPLES)]
     Copy(CopyArgs),
+    /// Bring everything that a distribution registry (registry:2, registry:3) has stored into another registry.
+    #[command(after_help = IMPORT_EXAMPLES)]
+    Import(ImportArgs),
     /// Show what a reference names, without choosing a platform.
     Inspect(InspectArgs),
     /// Keep credentials for a registry, where Podman and Docker find them too.
@@ -279,6 +297,53 @@ pub(crate) enum Format {
     Docker,
     /// As they are if the destination takes that, else as it takes them.
     Supported,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImportArgs {
+    /// The storage directory of the registry, with docker/registry/v2 in it.
+    #[arg(value_name = "DIRECTORY")]
+    pub(crate) directory: PathBuf,
+
+    /// The registry to copy to, and what comes before the names there, as docker://HOST or docker://HOST/PREFIX.
+    #[arg(value_name = "DESTINATION", required_unless_present = "data", conflicts_with = "data")]
+    pub(crate) destination: Option<RegistryPlace>,
+
+    /// Copy to this data directory in place of a registry. It is made if it is not there. No server may be using it, unless the
+    /// metadata is in PostgreSQL.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
+
+    /// Where the metadata lies, as for serve, with --data.
+    #[arg(long, value_name = "URL", env = "OCICTL_DATABASE", hide_env_values = true)]
+    pub(crate) database: Option<String>,
+
+    /// Where the bytes of large blobs lie, as for serve, with --data.
+    #[arg(long, value_name = "URL", default_value = "file:")]
+    pub(crate) storage: Storage,
+
+    /// Copy only this repository, and those below it; may be given several times.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) repository: Vec<Name>,
+
+    /// Say what would be copied, and copy nothing. Manifests are read and verified; blobs are only looked for.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
+    /// How many manifests, and as many blobs, move at a time, in each of up to 4 repositories.
+    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) concurrency: u16,
+
+    /// Print JSON, one document a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Show no progress.
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+
+    #[command(flatten)]
+    pub(crate) connection: ConnectionArgs,
 }
 
 #[derive(Debug, Args)]

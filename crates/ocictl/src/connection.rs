@@ -137,6 +137,14 @@ impl Connection {
         Ok(self.client.get_or_init(|| client))
     }
 
+    /// Asks whether there is a registry that may be used.
+    pub(crate) async fn ping(&self, host: &Host) -> Result<(), Failure> {
+        let failed =
+            |error: oci_registry_client::Error| Failure::of(format!("asking {host}"), error.into());
+        let registry = self.client()?.registry(host).map_err(failed)?;
+        registry.ping().await.map_err(failed)
+    }
+
     pub(crate) fn repository(&self, reference: &Reference) -> Result<Repository, Failure> {
         let opened = self.client()?.repository(reference);
         opened.map_err(|error| Failure::of(format!("opening {reference}"), error.into()))

@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use oci_spec_types::{Digest, Reference};
+use oci_spec_types::{Digest, Host, Name, Reference};
 
 /// A place that holds an image.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +26,60 @@ pub(crate) enum Form {
     Directory,
     /// What `docker save` writes.
     DockerArchive,
+}
+
+/// A registry, and what comes before the names of repositories in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RegistryPlace {
+    pub(crate) host: Host,
+    pub(crate) prefix: Option<Name>,
+}
+
+impl RegistryPlace {
+    /// Where a repository is. An error if its name becomes too long.
+    pub(crate) fn repository(&self, name: &Name) -> Result<Reference, String> {
+        let name = match &self.prefix {
+            Some(prefix) => {
+                let name = format!("{prefix}/{name}").parse();
+                name.map_err(|error: oci_spec_types::NameError| error.to_string())?
+            }
+            None => name.clone(),
+        };
+        Ok(Reference::new(self.host.clone(), name))
+    }
+}
+
+impl FromStr for RegistryPlace {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let rest = text
+            .strip_prefix("docker://")
+            .ok_or("expected a registry, as docker://HOST or docker://HOST/PREFIX")?;
+        let (host, prefix) = match rest.trim_end_matches('/').split_once('/') {
+            Some((host, prefix)) => (host, Some(prefix)),
+            None => (rest.trim_end_matches('/'), None),
+        };
+        let prefix = prefix.map(|prefix| {
+            prefix.parse().map_err(|error: oci_spec_types::NameError| {
+                format!("{error}; all tags are copied, so there is none here")
+            })
+        });
+        Ok(Self {
+            host: host.parse().map_err(|error: oci_spec_types::HostError| error.to_string())?,
+            prefix: prefix.transpose()?,
+        })
+    }
+}
+
+impl fmt::Display for RegistryPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "docker://{}", self.host)?;
+        match &self.prefix {
+            Some(prefix) => write!(f, "/{prefix}"),
+            None => Ok(()),
+        }
+    }
 }
 
 const FORMS: [(&str, Form); 4] = [
@@ -134,6 +188,34 @@ mod tests {
         }
         let familiar: Location = "docker://busybox".parse().unwrap();
         assert_eq!(familiar.to_string(), "docker://docker.io/library/busybox:latest");
+    }
+
+    #[test]
+    fn a_registry_and_a_prefix() {
+        let name = "a/b".parse().unwrap();
+        for (text, shown, repository) in [
+            ("docker://localhost:5000", "docker://localhost:5000", "localhost:5000/a/b"),
+            ("docker://r.example/", "docker://r.example", "r.example/a/b"),
+            ("docker://r.example/old/x", "docker://r.example/old/x", "r.example/old/x/a/b"),
+        ] {
+            let place: RegistryPlace = text.parse().unwrap();
+            assert_eq!(place.to_string(), shown);
+            assert_eq!(place.repository(&name).unwrap().to_string(), repository);
+        }
+        for text in [
+            "",
+            "r.example",
+            "oci:x",
+            "docker://",
+            "docker:///x",
+            "docker://r.example/X",
+            "docker://r.example/x:tag",
+        ] {
+            text.parse::<RegistryPlace>().unwrap_err();
+        }
+        let long: RegistryPlace =
+            format!("docker://r.example/{}", "x".repeat(253)).parse().unwrap();
+        long.repository(&name).unwrap_err();
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod connection;
 mod control;
 mod copy;
 mod failure;
+mod import;
 mod inspect;
 mod known;
 mod location;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         match cli.command {
             Command::Serve(args) => serve::run(args).await,
             Command::Copy(args) => copy::run(args).await,
+            Command::Import(args) => import::run(args).await,
             Command::Inspect(args) => inspect::run(args).await,
             Command::Login(args) => login::login(args).await,
             Command::Logout(args) => login::logout(args).await,

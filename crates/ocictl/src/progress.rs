@@ -16,6 +16,7 @@ pub(crate) struct Progress(Arc<Mutex<State>>);
 
 #[derive(Default)]
 struct State {
+    about: String,
     shown: Option<Instant>,
     running: usize,
     blobs: u64,
@@ -28,6 +29,11 @@ impl Progress {
     /// Shows progress, if somebody sees it.
     pub(crate) fn start(quiet: bool) -> Option<Self> {
         (!quiet && std::io::stderr().is_terminal()).then(|| Self(Arc::default()))
+    }
+
+    /// What is shown before the numbers.
+    pub(crate) fn about(&self, text: String) {
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).about = text;
     }
 
     /// What a copy tells.
@@ -67,7 +73,8 @@ impl State {
 
     fn line(&self) -> String {
         format!(
-            "{} blobs ({}) and {} manifests copied, {} there, {} moving",
+            "{}{} blobs ({}) and {} manifests copied, {} there, {} moving",
+            self.about,
             self.blobs,
             bytes(self.bytes),
             self.manifests,

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use crate::interop::client::Client;
 use crate::interop::driver::{self, Registry};
 use crate::interop::program;
+use crate::interop::skopeo;
 use crate::interop::world::{World, expect};
-use crate::process::Result;
+use crate::process::{Result, say};
 
 /// distribution 2.8, as Debian has it.
 pub(crate) const DISTRIBUTION: Client = Client {
@@ -20,6 +21,7 @@ pub(crate) const DISTRIBUTION: Client = Client {
         ("ocictl logs in, pushes, pulls back and logs out", login),
         ("our client does all that it can", distribution),
         ("ocictl reads at it as a mirror of ours", mirror),
+        ("what ocictl and skopeo pushed to it is imported from its directory", import),
     ],
     not_covered: "",
 };
@@ -162,4 +164,38 @@ fn mirror(world: &World<'_>) -> Result {
     let source = format!("docker://{primary}");
     world.ocictl(&["copy", "--mirror", &mirrors, &source, &target])?;
     crate::interop::content::same(&world.layout, &world.path("back"), "platforms").map(|_| ())
+}
+
+fn import(world: &World<'_>) -> Result {
+    let running = start(world, false)?;
+    // Nothing with sha512, which it does not take.
+    let pushed = ["platforms", "image", "notes", "docker", "docker-list"];
+    for name in pushed {
+        world.put(name, &format!("{}/team/{name}:v1", running.host))?;
+        world.put(name, &format!("{}/all:{name}", running.host))?;
+    }
+    let sample = crate::interop::world::text(&world.layout);
+    let registry = format!("docker://{}/skopeo/platforms:v1", running.host);
+    let source = format!("oci:{sample}:platforms");
+    skopeo::skopeo_copy(world, &["--dest-tls-verify=false", &source, &registry])?;
+    drop(running);
+
+    let server = world.serve()?;
+    let (directory, to) = (world.text("distribution"), format!("docker://{}/old", server.host));
+    let first = world.ocictl(&["import", &directory, &to])?;
+    expect("ocictl import", &first, "7 repositories")?;
+    let mut count =
+        world.check(&format!("{}/old/skopeo/platforms:v1", server.host), "platforms")?;
+    for name in pushed {
+        count += world.check(&format!("{}/old/team/{name}:v1", server.host), name)?;
+        count += world.check(&format!("{}/old/all:{name}", server.host), name)?;
+    }
+    let again = world.ocictl(&["import", &directory, &to])?;
+    expect("ocictl import", &again, "0 manifests and 0 blobs (0 B) copied, 0 blobs mounted")?;
+    let back = format!("oci:{}:platforms", world.text("imported"));
+    let imported = format!("{to}/skopeo/platforms:v1");
+    skopeo::skopeo_copy(world, &["--src-tls-verify=false", &imported, &back])?;
+    crate::interop::content::same(&world.layout, &world.path("imported"), "platforms")?;
+    say(&format!("   {count} manifests and blobs, the same byte for byte; {}", first.trim()));
+    Ok(())
 }

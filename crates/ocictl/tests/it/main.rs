@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod credentials;
+mod import;
 #[path = "../../../oci-registry-store/tests/it/postgres/server.rs"]
 mod postgres;
 mod replicas;
