@@ -20,8 +20,10 @@ use crate::metadata::{Postgres, PostgresOptions, PostgresUrl};
 /// The database must be there, and empty when it is used first: the tables are made then. What follows a `?` in the URL are
 /// settings, such as
 /// - `sslmode`: `disable`; `prefer`, the default: encrypted if the server can; `require`: encrypted; `verify-full`: encrypted, and
-///   the server proves that it is the host that was named;
-/// - `sslrootcert`: a file with the certificates to verify it by, instead of those that the system trusts;
+///   the server proves that it is the host that was named; `verify-ca`: the same, but it may be any host that the authority
+///   knows;
+/// - `sslrootcert`: a file with the certificates of the authorities to verify it by, instead of those that the system trusts;
+///   with `require`, too, which then is `verify-ca`;
 /// - `host=/run/postgresql`: the directory of a Unix socket, with no host before it;
 /// - `connect_timeout`: in seconds, 5 by default;
 /// - `options=-csearch_path%3DNAME`: another schema than `public`.

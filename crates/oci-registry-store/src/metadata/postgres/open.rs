@@ -189,8 +189,15 @@ fn unreachable(url: &Url, error: PoolError) -> Error {
 /// The error of a database that cannot be used, with what is to be done about it.
 fn refusal(url: &Url, error: tokio_postgres::Error) -> Error {
     let (kind, what) = match error.code() {
-        Some(&SqlState::INVALID_PASSWORD | &SqlState::INVALID_AUTHORIZATION_SPECIFICATION) => {
+        Some(&SqlState::INVALID_PASSWORD) => {
             (ErrorKind::Invalid, "refuses the user or the password")
+        }
+        Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION) if !url.wants_tls() => (
+            ErrorKind::Invalid,
+            "does not let this user in, at least not without encryption: sslmode is disable",
+        ),
+        Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION) => {
+            (ErrorKind::Invalid, "does not let this user in")
         }
         Some(&SqlState::INVALID_CATALOG_NAME) => {
             (ErrorKind::Invalid, "does not exist: make it with createdb, or CREATE DATABASE")
@@ -205,7 +212,10 @@ fn refusal(url: &Url, error: tokio_postgres::Error) -> Error {
         {
             (ErrorKind::Invalid, "asks for a password, and the URL has none")
         }
-        None => (ErrorKind::Unavailable, "cannot be reached"),
+        None => match super::tls::refusal(&error) {
+            Some(what) => (ErrorKind::Invalid, what),
+            None => (ErrorKind::Unavailable, "cannot be reached"),
+        },
     };
     Error::new(kind, format!("database {url} {what}")).with_source(error)
 }

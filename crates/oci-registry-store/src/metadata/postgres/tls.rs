@@ -7,9 +7,11 @@ use std::task::{Context, Poll};
 
 use oci_ref::{Error, ErrorKind};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, InvalidDnsNameError, ServerName, UnixTime};
+use rustls::server::ParsedCertificate;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
@@ -28,16 +30,18 @@ impl Tls {
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
             .map_err(|error| unusable("TLS cannot be set up").with_source(error))?;
-        let config = match verify {
-            Verify::Nothing => builder
-                .dangerous()
-                .with_custom_certificate_verifier(Arc::new(Unverified(provider)))
-                .with_no_client_auth(),
+        let authorities = match verify {
             Verify::Full { roots } => {
-                builder.with_root_certificates(trusted(roots.as_deref())?).with_no_client_auth()
+                let roots = trusted(roots.as_deref())?;
+                let config = builder.with_root_certificates(roots).with_no_client_auth();
+                return Ok(Self(Arc::new(config)));
             }
+            Verify::Authority { roots } => Some(trusted(roots.as_deref())?),
+            Verify::Nothing => None,
         };
-        Ok(Self(Arc::new(config)))
+        let verifier = Arc::new(OfAnyName { provider, authorities });
+        let config = builder.dangerous().with_custom_certificate_verifier(verifier);
+        Ok(Self(Arc::new(config.with_no_client_auth())))
     }
 }
 
@@ -67,23 +71,54 @@ fn trusted(file: Option<&std::path::Path>) -> oci_ref::Result<RootCertStore> {
     Ok(store)
 }
 
+/// What is wrong with a TLS connection that could not be made, in words; `None` if that is not why.
+pub(super) fn refusal(error: &tokio_postgres::Error) -> Option<&'static str> {
+    let source = std::error::Error::source(error)?;
+    // It has no other mark.
+    if source.to_string() == "server does not support TLS" {
+        return Some("does not encrypt connections, which sslmode demands");
+    }
+    let source = source.downcast_ref::<io::Error>()?.get_ref()?;
+    match source.downcast_ref::<rustls::Error>()? {
+        rustls::Error::InvalidCertificate(_) => {
+            Some("cannot prove that it is the server that was named")
+        }
+        _ => Some("cannot be spoken to by TLS"),
+    }
+}
+
 fn unusable(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
     Error::new(ErrorKind::Invalid, message)
 }
 
-/// Takes any certificate, but only from whoever has its key.
+/// Takes a certificate for any name, but only from whoever has its key.
 #[derive(Debug)]
-struct Unverified(Arc<CryptoProvider>);
+struct OfAnyName {
+    provider: Arc<CryptoProvider>,
+    /// Who must have given it; `None`: anybody.
+    authorities: Option<RootCertStore>,
+}
 
-impl ServerCertVerifier for Unverified {
+impl ServerCertVerifier for OfAnyName {
     fn verify_server_cert(
         &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
+        certificate: &CertificateDer<'_>,
+        chain: &[CertificateDer<'_>],
         _: &ServerName<'_>,
         _: &[u8],
-        _: UnixTime,
+        now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
+        if let Some(authorities) = &self.authorities {
+            let certificate = ParsedCertificate::try_from(certificate)?;
+            let algorithms = self.provider.signature_verification_algorithms.all;
+            verify_server_cert_signed_by_trust_anchor(
+                &certificate,
+                authorities,
+                chain,
+                now,
+                algorithms,
+            )?;
+        }
         Ok(ServerCertVerified::assertion())
     }
 
@@ -93,7 +128,7 @@ impl ServerCertVerifier for Unverified {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
+        let algorithms = &self.provider.signature_verification_algorithms;
         verify_tls12_signature(message, certificate, signature, algorithms)
     }
 
@@ -103,12 +138,12 @@ impl ServerCertVerifier for Unverified {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.0.signature_verification_algorithms;
+        let algorithms = &self.provider.signature_verification_algorithms;
         verify_tls13_signature(message, certificate, signature, algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
 

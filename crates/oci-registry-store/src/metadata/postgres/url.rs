@@ -19,6 +19,8 @@ pub(crate) struct Url {
 pub(super) enum Verify {
     /// Nothing: TLS then keeps out who only listens.
     Nothing,
+    /// That an authority has certified it, whatever for: one in a file, or one that the system trusts.
+    Authority { roots: Option<PathBuf> },
     /// That it is the host that was named, to certificates in a file, or to those that the system trusts.
     Full { roots: Option<PathBuf> },
 }
@@ -27,29 +29,35 @@ impl Url {
     /// Reads `postgres://user:password@host:port/database?…`.
     pub(crate) fn parse(text: &str) -> Result<Self> {
         let (base, query) = text.split_once('?').unwrap_or((text, ""));
-        let mut verify = Verify::Nothing;
-        let mut roots = None;
+        let (mut mode, mut roots) = ("prefer", None);
         let mut rest = Vec::new();
         for setting in query.split('&').filter(|setting| !setting.is_empty()) {
             match setting.split_once('=') {
-                Some(("sslmode", "verify-full")) => {
-                    verify = Verify::Full { roots: None };
-                    rest.push("sslmode=require");
-                }
-                Some(("sslmode", mode)) if !["disable", "prefer", "require"].contains(&mode) => {
-                    return Err(refused("sslmode is disable, prefer, require or verify-full"));
-                }
+                Some(("sslmode", given)) => mode = given,
                 Some(("sslrootcert", path)) => roots = Some(decode(path)?),
                 _ => rest.push(setting),
             }
         }
-        match (&mut verify, roots) {
-            (_, None) => {}
-            (Verify::Full { roots }, given) => *roots = given,
-            (Verify::Nothing, Some(_)) => {
-                return Err(refused("sslrootcert goes with sslmode=verify-full"));
+        let (verify, mode) = match (mode, roots) {
+            ("verify-full", roots) => (Verify::Full { roots }, "sslmode=require"),
+            ("verify-ca", roots) => (Verify::Authority { roots }, "sslmode=require"),
+            // PostgreSQL's own clients verify by what they are given, too.
+            ("require", roots @ Some(_)) => (Verify::Authority { roots }, "sslmode=require"),
+            ("require", None) => (Verify::Nothing, "sslmode=require"),
+            ("prefer", None) => (Verify::Nothing, "sslmode=prefer"),
+            ("disable", None) => (Verify::Nothing, "sslmode=disable"),
+            ("prefer" | "disable", Some(_)) => {
+                return Err(refused(
+                    "sslrootcert goes with sslmode=require, verify-ca or verify-full",
+                ));
             }
-        }
+            _ => {
+                return Err(refused(
+                    "sslmode is disable, prefer, require, verify-ca or verify-full",
+                ));
+            }
+        };
+        rest.push(mode);
         if !["postgres://", "postgresql://"].iter().any(|scheme| base.starts_with(scheme)) {
             return Err(refused("it begins with postgres://"));
         }
@@ -144,6 +152,17 @@ mod tests {
         let full = Url::parse("postgres://a/b?sslmode=verify-full&sslrootcert=/a%20b.pem").unwrap();
         assert_eq!(full.verify, Verify::Full { roots: Some("/a b.pem".into()) });
         assert_eq!(full.config.get_ssl_mode(), SslMode::Require);
+        let roots = || Some("/a".into());
+        for (settings, verify) in [
+            ("sslmode=require", Verify::Nothing),
+            ("sslmode=require&sslrootcert=/a", Verify::Authority { roots: roots() }),
+            ("sslrootcert=/a&sslmode=verify-ca", Verify::Authority { roots: roots() }),
+            ("sslmode=verify-full", Verify::Full { roots: None }),
+        ] {
+            let parsed = Url::parse(&format!("postgres://a/b?{settings}")).unwrap();
+            assert_eq!(parsed.verify, verify, "{settings}");
+            assert_eq!(parsed.config.get_ssl_mode(), SslMode::Require, "{settings}");
+        }
         assert_eq!(Url::parse("postgres://a/b").unwrap().verify, Verify::Nothing);
     }
 
@@ -154,7 +173,8 @@ mod tests {
             "me:secret@db/reg",
             "postgres://me:secret@db:port/reg",
             "postgres:///reg?user=secret",
-            "postgres://me:secret@db/reg?sslmode=verify-ca",
+            "postgres://me:secret@db/reg?sslmode=secret",
+            "postgres://me:secret@db/reg?sslmode=disable&sslrootcert=/secret",
             "postgres://me:secret@db/reg?secret=1",
             "postgres://me:secret@db/reg?sslrootcert=/secret",
         ] {

@@ -9,3 +9,4 @@ mod model;
 mod opening;
 mod outage;
 mod replicas;
+mod tls;

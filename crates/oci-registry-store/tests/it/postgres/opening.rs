@@ -9,7 +9,7 @@ use oci_registry_server::{Access, Registry as _};
 
 use crate::support::*;
 
-async fn open(url: &str) -> Result<DurableRegistry, Error> {
+pub(super) async fn open(url: &str) -> Result<DurableRegistry, Error> {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("data");
     let opened = DurableRegistry::open(&data, on(url)).await;
@@ -23,7 +23,7 @@ fn on(url: &str) -> EngineOptions {
     options
 }
 
-async fn refusal(url: &str) -> (ErrorKind, String) {
+pub(super) async fn refusal(url: &str) -> (ErrorKind, String) {
     let error = error_of(open(url).await);
     let message = error.to_string();
     assert!(!format!("{error:?}").contains(PASSWORD), "{error:?}");

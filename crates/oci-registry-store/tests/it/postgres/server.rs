@@ -30,6 +30,10 @@ const USERS: [&str; 2] = ["postgres", "nobody"];
 pub(crate) struct Server {
     directory: TempDir,
     programs: PathBuf,
+    /// The port on the network, and the number of its socket.
+    port: u16,
+    /// How it is reached by the network.
+    network: &'static str,
     /// Stops the server when it is dropped, and when this process ends: it waits for the end of its input.
     _watch: Child,
 }
@@ -37,6 +41,37 @@ pub(crate) struct Server {
 impl Server {
     /// Starts a server, if its programs can be found.
     pub(crate) fn start() -> Option<Self> {
+        let server = Self::prepare()?;
+        server.resume();
+        Some(server)
+    }
+
+    /// Starts a server that is reached by the network, too, if the connection is encrypted: with this certificate. It is given
+    /// with its port.
+    pub(crate) fn start_encrypted(certificate: &str, key: &str) -> Option<(Self, u16)> {
+        let mut server = Self::prepare()?;
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        server.port = free.local_addr().unwrap().port();
+        server.network = "127.0.0.1 -c ssl=on";
+        drop(free);
+        let rules = "local all all scram-sha-256\nhostssl all all 127.0.0.1/32 scram-sha-256\n";
+        for (name, text) in
+            [("server.crt", certificate), ("server.key", key), ("pg_hba.conf", rules)]
+        {
+            let path = server.data().join(name);
+            fs::write(&path, text).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+            if is_root() {
+                run(Command::new("chown").arg(user()).arg(&path));
+            }
+        }
+        server.resume();
+        let port = server.port;
+        Some((server, port))
+    }
+
+    /// Makes one that is not running yet.
+    fn prepare() -> Option<Self> {
         let programs = find_programs()?;
         let directory = tempfile::Builder::new().prefix("oci-pg").tempdir().unwrap();
         let path = directory.path();
@@ -67,9 +102,7 @@ impl Server {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let server = Self { directory, programs, _watch: watch };
-        server.resume();
-        Some(server)
+        Some(Self { directory, programs, port: 5432, network: "", _watch: watch })
     }
 
     fn control(&self, arguments: &[&str]) -> Command {
@@ -86,7 +119,9 @@ impl Server {
     pub(crate) fn resume(&self) {
         let own = self.directory.path().join("own");
         let options = format!(
-            "-c listen_addresses= -k {} -c max_connections=400 -c fsync=off -c shared_buffers=32MB",
+            "-c listen_addresses={} -c port={} -k {} -c max_connections=400 -c fsync=off -c shared_buffers=32MB",
+            self.network,
+            self.port,
             own.display()
         );
         run(self.control(&["start", "-o", &options]).arg("--log").arg(own.join("log")));
@@ -100,7 +135,8 @@ impl Server {
     /// The URL of one of its databases.
     pub(crate) fn url(&self, database: &str) -> String {
         let socket = self.directory.path().join("own");
-        format!("postgres://admin:{PASSWORD}@/{database}?host={}", socket.display())
+        let port = self.port;
+        format!("postgres://admin:{PASSWORD}@/{database}?host={}&port={port}", socket.display())
     }
 }
 
