@@ -2,6 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
+#[cfg(feature = "clouds")]
+mod azure;
+#[cfg(feature = "clouds")]
+mod azurite;
 mod backup;
 #[cfg(feature = "clouds")]
 mod clouds;
@@ -9,6 +13,8 @@ mod collect;
 mod content;
 mod durability;
 mod fsck;
+#[cfg(feature = "clouds")]
+mod google;
 mod large;
 mod lists;
 mod manifests;

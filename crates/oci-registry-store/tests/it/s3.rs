@@ -26,6 +26,8 @@ pub(crate) const SECRET: &str = "test-secret-that-nobody-may-see";
 pub(crate) enum Fault {
     /// It is answered with this, and nothing is done.
     Status(u16),
+    /// It is answered with this status and code, and nothing is done.
+    Refused(u16, &'static str),
     /// The connection is closed before anything is done.
     Dropped,
     /// It is done, and the connection is closed.
@@ -45,6 +47,8 @@ type Plan = Arc<dyn Fn(usize, &Seen) -> Option<Fault> + Send + Sync>;
 
 struct State {
     service: S3Service,
+    /// Whether it does what anybody asks for.
+    open: bool,
     root: PathBuf,
     seen: Mutex<Vec<Seen>>,
     plan: Mutex<Option<Plan>>,
@@ -61,12 +65,25 @@ pub(crate) struct S3 {
 
 impl S3 {
     pub(crate) async fn start() -> Self {
+        Self::start_for(Some(SimpleAuth::from_single(KEY, SECRET))).await
+    }
+
+    /// One that does what anybody asks for.
+    pub(crate) async fn without_credentials() -> Self {
+        Self::start_for(None).await
+    }
+
+    async fn start_for(allowed: Option<SimpleAuth>) -> Self {
         let root = tempfile::tempdir().unwrap();
         std::fs::create_dir(root.path().join("bucket")).unwrap();
         let mut builder = S3ServiceBuilder::new(FileSystem::new(root.path()).unwrap());
-        builder.set_auth(SimpleAuth::from_single(KEY, SECRET));
+        let open = allowed.is_none();
+        if let Some(allowed) = allowed {
+            builder.set_auth(allowed);
+        }
         let state = Arc::new(State {
             service: builder.build(),
+            open,
             root: root.path().to_owned(),
             seen: Mutex::default(),
             plan: Mutex::default(),
@@ -206,11 +223,8 @@ async fn answer(
     let plan = state.plan.lock().unwrap().clone();
     match plan.and_then(|plan| plan(number, &seen)) {
         None => handle(&state, &seen, request).await,
-        Some(Fault::Status(status)) => {
-            let _ = request.into_body().collect().await;
-            let status = StatusCode::from_u16(status).unwrap();
-            Ok(error(status, "Planned"))
-        }
+        Some(Fault::Status(status)) => refused(request, status, "Planned").await,
+        Some(Fault::Refused(status, code)) => refused(request, status, code).await,
         Some(Fault::Dropped) => Err(Closed),
         Some(Fault::Unanswered) => {
             let answer = handle(&state, &seen, request).await?;
@@ -218,6 +232,15 @@ async fn answer(
             Err(Closed)
         }
     }
+}
+
+async fn refused(
+    request: Request<Incoming>,
+    status: u16,
+    code: &str,
+) -> Result<Response<s3s::Body>, Closed> {
+    let _ = request.into_body().collect().await;
+    Ok(error(StatusCode::from_u16(status).unwrap(), code))
 }
 
 async fn handle(
@@ -228,6 +251,9 @@ async fn handle(
     // Where this server differs from S3: it makes buckets as it needs them, takes an upload that it does not know for one of
     // somebody else, and cannot read the last so many bytes of fewer.
     let bucket = seen.path.split('/').nth(1).unwrap();
+    if state.open {
+        request.headers_mut().remove("authorization");
+    }
     let upload =
         seen.query.split_once("uploadId=").map(|(_, upload)| upload.split('&').next().unwrap());
     let unknown = if !state.root.join(bucket).is_dir() {

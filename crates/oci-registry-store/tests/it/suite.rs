@@ -171,6 +171,14 @@ async fn durable_engine_over_s3() {
 
 #[cfg(feature = "clouds")]
 #[tokio::test(flavor = "multi_thread")]
+async fn durable_engine_over_azure() {
+    let Some(azurite) = crate::azurite::Azurite::start("durable_engine_over_azure") else { return };
+    let (_directory, registry) = durable_with(azurite.options()).await;
+    run(&EngineHarness::new(registry)).await;
+}
+
+#[cfg(feature = "clouds")]
+#[tokio::test(flavor = "multi_thread")]
 async fn client_and_server_over_s3_with_redirects() {
     for redirect in [false, true] {
         let s3 = crate::s3::S3::start().await;

@@ -34,13 +34,17 @@ pub(super) struct Connected {
     pub(super) bucket: Arc<dyn Bucket>,
     /// Makes URLs that need no credentials.
     pub(super) signer: Option<Arc<dyn Signer>>,
+    /// Whether aborting an upload frees its parts. Azure has no such request, and would keep them for a week.
+    pub(super) aborts: bool,
 }
 
 /// `None` if objects are files.
 pub(super) fn connect(storage: &Storage) -> Result<Option<Connected>> {
     match &storage.place {
         Place::Files => Ok(None),
-        Place::Memory => Ok(Some(Connected { bucket: Arc::new(InMemory::new()), signer: None })),
+        Place::Memory => {
+            Ok(Some(Connected { bucket: Arc::new(InMemory::new()), signer: None, aborts: true }))
+        }
         Place::Bucket { service, bucket, prefix } => {
             choose_tls();
             let connected = match service {
@@ -106,7 +110,8 @@ fn azure(storage: &Storage, container: &str, prefix: &str) -> Result<Connected> 
         }
     }
     let builder = builder.with_container_name(container);
-    prefixed(builder.build().map_err(|e| misconfigured(storage, e))?, prefix)
+    let connected = prefixed(builder.build().map_err(|e| misconfigured(storage, e))?, prefix)?;
+    Ok(Connected { aborts: false, ..connected })
 }
 
 fn prefixed<T>(store: T, prefix: &str) -> Result<Connected>
@@ -114,7 +119,7 @@ where
     T: ObjectStore + MultipartStore + Signer,
 {
     let store = Arc::new(PrefixStore::new(store, prefix));
-    Ok(Connected { bucket: Arc::clone(&store) as _, signer: Some(store) })
+    Ok(Connected { bucket: Arc::clone(&store) as _, signer: Some(store), aborts: true })
 }
 
 /// Whole transfers may take as long as they make progress.

@@ -20,6 +20,9 @@ const FULL: [&str; 6] = [
 const NO_BUCKET: [&str; 3] =
     ["NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist"];
 
+/// By which words a service says that an upload, or some of its parts, are not there any more, so that it can never be completed.
+const NO_PARTS: [&str; 3] = ["NoSuchUpload", "InvalidPart", "InvalidBlockList"];
+
 /// An error of an operation on a stored object.
 pub(super) fn failed(storage: &str, doing: &str, error: &Cause) -> Error {
     Error::new(kind(error), format!("storage {storage}: cannot {doing}: {}", brief(error)))
@@ -28,6 +31,11 @@ pub(super) fn failed(storage: &str, doing: &str, error: &Cause) -> Error {
 /// Something that is not there, and not because its bucket is not.
 pub(super) fn is_missing(error: &Cause) -> bool {
     matches!(error, Cause::NotFound { .. }) && !says(error, &NO_BUCKET)
+}
+
+/// An upload that nobody can go on with: the service does not know it, or not all of its parts.
+pub(super) fn is_over(error: &Cause) -> bool {
+    is_missing(error) || says(error, &NO_PARTS)
 }
 
 fn kind(error: &Cause) -> ErrorKind {

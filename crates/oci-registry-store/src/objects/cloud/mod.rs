@@ -51,6 +51,7 @@ struct Shared {
     /// The storage's URL, for messages.
     name: String,
     bucket: Arc<dyn Bucket>,
+    aborts: bool,
     sizes: PartSizes,
     /// Memory for what is being sent, in MiB.
     memory: Arc<Semaphore>,
@@ -59,13 +60,14 @@ struct Shared {
 impl Cloud {
     /// A bucket, which has been tried out. `None` if objects are files.
     pub(crate) async fn open(options: &EngineOptions) -> Result<Option<Self>> {
-        let Some(Connected { bucket, signer }) = connect::connect(&options.storage)? else {
+        let Some(Connected { bucket, signer, aborts }) = connect::connect(&options.storage)? else {
             return Ok(None);
         };
         let memory = options.upload_memory.max(LEAST_MEMORY);
         let shared = Shared {
             name: options.storage.to_string(),
             bucket,
+            aborts,
             sizes: PartSizes::within(memory as u64),
             memory: Arc::new(Semaphore::new((memory / MIB).min(Semaphore::MAX_PERMITS))),
         };
@@ -163,7 +165,12 @@ impl Objects for Cloud {
         let bucket = &self.shared.bucket;
         if let Some(state) = state.filter(|state| !state.is_empty()) {
             let upload = State::decode(&state)?.upload;
-            match bucket.abort_multipart(&path, &upload).await {
+            let aborted = match self.shared.aborts {
+                true => bucket.abort_multipart(&path, &upload).await,
+                // An object that is written whole takes the place of the parts, too.
+                false => bucket.put(&path, PutPayload::new()).await.map(|_| ()),
+            };
+            match aborted {
                 Err(error) if !failure::is_missing(&error) => {
                     return Err(self.shared.failed("abort the upload of", key, &error));
                 }
@@ -186,7 +193,7 @@ impl Objects for Cloud {
         }
     }
 
-    /// Buckets list in the order of names, which is that of keys.
+    /// Buckets list in the order of names, which is that of keys. Not all begin where they are told to.
     async fn list(&self, after: Option<&ObjectKey>, limit: usize) -> Result<Vec<ObjectKey>> {
         let root = Path::from(ROOT);
         let listed = match after {
@@ -195,7 +202,11 @@ impl Objects for Cloud {
         };
         let found: Vec<_> = listed
             .map_err(|error| failure::failed(&self.shared.name, "list objects", &error))
-            .try_filter_map(async |found| Ok(found.location.filename().and_then(ObjectKey::parse)))
+            .try_filter_map(|found| {
+                let key = found.location.filename().and_then(ObjectKey::parse);
+                let key = key.filter(|key| after.is_none_or(|after| key > after));
+                std::future::ready(Ok(key))
+            })
             .take(limit)
             .try_collect()
             .await?;

@@ -178,9 +178,9 @@ impl CloudWriter {
     }
 
     fn failed(&mut self, doing: &str, error: &object_store::Error) -> Error {
-        if self.upload.is_some() && failure::is_missing(error) {
+        if self.upload.is_some() && failure::is_over(error) {
             self.over = true;
-            let message = "the storage does not know this upload any more: begin it anew";
+            let message = "the storage has not all of this upload any more: begin it anew";
             return Error::new(ErrorCode::BlobUploadUnknown, message);
         }
         self.shared.failed(doing, &self.key, error)
