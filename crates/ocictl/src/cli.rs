@@ -116,6 +116,11 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "URL", env = "OCICTL_DATABASE", hide_env_values = true)]
     pub(crate) database: Option<String>,
 
+    /// How long this server is taken for alive after a database that it shares has last heard of it. Then others may go on with
+    /// the uploads that it was writing. Short is soon after a crash; long outlasts a slow database.
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = lease)]
+    pub(crate) lease: Duration,
+
     /// How many MiB of memory content that was read recently may take. 0 keeps nothing.
     #[arg(long, value_name = "MIB", default_value_t = 32)]
     pub(crate) cache: u32,
@@ -170,6 +175,15 @@ pub(crate) struct ServeArgs {
 
     #[command(flatten, next_help_heading = "Limits")]
     pub(crate) limits: LimitArgs,
+}
+
+/// A lease is renewed four times while it lasts, which a shorter one leaves no time for.
+fn lease(text: &str) -> Result<Duration, String> {
+    let lease = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    match lease < Duration::from_secs(1) {
+        true => Err("at least 1s".to_owned()),
+        false => Ok(lease),
+    }
 }
 
 /// What one client may take of the server.

@@ -21,6 +21,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
     let data = upkeep::data(args.data)?;
     let mut options = EngineOptions::default();
     options.database = upkeep::database(args.database.as_deref())?;
+    options.lease = args.lease;
     options.sync = !args.no_sync;
     options.cache = usize::try_from(args.cache).unwrap_or(usize::MAX).saturating_mul(1 << 20);
     options.storage = args.storage;
