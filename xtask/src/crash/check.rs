@@ -1,12 +1,16 @@
 //! Whether a server has what it must have, exactly, and nothing by halves.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::conformance::wire::Reply;
 use crate::crash::client::{Client, Done, Failed, describe, offset};
 use crate::crash::model::{Change, Model, Place};
+
+/// How much later than its lease a server is surely taken for dead: the clients of a busy machine are late.
+pub(super) const SLACK: Duration = Duration::from_secs(2);
 
 /// What a place holds.
 #[derive(Debug, PartialEq, Eq)]
@@ -22,11 +26,11 @@ fn wrong<T>(message: String) -> Done<T> {
     Err(Failed::Wrong(message))
 }
 
-/// Finds out whether the request that got no answer happened: wholly or not at all.
-pub(super) async fn settle(client: &mut Client) -> Done {
-    let changes = std::mem::take(&mut client.in_flight);
+/// Finds out whether the request that got no answer happened, wholly or not at all, and tells it.
+pub(super) async fn settle(client: &mut Client) -> Done<bool> {
+    let changes = client.in_flight.clone();
     if changes.is_empty() {
-        return Ok(());
+        return Ok(false);
     }
     let before = client.model.clone();
     let after = before.after(&changes, client.sent_at);
@@ -38,15 +42,16 @@ pub(super) async fn settle(client: &mut Client) -> Done {
         is_after &= fits(&after, change, &found);
         seen.push(found);
     }
+    client.in_flight.clear();
     match (is_before, is_after) {
         (_, true) => {
             client.note("-- the last request had happened".to_owned());
             client.model = after;
-            Ok(())
+            Ok(true)
         }
         (true, false) => {
             client.note("-- the last request had not happened".to_owned());
-            Ok(())
+            Ok(false)
         }
         (false, false) => wrong(format!(
             "a request without an answer happened by halves, or undid what was before: it changes {changes:?}, and there is {seen:?}"
@@ -206,7 +211,7 @@ async fn absent(client: &mut Client, target: &str) -> Done {
 }
 
 /// Uploads that are open stand where they may stand. From then on, that is what was acknowledged.
-async fn uploads(client: &mut Client) -> Done {
+pub(super) async fn uploads(client: &mut Client) -> Done {
     for (number, upload) in client.model.uploads.clone() {
         let reply = client.get(&upload.location).await?;
         if reply.status != 204 {
@@ -268,9 +273,12 @@ pub(super) async fn list(client: &mut Client, target: &str, field: &str) -> Done
     }
 }
 
-/// Goes on with an open upload, to its end, and checks what came of it.
-pub(super) async fn finish_upload(client: &mut Client, number: u64) -> Done {
-    let Some(upload) = client.model.uploads.get(&number).cloned() else { return Ok(()) };
-    client.commit(number).await?;
-    blob(client, &(upload.repository, upload.blob.digest.clone()), &upload.blob.bytes).await
+/// Goes on with an open upload, to its end, and checks what came of it. `false` if a server that was killed holds it still.
+pub(super) async fn finish_upload(client: &mut Client, number: u64) -> Done<bool> {
+    let Some(upload) = client.model.uploads.get(&number).cloned() else { return Ok(false) };
+    if !client.commit(number).await? {
+        return Ok(false);
+    }
+    let place = (upload.repository, upload.blob.digest.clone());
+    blob(client, &place, &upload.blob.bytes).await.map(|()| true)
 }

@@ -4,12 +4,13 @@ use std::cell::Cell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::conformance::wire::Reply;
+use crate::crash::check::SLACK;
 use crate::crash::content::{Blob, Manifest};
-use crate::crash::http::Connection;
 use crate::crash::model::{Change, Model, Upload};
+use crate::crash::servers::{Connections, Servers};
 
 /// How many requests are remembered, to be told when something is wrong.
 const HISTORY: usize = 30;
@@ -45,10 +46,14 @@ pub(super) struct Step {
 /// A client.
 pub(super) struct Client {
     pub(super) name: String,
-    pub(super) connection: Connection,
+    pub(super) connections: Connections,
     pub(super) model: Model,
     /// What the request that got no answer changes, if it happened.
     pub(super) in_flight: Vec<Change>,
+    /// The upload that it writes to.
+    writes: Option<u64>,
+    /// How long an upload is kept from others that a killed server was writing, where servers share their uploads.
+    pub(super) lease: Duration,
     /// When the last request was sent.
     pub(super) sent_at: Instant,
     /// How many blobs were found to be collected.
@@ -65,9 +70,11 @@ impl Client {
     pub(super) fn new(name: &str, host: &str, acknowledged: Rc<dyn Fn()>) -> Self {
         Self {
             name: name.to_owned(),
-            connection: Connection::new(host),
+            connections: Connections::new(Servers::one(host), 0),
             model: Model::default(),
             in_flight: Vec::new(),
+            writes: None,
+            lease: Duration::ZERO,
             sent_at: Instant::now(),
             collected: 0,
             history: VecDeque::new(),
@@ -79,9 +86,13 @@ impl Client {
 
     /// Goes on with a server that was started again.
     pub(super) fn reconnect(&mut self, host: &str, acknowledged: Rc<dyn Fn()>) {
-        self.connection = Connection::new(host);
-        self.acknowledged = acknowledged;
+        self.connect(Connections::new(Servers::one(host), 0), acknowledged);
         self.note("-- the server was started again".to_owned());
+    }
+
+    /// Goes on with other servers.
+    pub(super) fn connect(&mut self, connections: Connections, acknowledged: Rc<dyn Fn()>) {
+        (self.connections, self.acknowledged) = (connections, acknowledged);
     }
 
     pub(super) fn note(&mut self, line: String) {
@@ -119,9 +130,10 @@ impl Client {
         self.record(&changes).await?;
         self.in_flight = changes;
         self.sent_at = Instant::now();
-        let sent = self.connection.send(method, target, headers, body).await;
+        let sent = self.connections.send(method, target, headers, body).await;
         let answer = sent.as_ref().map_or("no answer".to_owned(), |reply| reply.status.to_string());
-        self.note(format!("{method} {target} ({} bytes): {answer}", body.len()));
+        let asked = &self.connections.last;
+        self.note(format!("{method} {target} ({} bytes) to {asked}: {answer}", body.len()));
         let reply = sent.map_err(Failed::Lost)?;
         let changes = std::mem::take(&mut self.in_flight);
         if reply.status == expected {
@@ -133,7 +145,7 @@ impl Client {
 
     async fn record(&mut self, changes: &[Change]) -> Done {
         if let Some(steps) = &mut self.steps {
-            let port = self.connection.port().await.map_err(Failed::Lost)?;
+            let port = self.connections.port().await.map_err(Failed::Lost)?;
             steps.push(Step { port, model: self.model.clone(), changes: changes.to_vec() });
         }
         Ok(())
@@ -162,6 +174,7 @@ impl Client {
             blob: blob.clone(),
             acknowledged: 0,
             sent: 0,
+            held: None,
         };
         self.model.uploads.insert(number, upload);
         Ok(number)
@@ -180,7 +193,8 @@ impl Client {
             headers.push(("Content-Range", format!("{start}-{}", end - 1)));
         }
         let bytes = &blob.bytes[start..end];
-        let reply = self.change(("PATCH", &target), &headers, bytes, 202, Vec::new()).await?;
+        let sent = self.write(number, ("PATCH", &target), &headers, bytes, 202, Vec::new()).await?;
+        let Some(reply) = sent else { return Ok(()) };
         let offset = offset(&reply, end)?;
         if offset != end {
             let message = format!("PATCH {target}: the upload is at {offset}, expected {end}");
@@ -193,8 +207,8 @@ impl Client {
         Ok(())
     }
 
-    /// Sends the rest of an upload, and ends it.
-    pub(super) async fn commit(&mut self, number: u64) -> Done {
+    /// Sends the rest of an upload, and ends it. `false` if a server that was killed holds it still.
+    pub(super) async fn commit(&mut self, number: u64) -> Done<bool> {
         let upload = self.upload(number)?;
         upload.sent = upload.blob.size();
         let upload = upload.clone();
@@ -203,13 +217,70 @@ impl Client {
         let place = (upload.repository.clone(), upload.blob.digest.clone());
         let changes = vec![Change::Ended(number), Change::Blob(place, Some(upload.blob.clone()))];
         let rest = &upload.blob.bytes[upload.acknowledged..];
-        self.change(("PUT", &target), &[], rest, 201, changes).await.map(drop)
+        let sent = self.write(number, ("PUT", &target), &[], rest, 201, changes).await?;
+        Ok(sent.is_some())
+    }
+
+    /// Writes to an upload. `None` if a server that was killed holds it still: that ends with its lease, and until then
+    /// the others say truly where the upload stands.
+    async fn write(
+        &mut self,
+        number: u64,
+        (method, target): (&str, &str),
+        headers: &[(&str, String)],
+        body: &[u8],
+        expected: u16,
+        changes: Vec<Change>,
+    ) -> Done<Option<Reply>> {
+        let upload = self.upload(number)?;
+        let (held, acknowledged) = (upload.held, upload.acknowledged);
+        self.writes = Some(number);
+        let sent = self.try_change((method, target), headers, body, expected, changes).await;
+        let reply = sent?;
+        self.writes = None;
+        let lease = self.lease;
+        let upload = self.model.uploads.get_mut(&number);
+        match (reply.status, held) {
+            (status, _) if status == expected => {
+                if let Some(upload) = upload {
+                    upload.held = None;
+                }
+                Ok(Some(reply))
+            }
+            // Of a cancelled upload nobody asks where it stands.
+            (409, Some(since)) if method == "DELETE" && since.elapsed() < lease + SLACK => Ok(None),
+            (416, Some(since)) if since.elapsed() < lease + SLACK => {
+                let found = offset(&reply, acknowledged)?;
+                if found != acknowledged {
+                    let message = format!("expected the Range up to {acknowledged}, found {found}");
+                    return Err(Failed::Wrong(describe(method, target, &reply, &message)));
+                }
+                if let Some(upload) = upload {
+                    upload.sent = acknowledged;
+                }
+                Ok(None)
+            }
+            _ => Err(Failed::Wrong(describe(
+                method,
+                target,
+                &reply,
+                &format!("expected {expected}"),
+            ))),
+        }
+    }
+
+    /// The server that was asked last was killed, and had not answered: it may hold the upload that it was writing.
+    pub(super) fn server_is_gone(&mut self) {
+        let upload = self.writes.take().and_then(|number| self.model.uploads.get_mut(&number));
+        if let Some(upload) = upload {
+            upload.held = Some(Instant::now());
+        }
     }
 
     pub(super) async fn cancel(&mut self, number: u64) -> Done {
         let target = self.upload(number)?.location.clone();
         let changes = vec![Change::Ended(number)];
-        self.change(("DELETE", &target), &[], &[], 204, changes).await.map(drop)
+        self.write(number, ("DELETE", &target), &[], &[], 204, changes).await.map(drop)
     }
 
     fn upload(&mut self, number: u64) -> Done<&mut Upload> {
@@ -294,7 +365,7 @@ impl Client {
     /// Asks for something.
     pub(super) async fn get(&mut self, target: &str) -> Done<Reply> {
         self.record(&[]).await?;
-        self.connection.send("GET", target, &[], &[]).await.map_err(Failed::Lost)
+        self.connections.send("GET", target, &[], &[]).await.map_err(Failed::Lost)
     }
 }
 

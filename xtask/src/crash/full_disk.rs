@@ -224,7 +224,7 @@ async fn chunked(client: &mut Client, random: &mut Random, size: usize, tally: &
     let upload = client.begin(REPOSITORY, &blob).await?;
     let pushed = async {
         client.patch(upload, size / 2).await?;
-        client.commit(upload).await
+        client.commit(upload).await.map(drop)
     };
     let result = pushed.await;
     match result {

@@ -1,8 +1,7 @@
 //! Kills: `kill -9` at random moments of a load, and a restart on the same directory at once.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::rc::Rc;
 use std::sync::Mutex;
@@ -10,11 +9,11 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 
-use crate::crash::check;
 use crate::crash::client::{Client, Failed};
-use crate::crash::load::{Common, Worker};
-use crate::crash::shared::SharedTags;
-use crate::crash::tools::{Tools, runtime};
+use crate::crash::life::Life;
+use crate::crash::pulls;
+use crate::crash::tally::Tally;
+use crate::crash::tools::{OUTLASTS, Tools, runtime};
 use crate::noise::Random;
 use crate::process::{Result, Server, say};
 
@@ -22,6 +21,8 @@ use crate::process::{Result, Server, say};
 const LIFE: usize = 20;
 /// After so many kills the directory is looked at by `fsck`.
 const FSCK_EVERY: usize = 5;
+/// In so many of a hundred rounds blobs are pulled that are deleted meanwhile.
+const PULLS: usize = 15;
 
 /// How much is done.
 pub(super) struct Plan {
@@ -30,24 +31,6 @@ pub(super) struct Plan {
     pub(super) seconds: u64,
     pub(super) servers: usize,
     pub(super) clients: usize,
-}
-
-/// What was done.
-#[derive(Clone, Copy, Default)]
-struct Tally {
-    kills: usize,
-    /// Kills before the server had said where it listens.
-    at_start: usize,
-    /// Acknowledged changes.
-    acknowledged: u64,
-    /// Requests that a kill left without an answer, and how many of them had happened.
-    unanswered: usize,
-    happened: usize,
-    /// Uploads that were open when the server was killed, and went on.
-    resumed: usize,
-    /// Blobs that were gone because nothing referenced them.
-    collected: usize,
-    fsck: usize,
 }
 
 pub(super) fn run(tools: &Tools, plan: &Plan) -> Result {
@@ -92,37 +75,6 @@ pub(super) fn run(tools: &Tools, plan: &Plan) -> Result {
     }
 }
 
-impl Tally {
-    /// Adds what has grown since `before`.
-    fn add(&mut self, now: &Self, before: &Self) {
-        self.kills += now.kills - before.kills;
-        self.at_start += now.at_start - before.at_start;
-        self.acknowledged += now.acknowledged - before.acknowledged;
-        self.unanswered += now.unanswered - before.unanswered;
-        self.happened += now.happened - before.happened;
-        self.resumed += now.resumed - before.resumed;
-        self.collected += now.collected - before.collected;
-        self.fsck += now.fsck - before.fsck;
-    }
-
-    fn table(&self, elapsed: Duration) -> String {
-        format!(
-            "| kills | while it started | acknowledged changes | unanswered | of these done | uploads that went on | collected blobs | fsck | seconds |\n\
-             |---|---|---|---|---|---|---|---|---|\n\
-             | {} | {} | {} | {} | {} | {} | {} | {} | {:.0} |",
-            self.kills,
-            self.at_start,
-            self.acknowledged,
-            self.unanswered,
-            self.happened,
-            self.resumed,
-            self.collected,
-            self.fsck,
-            elapsed.as_secs_f64()
-        )
-    }
-}
-
 /// One server after the other on the same directory, and its clients.
 struct Lane<'a> {
     tools: &'a Tools,
@@ -133,14 +85,8 @@ struct Lane<'a> {
     random: Random,
     scratch: tempfile::TempDir,
     lives: usize,
-    tally: Tally,
-}
-
-/// What lives as long as a directory.
-struct Life {
     data: PathBuf,
-    common: Rc<Common>,
-    workers: Vec<Worker>,
+    tally: Tally,
 }
 
 /// A server and what kills it.
@@ -152,6 +98,10 @@ struct Victim {
 }
 
 impl Victim {
+    fn host(&self) -> Option<String> {
+        self.server.borrow().as_ref().map(|server| server.host.clone())
+    }
+
     fn is_killed(&self) -> bool {
         self.server.borrow().is_none()
     }
@@ -182,8 +132,8 @@ impl<'a> Lane<'a> {
         let scratch =
             tempfile::tempdir().map_err(|error| format!("making a scratch directory: {error}"))?;
         let random = Random::new(plan.seed ^ (number as u64) << 40);
-        let (lives, tally) = (0, Tally::default());
-        Ok(Self { tools, plan, number, kills, begun, random, scratch, lives, tally })
+        let (lives, data, tally) = (0, PathBuf::new(), Tally::default());
+        Ok(Self { tools, plan, number, kills, begun, random, scratch, lives, data, tally })
     }
 
     fn run(mut self, progress: &impl Fn(&Tally, &mut Tally)) -> Result {
@@ -199,13 +149,10 @@ impl<'a> Lane<'a> {
                     "server {}, kill {}: {error}\nwhat it has is kept in {}",
                     self.number,
                     self.tally.kills,
-                    life.data.display()
+                    self.data.display()
                 );
                 let _ = self.scratch.keep();
-                for worker in &life.workers {
-                    let lines: Vec<_> = worker.client.history.iter().map(String::as_str).collect();
-                    text.push_str(&format!("\n{}:\n  {}", worker.client.name, lines.join("\n  ")));
-                }
+                text.push_str(&life.histories());
                 return Err(text);
             }
             progress(&self.tally, &mut told);
@@ -216,34 +163,29 @@ impl<'a> Lane<'a> {
             if in_life == LIFE {
                 in_life = 0;
                 // What is old is only in the way.
-                let _ = std::fs::remove_dir_all(&life.data);
+                let _ = std::fs::remove_dir_all(&self.data);
                 life = self.life();
             }
         }
     }
 
+    /// A new directory, and clients that have nothing in it.
     fn life(&mut self) -> Life {
         self.lives += 1;
-        let data = self.scratch.path().join(format!("data{}", self.lives));
-        let common = Common::new(self.random.next() >> 24);
-        let workers = (0..self.plan.clients).map(|number| {
-            let mut client = Client::new(&format!("w{number}"), "", Rc::new(|| ()));
-            client.model.grace = self.tools.grace();
-            Worker::new(client, self.random.next(), common.clone())
-        });
-        Life { data, workers: workers.collect(), common: common.clone() }
+        self.data = self.scratch.path().join(format!("data{}", self.lives));
+        Life::new(&mut self.random, self.plan.clients, self.tools.grace())
     }
 
     /// A start, a check of everything, a load and a kill. The last round has no load.
     async fn round(&mut self, life: &mut Life, last: bool) -> Result {
         if !last && self.random.percent(15) {
-            self.kill_at_start(&life.data)?;
+            self.kill_at_start()?;
         }
         let victim = self.start(life)?;
-        self.check(life).await?;
+        life.check(&[], &mut self.random, &mut self.tally).await?;
         if last || (self.tally.kills + 1).is_multiple_of(FSCK_EVERY) {
             victim.kill();
-            self.tools.fsck(&life.data)?;
+            self.tools.fsck(&self.data)?;
             self.tally.fsck += 1;
             if last {
                 return Ok(());
@@ -255,7 +197,7 @@ impl<'a> Lane<'a> {
     }
 
     fn start(&self, life: &mut Life) -> Result<Rc<Victim>> {
-        let server = self.tools.start(&life.data, self.tools.collecting())?;
+        let server = self.tools.start(&self.data, &self.tools.collecting())?;
         let host = server.host.clone();
         let victim = Rc::new(Victim {
             server: RefCell::new(Some(server)),
@@ -270,10 +212,10 @@ impl<'a> Lane<'a> {
     }
 
     /// Kills a server that has not yet said where it listens.
-    fn kill_at_start(&mut self, data: &Path) -> Result {
+    fn kill_at_start(&mut self) -> Result {
         let mut child = self
             .tools
-            .serve(data, self.tools.collecting())?
+            .serve(&self.data, &self.tools.collecting())?
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()
@@ -285,54 +227,6 @@ impl<'a> Lane<'a> {
         killed.map_err(|error| format!("killing the server: {error}"))?;
         self.tally.kills += 1;
         self.tally.at_start += 1;
-        Ok(())
-    }
-
-    /// Everything is there, and nothing by halves.
-    async fn check(&mut self, life: &mut Life) -> Result {
-        let unanswered =
-            life.workers.iter().filter(|worker| !worker.client.in_flight.is_empty()).count();
-        let open: usize = life.workers.iter().map(|worker| worker.client.model.uploads.len()).sum();
-        let checks = life.workers.iter_mut().map(|worker| async {
-            check::settle(&mut worker.client).await?;
-            check::everything(&mut worker.client, &[SharedTags::REPOSITORY]).await
-        });
-        for (number, checked) in join_all(checks).await.into_iter().enumerate() {
-            checked.map_err(|failed| format!("client w{number}: {}", String::from(failed)))?;
-        }
-        let happened = |worker: &&Worker| {
-            worker.client.history.back().is_some_and(|line| line.ends_with("request had happened"))
-        };
-        for worker in &mut life.workers {
-            self.tally.collected += std::mem::take(&mut worker.client.collected);
-        }
-        self.tally.unanswered += unanswered;
-        self.tally.happened += life.workers.iter().filter(happened).count();
-        let tags = life.common.tags.clone();
-        let models = || life.workers.iter().map(|worker| &worker.client.model);
-        let most: BTreeSet<String> =
-            models().flat_map(|model| model.repositories().map(str::to_owned)).collect();
-        let Some(first) = life.workers.first_mut() else { return Ok(()) };
-        tags.check(&mut first.client).await.map_err(String::from)?;
-        let listed = check::list(&mut first.client, "/v2/_catalog?n=1000", "repositories").await;
-        let listed = listed.map_err(String::from)?;
-        let listed: BTreeSet<String> = listed.into_iter().collect();
-        // After the list was read: until then it must have been there.
-        let models = || life.workers.iter().map(|worker| &worker.client.model);
-        let least: BTreeSet<String> =
-            models().flat_map(|model| model.lasting().map(str::to_owned)).collect();
-        if !listed.is_subset(&most) || !listed.is_superset(&least) {
-            return Err(format!("the catalogue has {listed:?}, expected {least:?} to {most:?}"));
-        }
-        // Some of the open uploads go on at once, the others later.
-        if open > 0 && self.random.percent(50) {
-            for worker in &mut life.workers {
-                if let Some(upload) = worker.client.model.uploads.keys().next().copied() {
-                    check::finish_upload(&mut worker.client, upload).await.map_err(String::from)?;
-                    self.tally.resumed += 1;
-                }
-            }
-        }
         Ok(())
     }
 
@@ -353,9 +247,21 @@ impl<'a> Lane<'a> {
             victim.kill();
             std::future::pending::<()>().await;
         };
+        let pulls = self.random.percent(PULLS).then(|| self.random.next());
+        let tally = &mut self.tally.pulls;
+        let pulls = async {
+            match (pulls, victim.host()) {
+                (Some(seed), Some(host)) => {
+                    let mut client = Client::new("pulls", &host, Rc::new(|| ()));
+                    pulls::run(&mut client, seed, OUTLASTS, tally).await
+                }
+                _ => std::future::pending().await,
+            }
+        };
         let done = tokio::select! {
             done = works => done,
             () = kill => Vec::new(),
+            error = pulls => return Err(error),
         };
         self.tally.kills += 1;
         self.tally.acknowledged += victim.acknowledged.get();

@@ -62,6 +62,8 @@ pub(super) struct Worker {
     random: Random,
     common: Rc<Common>,
     own: [String; 2],
+    /// How many of a hundred blobs are larger than a bucket takes in one request.
+    pub(super) large: usize,
     /// How many requests of each kind have come to their end, for the report.
     pub(super) done: usize,
 }
@@ -69,7 +71,7 @@ pub(super) struct Worker {
 impl Worker {
     pub(super) fn new(client: Client, seed: u64, common: Rc<Common>) -> Self {
         let own = ["a", "b"].map(|end| format!("{}/{end}", client.name));
-        Self { client, random: Random::new(seed), common, own, done: 0 }
+        Self { client, random: Random::new(seed), common, own, large: 0, done: 0 }
     }
 
     /// Does one thing after another until that fails, or `ends` says so.
@@ -113,6 +115,10 @@ impl Worker {
     fn blob(&mut self) -> Blob {
         if self.random.percent(12) {
             return self.common.equal[self.random.below(self.common.equal.len())].clone();
+        }
+        if self.random.percent(self.large) {
+            let size = (6 << 20) + self.random.below(12 << 20);
+            return Blob::noise(self.common.fresh(), size);
         }
         let size = match self.random.below(10) {
             0..5 => self.random.below(6000),
@@ -167,7 +173,7 @@ impl Worker {
                 let size = self.client.model.uploads[&upload].blob.size();
                 self.client.patch(upload, size / 4 + 1).await
             }
-            _ => check::finish_upload(&mut self.client, upload).await,
+            _ => check::finish_upload(&mut self.client, upload).await.map(drop),
         }
     }
 

@@ -1,6 +1,7 @@
 //! `cargo xtask crash`: whether what was acknowledged survives.
 //!
-//! Kills: the server is killed at random moments under load, and everything that it acknowledged must be there, exactly.
+//! Kills: the server is killed at random moments under load, and everything that it acknowledged must be there, exactly; also
+//! of replicas, which share a database and a bucket.
 //! Power cuts: its system calls are recorded, and it must start on every state that a disk may have after a cut.
 //! Full disk: it must refuse clearly, keep what it has, and go on when there is room. Soak: a long load must cost
 //! neither memory nor descriptors. `docs/durability.md` states what is checked, and under which model of a disk.
@@ -11,11 +12,16 @@ mod content;
 mod full_disk;
 mod http;
 mod kill;
+mod life;
 mod load;
 mod model;
 mod power;
+mod pulls;
+mod replicas;
+mod servers;
 mod shared;
 mod soak;
+mod tally;
 mod tools;
 
 use std::path::PathBuf;
@@ -39,13 +45,31 @@ pub(crate) struct Options {
     #[arg(long)]
     power_cut: bool,
 
+    /// Every state is tried, however long it takes.
+    #[arg(long, requires = "power_cut", conflicts_with = "seconds")]
+    all: bool,
+
     /// Power cuts of a server that does not sync, as `ocictl serve --no-sync`.
     #[arg(long, requires = "power_cut")]
     no_sync: bool,
 
-    /// Something must be lost: that shows that a loss is found.
-    #[arg(long, requires = "power_cut")]
+    /// Something must be lost: that shows that a loss is found. Of replicas something is taken away behind their backs.
+    #[arg(long, conflicts_with_all = ["full_disk", "soak"])]
     expect_loss: bool,
+
+    /// Kill replicas: so many servers on one database and one storage, over which the clients are spread.
+    #[arg(long, value_name = "N", requires = "database", value_parser = clap::value_parser!(u16).range(2..=8),
+        conflicts_with_all = ["power_cut", "full_disk", "soak"])]
+    replicas: Option<u16>,
+
+    /// The PostgreSQL server of the replicas: the URL of a database on it, whose user may make others.
+    #[arg(long, value_name = "URL", requires = "replicas")]
+    database: Option<String>,
+
+    /// The storage of the replicas: `file:` for a directory that they share, or a bucket, with its credentials in the
+    /// environment as for `ocictl serve` [default: a bucket of a server that is started for this]
+    #[arg(long, value_name = "URL", requires = "replicas")]
+    storage: Option<String>,
 
     /// Fill the disk instead: a small one that is mounted for this, which needs the right to.
     #[arg(long, conflicts_with = "power_cut")]
@@ -91,7 +115,7 @@ pub(crate) fn run(options: &Options) -> Result {
             &tools,
             &power::Plan {
                 seed,
-                seconds: options.seconds,
+                seconds: (!options.all).then_some(options.seconds),
                 no_sync: options.no_sync,
                 expect_loss: options.expect_loss,
                 servers: options.servers.into(),
@@ -104,6 +128,24 @@ pub(crate) fn run(options: &Options) -> Result {
     if let Some(seconds) = options.soak {
         let clients = options.clients.into();
         return soak::run(&tools, &soak::Plan { seed, seconds, clients });
+    }
+    if let (Some(replicas), Some(database)) = (options.replicas, &options.database) {
+        return replicas::run(
+            &tools,
+            &replicas::Plan {
+                seed,
+                kills: options.kills,
+                seconds: options.seconds,
+                replicas: replicas.into(),
+                clients: options.clients.into(),
+                database: database.clone(),
+                storage: options.storage.clone(),
+                expect_loss: options.expect_loss,
+            },
+        );
+    }
+    if options.expect_loss {
+        return Err("--expect-loss goes with --power-cut or --replicas".into());
     }
     kill::run(
         &tools,

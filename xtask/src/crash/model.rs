@@ -23,6 +23,8 @@ pub(super) struct Upload {
     pub(super) acknowledged: usize,
     /// So many may have arrived.
     pub(super) sent: usize,
+    /// Since when at most a server that was killed in the middle of writing to it is taken for alive still.
+    pub(super) held: Option<Instant>,
 }
 
 /// One change of what a server has.

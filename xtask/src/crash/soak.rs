@@ -2,6 +2,7 @@
 
 use std::cell::Cell;
 use std::fs;
+use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -10,8 +11,9 @@ use futures_util::future::join_all;
 use crate::crash::check;
 use crate::crash::client::Client;
 use crate::crash::load::{Common, Worker};
+use crate::crash::pulls::{self, Pulls};
 use crate::crash::shared::SharedTags;
-use crate::crash::tools::{Tools, runtime};
+use crate::crash::tools::{OUTLASTS, Tools, runtime};
 use crate::noise::Random;
 use crate::process::{Result, Server, say};
 
@@ -36,6 +38,7 @@ pub(super) struct Plan {
 struct Sample {
     anonymous: u64,
     descriptors: usize,
+    threads: usize,
 }
 
 impl Sample {
@@ -47,7 +50,10 @@ impl Sample {
         let kibibytes: u64 = kibibytes.ok_or_else(|| format!("{path} has no RssAnon"))?;
         let path = format!("/proc/{pid}/fd");
         let open = fs::read_dir(&path).map_err(|error| format!("{path}: {error}"))?;
-        Ok(Self { anonymous: kibibytes << 10, descriptors: open.count() })
+        let path = format!("/proc/{pid}/task");
+        let threads = fs::read_dir(&path).map_err(|error| format!("{path}: {error}"))?;
+        let (descriptors, threads) = (open.count(), threads.count());
+        Ok(Self { anonymous: kibibytes << 10, descriptors, threads })
     }
 }
 
@@ -56,14 +62,58 @@ pub(super) fn run(tools: &Tools, plan: &Plan) -> Result {
         tempfile::tempdir().map_err(|error| format!("making a scratch directory: {error}"))?;
     let data = scratch.path().join("data");
     // Without the cache, which fills for a long time: what grows all the same is a leak.
-    let options = [tools.collecting(), &["--cache", "0"]].concat();
-    let server = tools.start(&data, &options)?;
-    runtime()?.block_on(soak(tools, plan, &server))?;
+    let options = [&tools.collecting()[..], &["--cache", "0"]].concat();
+    let mut command = tools.serve(&data, &options)?;
+    // It says what it collects.
+    command.env("OCICTL_LOG", "warn,ocictl=info").env("NO_COLOR", "1");
+    let server =
+        Server::spawn(command).map_err(|error| format!("{error}: {}", tools.said_last(&data)))?;
+    runtime()?.block_on(soak(tools, plan, &server, &data))?;
     server.kill()?;
-    tools.fsck(&data)
+    tools.fsck(&data)?;
+    say("all is there, and fsck finds nothing");
+    Ok(())
 }
 
-async fn soak(tools: &Tools, plan: &Plan, server: &Server) -> Result {
+/// What the server has collected, as its log says it.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Collected {
+    runs: u64,
+    blobs: u64,
+    files: u64,
+    mebibytes: u64,
+    /// Lines that are worse than news, and the first of them.
+    warnings: u64,
+    warning: Option<String>,
+}
+
+impl Collected {
+    fn of(log: &str) -> Result<Self> {
+        let (mut collected, mut bytes) = (Self::default(), 0);
+        for line in log.lines() {
+            if ["WARN", "ERROR"].iter().any(|level| line.contains(level)) {
+                collected.warnings += 1;
+                collected.warning.get_or_insert_with(|| line.to_owned());
+            }
+            if !line.contains("garbage collected") {
+                continue;
+            }
+            let field = |name: &str| {
+                let value = line.split(' ').find_map(|word| word.strip_prefix(name));
+                let number = value.and_then(|value| value.strip_prefix('=')?.parse::<u64>().ok());
+                number.ok_or_else(|| format!("the server said no {name}: {line}"))
+            };
+            collected.runs += 1;
+            collected.blobs += field("blobs")?;
+            collected.files += field("files")?;
+            bytes += field("bytes")?;
+        }
+        collected.mebibytes = bytes >> 20;
+        Ok(collected)
+    }
+}
+
+async fn soak(tools: &Tools, plan: &Plan, server: &Server, data: &Path) -> Result {
     let begun = Instant::now();
     let end = begun + Duration::from_secs(plan.seconds);
     let mut random = Random::new(plan.seed);
@@ -79,27 +129,44 @@ async fn soak(tools: &Tools, plan: &Plan, server: &Server) -> Result {
         })
         .collect();
     let mut samples = Vec::new();
+    let mut warning = None;
     let pause = Duration::from_secs((plan.seconds / SAMPLES).max(2));
     say(
-        "| seconds | acknowledged changes | anonymous memory, MiB | descriptors |\n|---|---|---|---|",
+        "| seconds | acknowledged changes | anonymous memory, MiB | descriptors | threads | on disk, MiB | collections | blobs collected | files deleted | MiB collected | warnings |\n\
+         |---|---|---|---|---|---|---|---|---|---|---|",
     );
     let sampling = async {
         while Instant::now() < end {
             tokio::time::sleep(pause.min(end.saturating_duration_since(Instant::now()))).await;
             let sample = Sample::of(server.pid())?;
+            let log = fs::read_to_string(data.with_extension("log"));
+            let collected = Collected::of(&log.map_err(|error| format!("the log: {error}"))?)?;
             say(&format!(
-                "| {:.0} | {} | {:.1} | {} |",
+                "| {:.0} | {} | {:.1} | {} | {} | {} | {} | {} | {} | {} | {} |",
                 begun.elapsed().as_secs_f64(),
                 acknowledged.get(),
                 sample.anonymous as f64 / f64::from(1 << 20),
-                sample.descriptors
+                sample.descriptors,
+                sample.threads,
+                size(data) >> 20,
+                collected.runs,
+                collected.blobs,
+                collected.files,
+                collected.mebibytes,
+                collected.warnings,
             ));
+            warning = collected.warning;
             samples.push(sample);
         }
         Result::Ok(())
     };
+    let mut pulls = Pulls::default();
+    let mut puller = Client::new("pulls", &server.host, Rc::new(|| ()));
     let works = join_all(workers.iter_mut().map(|worker| worker.run(|| Instant::now() >= end)));
-    let (done, sampled) = futures_util::future::join(works, sampling).await;
+    let (done, sampled) = tokio::select! {
+        done = futures_util::future::join(works, sampling) => done,
+        error = pulls::run(&mut puller, plan.seed, OUTLASTS, &mut pulls) => return Err(error),
+    };
     sampled?;
     for (number, done) in done.into_iter().enumerate() {
         done.map_err(|failed| format!("client w{number}: {}", String::from(failed)))?;
@@ -109,7 +176,27 @@ async fn soak(tools: &Tools, plan: &Plan, server: &Server) -> Result {
             .await
             .map_err(String::from)?;
     }
-    judge(&samples, plan.clients)
+    let requests: u64 = workers.iter().map(|worker| worker.client.connections.sent).sum();
+    let collected: usize = workers.iter().map(|worker| worker.client.collected).sum();
+    say(&format!(
+        "{requests} requests, none failed; at the end {collected} blobs were found to be collected; \
+         {} pulls of blobs that were deleted meanwhile were exact, and {} broke off",
+        pulls.exact, pulls.broken
+    ));
+    judge(&samples, plan.clients)?;
+    warning.map_or(Ok(()), |warning| Err(format!("the server warned: {warning}")))
+}
+
+/// The bytes in the files of a directory.
+fn size(directory: &Path) -> u64 {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    // What has gone meanwhile has no size.
+    let sizes = entries.map(|entry| match entry.metadata() {
+        Ok(found) if found.is_dir() => size(&entry.path()),
+        Ok(found) => found.len(),
+        Err(_) => 0,
+    });
+    sizes.sum()
 }
 
 /// Whether what a process has stays within its bounds, and does not grow.
@@ -141,9 +228,20 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_was_collected_is_read_and_warnings_are_seen() {
+        let line = "2026-01-01T00:00:00Z  INFO ocictl::serve: garbage collected manifests=0 blobs=3 bytes=2097152 files=2\n";
+        let collected =
+            Collected { runs: 2, blobs: 6, files: 4, mebibytes: 4, ..Collected::default() };
+        assert_eq!(Collected::of(&line.repeat(2)), Ok(collected));
+        let warned = Collected::of("2026-01-01T00:00:00Z  WARN ocictl::serve: slow\n").unwrap();
+        assert!(warned.warnings == 1 && warned.warning.is_some_and(|it| it.contains("slow")));
+    }
+
+    #[test]
     fn growth_is_found() {
         let run = |memory: &dyn Fn(u64) -> u64, descriptors: &dyn Fn(u64) -> usize| {
-            let sample = |n| Sample { anonymous: memory(n), descriptors: descriptors(n) };
+            let sample =
+                |n| Sample { anonymous: memory(n), descriptors: descriptors(n), threads: 9 };
             judge(&(0..40).map(sample).collect::<Vec<_>>(), 6)
         };
         assert_eq!(run(&|n| (20 << 20) + ((n % 3) << 20), &|_| 40), Ok(()));

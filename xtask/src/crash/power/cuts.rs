@@ -28,16 +28,22 @@ pub(super) struct Cut {
     pub(super) answers: Vec<usize>,
     /// Whether the last event is an answer: then what must be there has just grown.
     pub(super) answered: bool,
+    /// Whether it is the first state of this point that is tried.
+    pub(super) first: bool,
 }
 
-/// The cuts of a recording, each state with the most that was acknowledged by then: those after answers first, the others
-/// in random order.
+/// The cuts of a recording, each state with the most that was acknowledged by then. First comes one state of each point at
+/// which the power may be cut, then the others, in random order but for those after answers, which come before the rest.
 pub(super) fn choose(recording: &Recording, random: &mut Random) -> Result<Vec<Cut>, String> {
     let mut cuts = all(recording, random)?;
     for at in (1..cuts.len()).rev() {
         cuts.swap(at, random.below(at + 1));
     }
-    cuts.sort_by_key(|cut| !cut.answered);
+    let mut points = HashSet::new();
+    for cut in &mut cuts {
+        cut.first = points.insert(cut.events);
+    }
+    cuts.sort_by_key(|cut| (!cut.first, !cut.answered));
     Ok(cuts)
 }
 
@@ -86,7 +92,8 @@ fn all(recording: &Recording, random: &mut Random) -> Result<Vec<Cut>, String> {
                 .collect();
             if seen.insert((kept.len(), lost, answers.clone())) {
                 let answers = answers.clone();
-                cuts.push(Cut { events: number + 1, fates, answers, answered });
+                let events = number + 1;
+                cuts.push(Cut { events, fates, answers, answered, first: false });
             }
         }
     }

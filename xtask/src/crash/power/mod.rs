@@ -6,10 +6,12 @@ mod disk;
 mod record;
 mod trace;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use sha2::{Digest as _, Sha256};
 
 use self::cuts::Cut;
 use self::disk::{Disk, Tree};
@@ -23,8 +25,8 @@ use crate::process::{Result, say};
 /// How much is done.
 pub(super) struct Plan {
     pub(super) seed: u64,
-    /// How long states are tried, in seconds. Those that are left then are counted.
-    pub(super) seconds: u64,
+    /// How long states are tried, in seconds. Those that are left then are counted. `None`: until all have been.
+    pub(super) seconds: Option<u64>,
     pub(super) no_sync: bool,
     pub(super) expect_loss: bool,
     pub(super) servers: usize,
@@ -55,7 +57,11 @@ pub(super) fn run(tools: &Tools, plan: &Plan) -> Result {
     ];
     if tools.grace().is_some() {
         let directory = directory("collected")?;
-        recordings.push(record::collected(&tools.ocictl, &directory, options)?);
+        recordings.push(record::collected(
+            &tools.ocictl,
+            &directory,
+            &[options, tools.deleting()].concat(),
+        )?);
     }
     for sync in 1.. {
         let directory = directory(&format!("interrupted{sync}"))?;
@@ -64,33 +70,52 @@ pub(super) fn run(tools: &Tools, plan: &Plan) -> Result {
             None => break,
         }
     }
-    let deadline = Instant::now() + Duration::from_secs(plan.seconds);
-    let mut tried = 0;
-    let mut losses = Vec::new();
+    let begun = Instant::now();
+    let deadline = plan.seconds.map(|seconds| begun + Duration::from_secs(seconds));
+    let mut total = Done::default();
     say(
-        "| recorded | calls | answers | states | tried | lost or damaged |\n|---|---|---|---|---|---|",
+        "| recorded | calls | answers | cut points | tried | states | tried | equal to one tried | lost or damaged | seconds |\n\
+         |---|---|---|---|---|---|---|---|---|---|",
     );
     let count = recordings.len();
+    let mut all = (0, 0);
     for (number, recording) in recordings.iter().enumerate() {
         let mut random = Random::new(plan.seed ^ number as u64);
         let cuts = cuts::choose(recording, &mut random)?;
-        let left = deadline.saturating_duration_since(Instant::now());
         // The first are the longest, and have the states that matter most.
-        let share = if number < 3 { left / 3 } else { left / (count - number) as u32 };
-        let done = try_all(tools, plan, recording, &cuts, Instant::now() + share)?;
+        let parts = if number < 3 { 3 } else { (count - number) as u32 };
+        let share = deadline.map(|deadline| {
+            Instant::now() + deadline.saturating_duration_since(Instant::now()) / parts
+        });
+        let started = Instant::now();
+        let done = try_all(tools, plan, recording, &cuts, share)?;
         let answers: usize = recording.clients.iter().map(|client| client.steps.len()).sum();
         say(&format!(
-            "| {} | {} | {} | {} | {} | {} |",
+            "| {} | {} | {answers} | {} | {} | {} | {} | {} | {} | {:.0} |",
             recording.name,
             recording.events.len() / 2,
-            answers,
+            cuts.iter().filter(|cut| cut.first).count(),
+            done.points,
             cuts.len(),
             done.tried,
-            done.losses.len()
+            done.equal,
+            done.losses.len(),
+            started.elapsed().as_secs_f64(),
         ));
-        tried += done.tried;
-        losses.extend(done.losses);
+        all.0 += cuts.iter().filter(|cut| cut.first).count();
+        all.1 += cuts.len();
+        total.add(done);
     }
+    let share = |part: usize, of: usize| 100.0 * part as f64 / of.max(1) as f64;
+    say(&format!(
+        "{:.1} % of {} cut points and {:.1} % of {} states tried in {:.0} s",
+        share(total.points, all.0),
+        all.0,
+        share(total.tried + total.equal, all.1),
+        all.1,
+        begun.elapsed().as_secs_f64(),
+    ));
+    let (tried, losses) = (total.tried, total.losses);
     let stays = |loss: &&String| loss.contains(DOES_NOT_START);
     let stopped: Vec<&String> = losses.iter().filter(stays).collect();
     if plan.expect_loss && !stopped.is_empty() {
@@ -118,9 +143,25 @@ pub(super) fn run(tools: &Tools, plan: &Plan) -> Result {
     }
 }
 
+/// What was tried.
+#[derive(Default)]
 struct Done {
+    /// At how many points the power was cut.
+    points: usize,
+    /// States.
     tried: usize,
+    /// States that were not tried, since they are what was tried before, and no more must be there.
+    equal: usize,
     losses: Vec<String>,
+}
+
+impl Done {
+    fn add(&mut self, other: Self) {
+        self.points += other.points;
+        self.tried += other.tried;
+        self.equal += other.equal;
+        self.losses.extend(other.losses);
+    }
 }
 
 /// Tries states until the time is up.
@@ -129,7 +170,7 @@ fn try_all(
     plan: &Plan,
     recording: &Recording,
     cuts: &[Cut],
-    deadline: Instant,
+    deadline: Option<Instant>,
 ) -> Result<Done> {
     // Those of a batch are tried in the order of their events, so that the disk is brought up to them only once.
     let batches: Vec<Vec<&Cut>> = cuts
@@ -140,34 +181,39 @@ fn try_all(
             batch
         })
         .collect();
-    let tried = AtomicUsize::new(0);
-    let losses = Mutex::new(Vec::new());
+    let done = Mutex::new(Done::default());
+    let known = Mutex::new(HashSet::new());
     let results: Vec<Result> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..plan.servers)
             .map(|first| {
-                let (batches, tried, losses) = (&batches, &tried, &losses);
+                let (batches, done, known) = (&batches, &done, &known);
                 scope.spawn(move || -> Result {
                     let place = Place::new()?;
                     let runtime = runtime()?;
                     for batch in batches {
                         let (mut disk, mut at) = (Disk::default(), 0);
                         for cut in batch.iter().skip(first).step_by(plan.servers) {
-                            if Instant::now() >= deadline {
+                            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
                                 return Ok(());
                             }
                             for event in &recording.events[at..cut.events] {
                                 disk.event(event)?;
                             }
                             at = cut.events;
-                            place.write(&disk.tree(&cut.fates), &recording.data)?;
+                            let tree = disk.tree(&cut.fates);
+                            let fresh = lock(known).insert(fingerprint(&tree, &cut.answers));
+                            lock(done).points += usize::from(cut.first);
+                            if !fresh {
+                                lock(done).equal += 1;
+                                continue;
+                            }
+                            place.write(&tree, &recording.data)?;
                             let check = check_one(tools, plan, recording, cut, &place);
                             let checked = runtime.block_on(check);
-                            tried.fetch_add(1, Ordering::Relaxed);
+                            let mut done = lock(done);
+                            done.tried += 1;
                             if let Err(error) = checked {
-                                let text = describe(recording, cut, &disk, &error);
-                                let mut losses =
-                                    losses.lock().unwrap_or_else(PoisonError::into_inner);
-                                losses.push(text);
+                                done.losses.push(describe(recording, cut, &disk, &error));
                             }
                         }
                     }
@@ -181,8 +227,27 @@ fn try_all(
             .collect()
     });
     results.into_iter().collect::<Result<Vec<()>>>()?;
-    let losses = losses.into_inner().unwrap_or_else(PoisonError::into_inner);
-    Ok(Done { tried: tried.into_inner(), losses })
+    Ok(done.into_inner().unwrap_or_else(PoisonError::into_inner))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// What tells a state from others: all that is on the disk, and how much must be there.
+fn fingerprint(tree: &Tree, answers: &[usize]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    let mut part = |bytes: &[u8]| {
+        hash.update((bytes.len() as u64).to_le_bytes());
+        hash.update(bytes);
+    };
+    for (path, content) in tree {
+        part(path.as_os_str().as_encoded_bytes());
+        part(&[u8::from(content.is_some())]);
+        part(content.as_deref().unwrap_or_default());
+    }
+    answers.iter().for_each(|count| part(&count.to_le_bytes()));
+    hash.finalize().into()
 }
 
 /// Starts a server on what a cut has left, and checks all that was acknowledged before.

@@ -218,10 +218,12 @@ pub(super) fn checkpointed(ocictl: &Path, directory: &Path, options: &[&str]) ->
 pub(super) fn collected(ocictl: &Path, directory: &Path, options: &[&str]) -> Result<Recording> {
     const POLLS: usize = 200;
     let collecting = ["--gc-interval", "300ms", "--gc-grace", "1s"];
+    let deletes = options.contains(&"--longest-read");
     let options = [options, &collecting].concat();
     let mut recorder = Recorder { ocictl, directory, options: &options, logs: Vec::new() };
     let mut clients = Clients::new(["one"]);
     clients.0[0].model.grace = Some(Duration::from_secs(1));
+    let objects = recorder.data().join("objects");
     let server = recorder.start()?;
     clients.connect(&server.server.host);
     let story = async {
@@ -244,7 +246,20 @@ pub(super) fn collected(ocictl: &Path, directory: &Path, options: &[&str]) -> Re
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        one.push_at_once("c", &Blob::noise(45, 60_000)).await
+        one.push_at_once("c", &Blob::noise(45, 60_000)).await?;
+        // Deleted, its bytes go with the next collection, and others come meanwhile.
+        one.delete_blob("c", &Blob::noise(45, 60_000).digest).await?;
+        for poll in 0.. {
+            one.push_at_once("a", &Blob::noise(46 + poll, 50)).await?;
+            if !deletes || files(&objects) <= 1 {
+                break;
+            }
+            if poll == POLLS as u64 {
+                return Err(Failed::Wrong("the files of deleted blobs are not deleted".into()));
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        one.push_at_once("c", &Blob::noise(40, 70_000)).await
     };
     runtime()?.block_on(story).map_err(String::from)?;
     server.end(End::Kill)?;
@@ -288,6 +303,13 @@ pub(super) fn interrupted(
         clients: clients.recorded(),
         cuts: first_cut..usize::MAX,
     }))
+}
+
+/// How many files there are below a directory.
+fn files(directory: &Path) -> usize {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let paths = entries.map(|entry| entry.path());
+    paths.map(|path| if path.is_dir() { files(&path) } else { 1 }).sum()
 }
 
 struct Clients<const N: usize>([Client; N]);
@@ -334,7 +356,7 @@ async fn first(clients: &mut Clients<2>) -> std::result::Result<(), Failed> {
             let upload = one.begin("one/a", &chunked).await?;
             one.patch(upload, 50_000).await?;
             one.patch(upload, 50_000).await?;
-            one.commit(upload).await
+            one.commit(upload).await.map(drop)
         },
         async {
             two.push_at_once("two/a", &other).await?;

@@ -1,0 +1,60 @@
+//! What was done by a run of kills, for the report.
+
+use std::time::Duration;
+
+use crate::crash::pulls::Pulls;
+
+/// What was done.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Tally {
+    pub(super) kills: usize,
+    /// Kills before the server had said where it listens.
+    pub(super) at_start: usize,
+    /// Acknowledged changes.
+    pub(super) acknowledged: u64,
+    /// Requests that a kill left without an answer, and how many of them had happened.
+    pub(super) unanswered: usize,
+    pub(super) happened: usize,
+    /// Uploads that were open when the server was killed, and went on.
+    pub(super) resumed: usize,
+    /// Blobs that were gone because nothing referenced them.
+    pub(super) collected: usize,
+    pub(super) fsck: usize,
+    /// Of blobs that were deleted meanwhile.
+    pub(super) pulls: Pulls,
+}
+
+impl Tally {
+    /// Adds what has grown since `before`.
+    pub(super) fn add(&mut self, now: &Self, before: &Self) {
+        self.kills += now.kills - before.kills;
+        self.at_start += now.at_start - before.at_start;
+        self.acknowledged += now.acknowledged - before.acknowledged;
+        self.unanswered += now.unanswered - before.unanswered;
+        self.happened += now.happened - before.happened;
+        self.resumed += now.resumed - before.resumed;
+        self.collected += now.collected - before.collected;
+        self.fsck += now.fsck - before.fsck;
+        self.pulls.exact += now.pulls.exact - before.pulls.exact;
+        self.pulls.broken += now.pulls.broken - before.pulls.broken;
+    }
+
+    pub(super) fn table(&self, elapsed: Duration) -> String {
+        format!(
+            "| kills | while it started | acknowledged changes | unanswered | of these done | uploads that went on | collected blobs | fsck | pulls of what was deleted meanwhile: exact, broken off | seconds |\n\
+             |---|---|---|---|---|---|---|---|---|---|\n\
+             | {} | {} | {} | {} | {} | {} | {} | {} | {}, {} | {:.0} |",
+            self.kills,
+            self.at_start,
+            self.acknowledged,
+            self.unanswered,
+            self.happened,
+            self.resumed,
+            self.collected,
+            self.fsck,
+            self.pulls.exact,
+            self.pulls.broken,
+            elapsed.as_secs_f64()
+        )
+    }
+}
