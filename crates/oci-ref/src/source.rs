@@ -143,6 +143,12 @@ pub trait Source: Send + Sync {
     async fn signatures(&self, _manifest: &Digest) -> Result<Vec<Bytes>> {
         Ok(Vec::new())
     }
+
+    /// Whether manifests may have detached signatures here. Where they may, [`copy`](crate::copy()) looks for them before
+    /// it begins, if the destination cannot keep them.
+    fn may_have_signatures(&self) -> bool {
+        false
+    }
 }
 
 #[async_trait]
@@ -187,6 +193,10 @@ impl<T: Source + ?Sized> Source for Arc<T> {
 
     async fn signatures(&self, manifest: &Digest) -> Result<Vec<Bytes>> {
         (**self).signatures(manifest).await
+    }
+
+    fn may_have_signatures(&self) -> bool {
+        (**self).may_have_signatures()
     }
 }
 

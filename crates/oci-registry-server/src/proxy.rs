@@ -100,6 +100,10 @@ impl Source for ReadOnly {
     async fn signatures(&self, manifest: &Digest) -> Result<Vec<Bytes>> {
         self.0.signatures(manifest).await
     }
+
+    fn may_have_signatures(&self) -> bool {
+        self.0.may_have_signatures()
+    }
 }
 
 #[async_trait]

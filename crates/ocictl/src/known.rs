@@ -50,4 +50,8 @@ impl Source for Known {
     async fn signatures(&self, manifest: &Digest) -> Result<Vec<Bytes>> {
         self.source.signatures(manifest).await
     }
+
+    fn may_have_signatures(&self) -> bool {
+        self.source.may_have_signatures()
+    }
 }

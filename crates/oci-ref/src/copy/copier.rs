@@ -6,7 +6,7 @@ use std::sync::Arc;
 use oci_spec_types::Tag;
 
 use super::run::Run;
-use super::{CopyOptions, select, systems};
+use super::{CopyOptions, before, select};
 use crate::{Result, Source, Store, Target};
 
 /// Several copies between the same two repositories, such as of all that a repository holds: they share their limits, and
@@ -58,7 +58,7 @@ impl Copier {
         let found =
             found.map_err(|error| error.context(format!("reading {target} at the source")))?;
         let chosen = select::choose(from, found, &**to, options).await?;
-        systems::check_systems(from, &chosen, &**to, options).await?;
+        before::check(from, &chosen, &**to, options).await?;
         self.0.clone().copy_one(chosen.manifest, tags).await
     }
 }

@@ -1,5 +1,6 @@
 //! Copying between two repositories.
 
+mod before;
 mod content;
 mod copier;
 mod formats;
@@ -9,7 +10,6 @@ mod progress;
 mod referrers;
 mod run;
 mod select;
-mod systems;
 
 use std::sync::Arc;
 
@@ -82,7 +82,7 @@ pub async fn copy(
         .map_err(|error| error.context(format!("reading {target} at the source")))?;
     options.admit(&found)?;
     let chosen = select::choose(&from, found, &*to, &options).await?;
-    systems::check_systems(&from, &chosen, &*to, &options).await?;
+    before::check(&from, &chosen, &*to, &options).await?;
     let run = Arc::new(run::Run::new(from, to, options));
     run.copy_root(chosen).await
 }

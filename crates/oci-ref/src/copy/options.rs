@@ -63,7 +63,8 @@ pub struct CopyOptions {
     /// Whether content under tags that are made of the digest goes along: `sha256-<hex>`, and that with `.sig`, `.att`
     /// and `.sbom`.
     pub tag_schemes: bool,
-    /// Whether detached signatures are left behind. Else a destination that cannot keep them is an error.
+    /// Whether detached signatures are left behind. Else a destination that cannot keep them is an error, before
+    /// anything is copied.
     pub drop_signatures: bool,
     /// Asked about each manifest, before anything that it references is read. It may be asked about one more than once.
     pub admit: Option<Admit>,

@@ -10,6 +10,7 @@ use tokio::sync::OnceCell;
 use tokio::task::{JoinError, JoinSet};
 
 use super::Copied;
+use super::before::refuse_signatures;
 use super::content::Content;
 use super::formats::Format;
 use super::limits::Limits;
@@ -240,12 +241,8 @@ impl Run {
             true => Vec::new(),
             false => self.from.signatures(manifest.digest()).await?,
         };
-        if !signatures.is_empty() && !self.to.capabilities().signatures {
-            return Err(Error::unsupported(format!(
-                "the destination cannot keep the {} signatures of {}; they can be dropped",
-                signatures.len(),
-                manifest.digest()
-            )));
+        if !self.to.capabilities().signatures {
+            refuse_signatures(&signatures, manifest.digest())?;
         }
         if signatures.is_empty()
             && *when == Precondition::None

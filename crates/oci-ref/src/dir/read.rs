@@ -103,4 +103,8 @@ impl Source for Directory {
         let manifest = manifest.clone();
         self.blocking(move |files| files.signatures_of(&manifest)).await
     }
+
+    fn may_have_signatures(&self) -> bool {
+        true
+    }
 }

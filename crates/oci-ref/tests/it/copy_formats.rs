@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 use oci_ref::{
-    CopyEvent, CopyOptions, Format, Found, List, Loss, Manifest, Precondition, Ref, Source, Store,
-    Target, WalkOptions, walk_refs,
+    CopyEvent, CopyOptions, Format, Found, List, Loss, Manifest, Precondition, Ref, Select, Source,
+    Store, Target, WalkOptions, walk_refs,
 };
 use oci_spec_types::{ErrorCode, MediaType};
 
@@ -144,4 +144,50 @@ async fn signatures_go_along_or_are_dropped_on_request() {
     assert!(chain(&error).contains("cannot keep the 1 signatures"), "{error:?}");
     let options = CopyOptions { drop_signatures: true, ..options };
     run(&from, plain.descriptor(), &plain_store, options).await.unwrap();
+}
+
+// covers: C11
+#[tokio::test]
+async fn a_destination_that_cannot_keep_signatures_says_so_before_anything_is_copied() {
+    let (from, sample) = filled().await;
+    let scheme = tag(&format!("sha256-{}.sig", sample.image.digest.encoded()));
+    let notes = from.manifest(&Target::Digest(sample.notes.digest.clone())).await.unwrap();
+    from.inner.put_manifest(&notes, &[scheme], &Precondition::None).await.unwrap();
+    let list = from.manifest(&Target::Digest(sample.index.digest.clone())).await.unwrap();
+    let entry = list.manifests().last().unwrap();
+    let referrers = || CopyOptions { referrers: true, ..CopyOptions::default() };
+    let schemes = || CopyOptions { tag_schemes: true, ..CopyOptions::default() };
+    let chosen = list.manifests().iter().find_map(|entry| entry.platform.clone()).unwrap();
+    let one = CopyOptions { select: Select::Image(chosen), ..CopyOptions::default() };
+    // What is copied, what of it is signed, how it is copied, and whether the signature would go along.
+    let cases = [
+        (&sample.index, &sample.index.digest, CopyOptions::default(), true),
+        (&sample.index, &entry.digest, CopyOptions::default(), true),
+        (&sample.index, &sample.index.digest, one, false),
+        (&sample.image, &sample.signature.digest, referrers(), true),
+        (&sample.image, &sample.signature.digest, CopyOptions::default(), false),
+        (&sample.image, &sample.notes.digest, schemes(), true),
+        (&sample.image, &sample.notes.digest, referrers(), false),
+    ];
+    for (number, (what, signed, options, refused)) in cases.into_iter().enumerate() {
+        *from.signatures.lock().unwrap() =
+            [(signed.clone(), vec![Bytes::from_static(b"signed")])].into();
+        let to = Arc::new(Probe::default());
+        let opened = from.opened.load(Ordering::SeqCst);
+        match (refused, run(&from, what, &to, options.clone()).await) {
+            (true, Err(error)) => {
+                let text = chain(&error);
+                assert!(error.is_unsupported(), "case {number}: {text}");
+                let expected = format!("cannot keep the 1 signatures of {signed}");
+                assert!(text.contains(&expected), "case {number}: {text}");
+                assert!(to.inner.is_empty(), "case {number}");
+                assert_eq!(from.opened.load(Ordering::SeqCst), opened, "case {number}");
+            }
+            (false, Ok(_)) => {}
+            (_, copied) => panic!("case {number}: {copied:?}"),
+        }
+        let to = Arc::new(Probe::default());
+        let options = CopyOptions { drop_signatures: true, ..options };
+        run(&from, what, &to, options).await.unwrap();
+    }
 }

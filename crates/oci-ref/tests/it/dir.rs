@@ -252,7 +252,8 @@ async fn signatures_go_with_each_manifest() {
     // What cannot keep them refuses, unless they are dropped.
     let memory = Arc::new(Memory::new());
     let refused = copy(signed.clone(), &target, memory.clone(), CopyOptions::default()).await;
-    assert!(chain(&refused.unwrap_err()).contains("cannot keep the 1 signatures"));
+    assert!(chain(&refused.unwrap_err()).contains("cannot keep the 2 signatures"));
+    assert!(memory.is_empty(), "it says so before anything is copied");
     let options = CopyOptions { drop_signatures: true, ..CopyOptions::default() };
     copy(signed.clone(), &target, memory, options.clone()).await.unwrap();
     let (_parent, bare) = new_directory().await;

@@ -93,6 +93,10 @@ impl Source for Probe {
     async fn signatures(&self, manifest: &Digest) -> Result<Vec<Bytes>> {
         Ok(self.signatures.lock().unwrap().get(manifest).cloned().unwrap_or_default())
     }
+
+    fn may_have_signatures(&self) -> bool {
+        !self.signatures.lock().unwrap().is_empty()
+    }
 }
 
 #[async_trait]

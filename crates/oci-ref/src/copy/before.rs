@@ -1,0 +1,158 @@
+//! What is asked of all that will be copied, before anything is: whether images are for an operating system that the
+//! destination takes, and whether the destination can keep what is signed.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use oci_spec_types::{Descriptor, Digest, Platform};
+
+use super::options::CopyOptions;
+use super::referrers::{Listed, resolve_tag, scheme_tags};
+use super::select::Chosen;
+use crate::graph::read_manifest;
+use crate::{Error, Manifest, Ref, Result, Source, Store};
+
+/// What builders write in the config of what is no image to run, such as an attestation.
+const UNKNOWN: &str = "unknown";
+
+/// Refuses what the destination cannot take, as long as nothing has been copied.
+///
+/// Manifests are read for this where the destination asks for operating systems, or cannot keep the signatures that the
+/// source may have; else nothing is.
+pub(super) async fn check(
+    from: &Arc<dyn Source>,
+    chosen: &Chosen,
+    to: &dyn Store,
+    options: &CopyOptions,
+) -> Result<()> {
+    let capabilities = to.capabilities();
+    let systems = capabilities
+        .operating_systems
+        .map(|taken| Systems { from, taken: taken.iter().map(|os| normal(os)).collect() });
+    let unsigned =
+        !options.drop_signatures && !capabilities.signatures && from.may_have_signatures();
+    if systems.is_none() && !unsigned {
+        return Ok(());
+    }
+    let mut check =
+        Check { from, options, systems, unsigned, seen: HashSet::new(), next: Vec::new() };
+    let wanted = |entry: &&Descriptor| {
+        chosen.entries.as_ref().is_none_or(|entries| entries.contains(&entry.digest))
+    };
+    check.next.extend(chosen.manifest.manifests().iter().filter(wanted).cloned().map(Next::entry));
+    check.look_at(&chosen.manifest, 0, false).await?;
+    while let Some(Next { descriptor, depth, refers }) = check.next.pop() {
+        // What is nested too deep is refused by the copy itself.
+        if depth > options.max_depth || !check.seen.insert(descriptor.digest.clone()) {
+            continue;
+        }
+        let manifest = read_manifest(&**from, &descriptor)
+            .await
+            .map_err(|error| error.context(format!("reading manifest {}", descriptor.digest)))?;
+        options.admit(&manifest)?;
+        let entries = manifest.manifests().iter().cloned();
+        check.next.extend(entries.map(|descriptor| Next { descriptor, depth: depth + 1, refers }));
+        check.look_at(&manifest, depth, refers).await?;
+    }
+    Ok(())
+}
+
+/// A manifest that is still to be looked at.
+struct Next {
+    descriptor: Descriptor,
+    depth: usize,
+    /// Whether it is copied because it refers to another.
+    refers: bool,
+}
+
+impl Next {
+    fn entry(descriptor: Descriptor) -> Self {
+        Self { descriptor, depth: 1, refers: false }
+    }
+}
+
+struct Check<'a> {
+    from: &'a Arc<dyn Source>,
+    options: &'a CopyOptions,
+    systems: Option<Systems<'a>>,
+    /// Whether nothing of it may be signed.
+    unsigned: bool,
+    seen: HashSet<Digest>,
+    next: Vec<Next>,
+}
+
+impl Check<'_> {
+    async fn look_at(&mut self, manifest: &Manifest, depth: usize, refers: bool) -> Result<()> {
+        if let (Some(systems), false) = (&self.systems, refers) {
+            systems.look_at(manifest).await?;
+        }
+        if !self.unsigned {
+            return Ok(());
+        }
+        let digest = manifest.digest();
+        refuse_signatures(&self.from.signatures(digest).await?, digest)?;
+        let mut referrers = Vec::new();
+        if self.options.referrers {
+            let mut listed = Listed::of(digest);
+            while let Some(page) = listed.next_page(&**self.from).await? {
+                referrers.extend(page);
+            }
+        }
+        if self.options.tag_schemes {
+            for tag in scheme_tags(digest) {
+                referrers.extend(resolve_tag(&**self.from, &tag).await?);
+            }
+        }
+        let next = |descriptor| Next { descriptor, depth: depth + 1, refers: true };
+        self.next.extend(referrers.into_iter().map(next));
+        Ok(())
+    }
+}
+
+/// Refuses signatures for a destination that cannot keep them.
+pub(super) fn refuse_signatures(signatures: &[bytes::Bytes], of: &Digest) -> Result<()> {
+    match signatures.len() {
+        0 => Ok(()),
+        count => Err(Error::unsupported(format!(
+            "the destination cannot keep the {count} signatures of {of}; they can be dropped"
+        ))),
+    }
+}
+
+/// The operating systems that a destination takes.
+///
+/// The image's config decides, as it does when the image is run; what an index says of it does not.
+struct Systems<'a> {
+    from: &'a Arc<dyn Source>,
+    taken: Vec<String>,
+}
+
+impl Systems<'_> {
+    async fn look_at(&self, manifest: &Manifest) -> Result<()> {
+        // Indexes and artifacts are not run.
+        let Ok(Ref::Image(image)) = Ref::new(manifest.clone(), self.from.clone()) else {
+            return Ok(());
+        };
+        if !image.config_descriptor().media_type.is_config() {
+            return Ok(());
+        }
+        let config = image.config().await.map_err(|error| {
+            error.context(format!("reading the config of image {}", manifest.digest()))
+        })?;
+        let found = normal(&config.os);
+        if found == UNKNOWN || self.taken.contains(&found) {
+            return Ok(());
+        }
+        Err(Error::unsupported(format!(
+            "image {} is for the operating system {:?}, the destination takes images for {}",
+            manifest.digest(),
+            config.os,
+            if self.taken.is_empty() { "none".to_owned() } else { self.taken.join(", ") }
+        )))
+    }
+}
+
+/// An operating system as it is compared.
+fn normal(os: &str) -> String {
+    Platform::new(os, "").normalized().os
+}
