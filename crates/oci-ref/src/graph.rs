@@ -53,7 +53,7 @@ impl Ref {
         match manifest.document() {
             Document::Image(_) => Ok(Self::Image(Image { manifest, source })),
             Document::Index(_) => Ok(Self::Index(Index { manifest, source })),
-            Document::Other => Err(Error::unsupported(format!(
+            Document::Artifact(_) | Document::Other => Err(Error::unsupported(format!(
                 "manifest {} is of type {}, which is neither an image nor an index",
                 manifest.digest(),
                 manifest.media_type()

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use oci_spec_types::{
-    Algorithm, Annotations, Descriptor, Digest, DocumentError, DocumentHead, ImageIndex,
-    ImageManifest, MediaType, VerifyError,
+    Algorithm, Annotations, ArtifactManifest, Descriptor, Digest, DocumentError, DocumentHead,
+    ImageIndex, ImageManifest, MediaType, VerifyError,
 };
 
 /// What a manifest says.
@@ -18,6 +18,8 @@ pub enum Document {
     Image(ImageManifest),
     /// A list of manifests: an OCI image index or a Docker manifest list.
     Index(ImageIndex),
+    /// An OCI artifact manifest, of a draft.
+    Artifact(ArtifactManifest),
     /// A type that this library does not look into. It has bytes and a digest, and nothing is known of what it
     /// references.
     Other,
@@ -120,6 +122,7 @@ impl Manifest {
         descriptor.artifact_type = match &document {
             Document::Image(image) => image.artifact_type.clone(),
             Document::Index(index) => index.artifact_type.clone(),
+            Document::Artifact(artifact) => artifact.artifact_type.clone(),
             Document::Other => None,
         };
         // Empty means missing (distribution-spec, "Listing Referrers").
@@ -180,13 +183,14 @@ impl Manifest {
         }
     }
 
-    /// The blobs of an image: its config, then its layers in order.
+    /// The blobs of an image: its config, then its layers in order. Those of an artifact manifest.
     pub fn blobs(&self) -> impl Iterator<Item = &Descriptor> {
-        let image = self.image();
-        image
-            .map(|image| &image.config)
-            .into_iter()
-            .chain(image.into_iter().flat_map(|image| &image.layers))
+        let (config, others): (_, &[Descriptor]) = match &self.0.document {
+            Document::Image(image) => (Some(&image.config), &image.layers),
+            Document::Artifact(artifact) => (None, &artifact.blobs),
+            Document::Index(_) | Document::Other => (None, &[]),
+        };
+        config.into_iter().chain(others)
     }
 
     /// The manifests of an index, in order.
@@ -199,6 +203,7 @@ impl Manifest {
         match &self.0.document {
             Document::Image(image) => image.subject.as_ref(),
             Document::Index(index) => index.subject.as_ref(),
+            Document::Artifact(artifact) => artifact.subject.as_ref(),
             Document::Other => None,
         }
     }
@@ -208,6 +213,7 @@ impl Manifest {
         match &self.0.document {
             Document::Image(image) => Some(&image.annotations),
             Document::Index(index) => Some(&index.annotations),
+            Document::Artifact(artifact) => Some(&artifact.annotations),
             Document::Other => None,
         }
     }
@@ -262,6 +268,8 @@ fn read(
         ImageIndex::from_slice(bytes).map(Document::Index)
     } else if media_type.is_image() {
         ImageManifest::from_slice(bytes).map(Document::Image)
+    } else if media_type == MediaType::OCI_ARTIFACT_MANIFEST {
+        ArtifactManifest::from_slice(bytes).map(Document::Artifact)
     } else {
         Ok(Document::Other)
     };

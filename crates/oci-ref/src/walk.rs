@@ -281,7 +281,7 @@ fn fetch(
 ) -> BoxFuture<'static, Result<Found>> {
     Box::pin(async move {
         match read_manifest(&*source, &descriptor).await {
-            Ok(manifest) if matches!(manifest.document(), crate::Document::Other) => {
+            Ok(manifest) if manifest.image().is_none() && manifest.index().is_none() => {
                 Ok(Found::Other(manifest))
             }
             Ok(manifest) => Ref::new(manifest, source).map(Found::Ref),

@@ -71,7 +71,8 @@ pub(crate) async fn put(
     let bytes = body.bytes(call.app.options.max_manifest_bytes).await?;
     let manifest =
         Manifest::parse(bytes, declared.as_ref(), target.digest()).map_err(Error::from)?;
-    if *manifest.document() == Document::Other && !call.app.options.unknown_manifests {
+    let unknown = matches!(manifest.document(), Document::Artifact(_) | Document::Other);
+    if unknown && !call.app.options.unknown_manifests {
         return Err(not_taken(manifest.media_type()));
     }
     let store = call.store(name, Access::Write).await?;

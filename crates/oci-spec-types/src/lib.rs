@@ -47,7 +47,7 @@ pub use document_head::DocumentHead;
 pub use error_code::{ErrorBody, ErrorCode, ErrorEntry};
 pub use hasher::{HashStateError, Hasher, Verifier, VerifyError};
 pub use host::{Host, HostError};
-pub use manifest::{ImageIndex, ImageManifest};
+pub use manifest::{ArtifactManifest, ImageIndex, ImageManifest};
 pub use media_type::{MediaType, MediaTypeError};
 pub use name::{Name, NameError};
 pub use platform::{Platform, PlatformError};

@@ -145,6 +145,59 @@ impl ImageIndex {
     }
 }
 
+/// An OCI artifact manifest: blobs, and what they are about. A draft of the image-spec's version 1.1 had it, and
+/// registries still hold some; artifacts made now are image manifests with an `artifactType`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ArtifactManifest {
+    /// The document's own media type.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub media_type: Option<MediaType>,
+    /// What kind of artifact this is.
+    #[serde(default, skip_serializing_if = "is_blank")]
+    pub artifact_type: Option<String>,
+    /// The content.
+    #[serde(default, deserialize_with = "null_as_default")]
+    pub blobs: Vec<Descriptor>,
+    /// The manifest that this one says something about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<Descriptor>,
+    /// Annotations of the manifest.
+    #[serde(
+        default,
+        deserialize_with = "null_as_default",
+        skip_serializing_if = "Annotations::is_empty"
+    )]
+    pub annotations: Annotations,
+    /// Fields that the draft did not define.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+impl ArtifactManifest {
+    /// Reads an artifact manifest from its bytes.
+    ///
+    /// # Errors
+    /// When [`check_document`](crate::check_document) refuses the bytes, when a field is missing or wrong, or when the
+    /// document could also be read as another kind of manifest: it has a `manifests`, `layers` or `config` field, or its
+    /// `mediaType` is that of another kind.
+    pub fn from_slice(bytes: &[u8]) -> Result<Self, DocumentError> {
+        let top = scan(bytes)?;
+        refuse_fields(
+            "an artifact manifest",
+            &[
+                ("manifests", top.contains(TopLevel::MANIFESTS)),
+                ("layers", top.contains(TopLevel::LAYERS)),
+                ("config", top.contains(TopLevel::CONFIG)),
+            ],
+        )?;
+        let manifest: Self = parse(bytes)?;
+        let own = |found: &MediaType| *found == MediaType::OCI_ARTIFACT_MANIFEST;
+        refuse_kind("an artifact manifest", manifest.media_type.as_ref(), own)?;
+        Ok(manifest)
+    }
+}
+
 fn refuse_fields(kind: &str, fields: &[(&str, bool)]) -> Result<(), DocumentError> {
     match fields.iter().find(|(_, present)| *present) {
         Some((field, _)) => {

@@ -124,7 +124,7 @@ async fn what_is_not_understood_keeps_what_it_names() {
     let blob = noise_blob("named", 100);
     blob.put(&layout).await.unwrap();
     let unknown = format!(
-        r#"{{"mediaType":"application/vnd.oci.artifact.manifest.v1+json","blobs":[{{"digest":"{}"}}]}}"#,
+        r#"{{"mediaType":"application/vnd.example.manifest.v1+json","blobs":[{{"digest":"{}"}}]}}"#,
         blob.descriptor.digest
     );
     let unknown = Manifest::parse(unknown.into(), None, None).unwrap();
