@@ -6,6 +6,7 @@
 mod clients;
 mod crowd;
 mod delay;
+mod floor;
 mod http;
 mod lists;
 mod load;
