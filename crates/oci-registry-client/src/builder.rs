@@ -364,7 +364,7 @@ impl ClientBuilder {
         let http = http.build().map_err(|error| {
             Error::new(ErrorKind::Invalid, "HTTP client", error.to_string()).with_source(error)
         })?;
-        Ok(Client::new(http, tls.unusable, config, Warnings::new(self.on_warning)))
+        Ok(Client::new(http, tls.platform, config, Warnings::new(self.on_warning)))
     }
 }
 

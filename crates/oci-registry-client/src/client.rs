@@ -14,6 +14,7 @@ use crate::auth::{Known, Learned, Tokens};
 use crate::builder::{ClientBuilder, Config};
 use crate::registry::Registry;
 use crate::repository::{IndexUpdates, Unfinished};
+use crate::tls::Platform;
 use crate::warning::Warnings;
 use crate::{Repository, Result, Retry, RetryPolicy};
 
@@ -32,8 +33,7 @@ pub struct Client(Arc<Inner>);
 
 struct Inner {
     http: reqwest::Client,
-    /// Why no https is possible, if it is not.
-    no_tls: Option<String>,
+    platform: Option<Arc<Platform>>,
     config: Config,
     tokens: Tokens,
     warnings: Warnings,
@@ -49,13 +49,13 @@ impl Client {
 
     pub(crate) fn new(
         http: reqwest::Client,
-        no_tls: Option<String>,
+        platform: Option<Arc<Platform>>,
         config: Config,
         warnings: Warnings,
     ) -> Self {
         Self(Arc::new(Inner {
             http,
-            no_tls,
+            platform,
             config,
             tokens: Tokens::default(),
             warnings,
@@ -91,8 +91,12 @@ impl Client {
         &self.0.http
     }
 
-    pub(crate) fn no_tls(&self) -> Option<&str> {
-        self.0.no_tls.as_deref()
+    /// Why no https is possible, if it is not.
+    pub(crate) async fn no_tls(&self) -> Option<String> {
+        match &self.0.platform {
+            Some(platform) => platform.unusable().await,
+            None => None,
+        }
     }
 
     pub(crate) fn config(&self) -> &Config {

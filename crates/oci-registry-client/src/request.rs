@@ -186,7 +186,9 @@ impl Registry {
     ) -> Result<Response> {
         let client = self.client();
         let trace = request.trace(url);
-        if let Some(reason) = client.no_tls().filter(|_| url.scheme() == "https") {
+        if url.scheme() == "https"
+            && let Some(reason) = client.no_tls().await
+        {
             return Err(trace.error(ErrorKind::Io, format!("https is not possible: {reason}")));
         }
         let mut raw = reqwest::Request::new(request.method.clone(), url.clone());
