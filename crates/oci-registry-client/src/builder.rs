@@ -44,7 +44,8 @@ impl PlainHttp {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum UploadMode {
-    /// In one request; in chunks if the registry refuses that as too large (413, 416).
+    /// In one request; in chunks if the registry says how large they are to be (`OCI-Chunk-Min-Length`), or refuses one
+    /// request as too large (413, 416).
     #[default]
     Auto,
     /// In one request.
@@ -52,6 +53,9 @@ pub enum UploadMode {
     /// In chunks.
     Chunked,
 }
+
+/// The longest time for which the other side may keep silent, if there is a limit: what is longer is none.
+const MAX_IDLE: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// The longest time between two requests that a rate limit may ask for.
 const MAX_INTERVAL: Duration = Duration::from_secs(3600);
@@ -203,10 +207,10 @@ impl ClientBuilder {
     }
 
     /// How long the other side may keep silent: between the end of a request and its answer, between two pieces of a
-    /// body. The time that content to be sent takes to arrive here does not count. 2 minutes by default; `None` for no
-    /// limit.
+    /// body. The time that content to be sent takes to arrive here does not count. What is read as a whole, such as a
+    /// manifest or an error, must come with at least 4 KiB a second after that. 2 minutes by default; `None` for no limit.
     pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
-        self.config.idle_timeout = timeout.into();
+        self.config.idle_timeout = timeout.into().map(|timeout| timeout.min(MAX_IDLE));
         self
     }
 
@@ -236,7 +240,8 @@ impl ClientBuilder {
         self
     }
 
-    /// The most bytes that a page of tags, repositories or referrers may have. 4 MiB by default.
+    /// The most bytes that a page of tags, repositories or referrers may have, and the index that lists referrers where
+    /// there is no API. 4 MiB by default.
     pub fn metadata_limit(mut self, bytes: u64) -> Self {
         self.config.metadata_limit = bytes;
         self

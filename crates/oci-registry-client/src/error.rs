@@ -234,16 +234,13 @@ impl fmt::Display for Error {
             Some((method, url)) => write!(f, "{method} {url}: {}", inner.reason)?,
             None => write!(f, "{}: {}", inner.about, inner.reason)?,
         }
-        for entry in inner.errors.iter().take(8) {
-            write!(f, ": {}", redact::text(entry.code.as_str()))?;
-            if !entry.message.is_empty() {
-                write!(f, ": {}", redact::text(&entry.message))?;
-            }
+        let said = inner.errors.iter().flat_map(|entry| [entry.code.as_str(), &entry.message]);
+        let said: Vec<_> = said.filter(|text| !text.is_empty()).collect();
+        match &inner.body {
+            Some(body) => write!(f, ": {body}"),
+            None if said.is_empty() => Ok(()),
+            None => write!(f, ": {}", redact::text(&said.join(": "))),
         }
-        if let Some(body) = &inner.body {
-            write!(f, ": {body}")?;
-        }
-        Ok(())
     }
 }
 
@@ -338,6 +335,11 @@ mod tests {
         let error = answered(502, &"<html>\n".repeat(2000));
         assert!(error.body().unwrap().starts_with("<html> <html>"));
         assert!(error.to_string().len() < 2200);
+        // In the spec's form it is no longer.
+        let entry = format!(r#"{{"code":"A","message":"{}"}}"#, "m".repeat(1000));
+        let error = answered(400, &format!(r#"{{"errors":[{}]}}"#, [entry.as_str(); 40].join(",")));
+        assert_eq!(error.errors().len(), 40);
+        assert!(error.to_string().len() < 2200 && error.to_string().contains(": A: mmm"));
     }
 
     #[test]

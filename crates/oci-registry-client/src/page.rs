@@ -15,6 +15,9 @@ use crate::{Error, Result, link, location};
 /// The most entries asked for in one page. Some registries fail when asked for more.
 const MAX_PAGE: usize = 1000;
 
+/// How many pages in a row may be empty before another one.
+const MAX_EMPTY: usize = 100;
+
 /// A page that is asked for.
 pub(crate) struct PageRequest<'a> {
     /// The address of the list.
@@ -136,7 +139,7 @@ pub(crate) async fn read<'a, B: DeserializeOwned, T>(
     })
 }
 
-/// All entries of a list, page by page. It ends after an error.
+/// All entries of a list, page by page. It ends after an error, and so does a list of pages with nothing in them.
 pub(crate) fn stream<T, F>(
     after: Option<Cursor>,
     mut read: impl FnMut(Option<Cursor>) -> F + Send + 'static,
@@ -145,13 +148,18 @@ where
     T: Send + 'static,
     F: Future<Output = Result<Page<T>>> + Send + 'static,
 {
-    let pages = stream::try_unfold(Some(after), move |next| {
+    let pages = stream::try_unfold((Some(after), 0), move |(next, empty)| {
         let page = next.map(&mut read);
         async move {
             let Some(page) = page else { return Ok::<_, Error>(None) };
             let page = page.await?;
+            let empty = if page.items.is_empty() { empty + 1 } else { 0 };
+            if empty > MAX_EMPTY && page.next.is_some() {
+                let reason = format!("{empty} pages in a row have nothing in them");
+                return Err(Error::new(ErrorKind::Internal, "list", reason));
+            }
             let items = stream::iter(page.items.into_iter().map(Ok));
-            Ok(Some((items, page.next.map(Some))))
+            Ok(Some((items, (page.next.map(Some), empty))))
         }
     });
     pages.try_flatten().boxed()

@@ -11,7 +11,7 @@ use crate::auth::{Purpose, Scopes};
 use crate::payload::Payload;
 use crate::registry::Registry;
 use crate::response::{Response, Trace};
-use crate::{Error, Result};
+use crate::{Error, Result, redact};
 
 /// The most hops that a request takes.
 const MAX_REDIRECTS: usize = 10;
@@ -40,6 +40,8 @@ pub(crate) struct Request<'a> {
     scopes: Scopes,
     headers: HeaderMap,
     payload: Payload<'a>,
+    /// Whether the payload is a secret, which goes to the origin that it is for and to no other.
+    secret: bool,
     expected: &'static [u16],
 }
 
@@ -54,6 +56,7 @@ impl<'a> Request<'a> {
             scopes: Scopes::default(),
             headers: HeaderMap::new(),
             payload: Payload::Nothing,
+            secret: false,
             expected: &[200],
         }
     }
@@ -77,6 +80,12 @@ impl<'a> Request<'a> {
     pub(crate) fn payload(mut self, payload: Payload<'a>) -> Self {
         self.payload = payload;
         self
+    }
+
+    /// What is to be sent, which no other origin may see than that of the address.
+    pub(crate) fn secret(mut self, payload: Payload<'a>) -> Self {
+        self.secret = true;
+        self.payload(payload)
     }
 
     /// The statuses that are no errors.
@@ -169,6 +178,11 @@ impl Registry {
             let response = self.hop(request, &url, authorization).await?;
             self.client().tell_warnings(self.host(), response.headers());
             match redirect(request, &response)? {
+                Some(next) if request.secret && !is_same_origin(&next, &request.url) => {
+                    let leads = redact::url(&next);
+                    let reason = format!("a secret is not sent on to another host: {leads}");
+                    return Err(response.error(ErrorCode::Unauthorized, reason));
+                }
                 Some(next) => url = next,
                 None => return Ok(response),
             }

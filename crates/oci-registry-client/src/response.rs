@@ -8,12 +8,17 @@ use http::{HeaderMap, Method, StatusCode};
 use oci_ref::ErrorKind;
 use oci_spec_types::{Digest, ErrorCode};
 use reqwest::Url;
+use tokio::time::Instant;
 
 use crate::request::{About, Request};
 use crate::{Error, Result, content_range, location, retry};
 
 /// The most of an error's body that is read, so that its codes are understood. Less of it is shown.
 const MAX_ERROR_BODY: u64 = 64 << 10;
+
+/// How slowly a whole answer may come, in bytes a second, beyond the time for which the other side may keep silent. A
+/// blob is read by somebody who can see how it goes on, and is not held to this.
+const MIN_RATE: u32 = 4 << 10;
 
 /// An answer whose body has not been read.
 pub(crate) struct Response {
@@ -166,7 +171,8 @@ impl Response {
     /// As much of the body as there is, up to `limit` bytes and a little more. Why it broke off does not matter.
     async fn beginning(&mut self, limit: u64) -> Bytes {
         let mut all = BytesMut::new();
-        while let Ok(Some(chunk)) = self.chunk().await {
+        let begun = Instant::now();
+        while let Ok(Some(chunk)) = self.chunk_of(begun, all.len()).await {
             all.extend_from_slice(&chunk);
             if all.len() as u64 >= limit {
                 break;
@@ -185,13 +191,27 @@ impl Response {
             return Err(too_large);
         }
         let mut all = BytesMut::new();
-        while let Some(chunk) = self.chunk().await? {
+        let begun = Instant::now();
+        while let Some(chunk) = self.chunk_of(begun, all.len()).await? {
             if (all.len() + chunk.len()) as u64 > limit {
                 return Err(too_large);
             }
             all.extend_from_slice(&chunk);
         }
         Ok(all.freeze())
+    }
+
+    /// The next piece of a body that began to come at a time, and of which so many bytes have come.
+    async fn chunk_of(&mut self, begun: Instant, received: usize) -> Result<Option<Bytes>> {
+        let Some(idle) = self.idle else { return self.chunk().await };
+        let earned = Duration::from_secs_f64(received as f64 / f64::from(MIN_RATE));
+        match tokio::time::timeout_at(begun + idle + earned, self.chunk()).await {
+            Ok(chunk) => chunk,
+            Err(_) => {
+                let reason = format!("the answer comes too slowly: {received} bytes until now");
+                Err(self.error(ErrorKind::Unavailable, reason).retryable(true))
+            }
+        }
     }
 
     /// The next piece of the body; `None` at its end.

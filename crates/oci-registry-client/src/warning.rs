@@ -7,13 +7,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use http::HeaderMap;
 use oci_spec_types::Host;
 
+use crate::redact;
+
 /// What a registry has to say to people. A program must not act on it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Warning {
     /// The registry.
     pub host: Host,
-    /// The text.
+    /// The text, in one line; of a longer one the first 2 KiB.
     pub text: String,
 }
 
@@ -74,7 +76,7 @@ fn parse(value: &str) -> Option<String> {
             other => text.push(other),
         }
     }
-    characters.as_str().trim().is_empty().then_some(text)
+    characters.as_str().trim().is_empty().then(|| redact::text(&text))
 }
 
 #[cfg(test)]
@@ -90,6 +92,7 @@ mod tests {
             (r#"299 agent "other""#, None),
             (r#"299 - "dated" "Wed, 21 Oct 2015 07:28:00 GMT""#, None),
             (r#"299 - "open"#, None),
+            ("299 - \"a\tb\"", Some("a b")),
             ("", None),
         ];
         for (value, expected) in cases {

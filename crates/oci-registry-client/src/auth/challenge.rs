@@ -22,10 +22,15 @@ pub(crate) struct BearerChallenge {
     pub(crate) scope: Option<String>,
 }
 
+/// The longest header that is looked at, in bytes: what it says is remembered.
+const MAX_HEADER: usize = 16 << 10;
+
 /// The first challenge that can be answered, of any header.
 pub(crate) fn first_supported(headers: &HeaderMap) -> Option<Challenge> {
     let values = headers.get_all(http::header::WWW_AUTHENTICATE).iter();
-    values.filter_map(|value| value.to_str().ok()).flat_map(parse).find_map(Raw::into_supported)
+    let texts = values.filter_map(|value| value.to_str().ok());
+    let texts = texts.filter(|text| text.len() <= MAX_HEADER);
+    texts.flat_map(parse).find_map(Raw::into_supported)
 }
 
 /// A challenge of any scheme.

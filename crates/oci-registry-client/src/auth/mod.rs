@@ -162,7 +162,8 @@ impl Registry {
         }
     }
 
-    /// The address of the token service. A registry that is reached by https must not name one that is not.
+    /// The address of the token service. A registry that is reached by https must not name one that is not; one that is
+    /// reached by plain HTTP may name itself, or what may be reached so as well.
     fn realm(&self, challenge: &BearerChallenge, url: &Url) -> Result<Url> {
         let refuse = |reason: String| {
             Err(Error::new(ErrorCode::Unauthorized, format!("token for {}", self.host()), reason))
@@ -178,12 +179,22 @@ impl Registry {
         };
         let _ = (realm.set_username(""), realm.set_password(None));
         match (url.scheme(), realm.scheme()) {
-            (_, "https") | ("http", "http") => Ok(realm),
+            (_, "https") => Ok(realm),
+            ("http", "http") if realm.host() == url.host() || self.may_be_plain(&realm) => {
+                Ok(realm)
+            }
             _ => refuse(format!(
                 "the registry names a token service that is not reached by https: {}",
                 redact::url(&realm)
             )),
         }
+    }
+
+    /// Whether the host of an address may be reached by plain HTTP.
+    fn may_be_plain(&self, url: &Url) -> bool {
+        let port = url.port().map_or(String::new(), |port| format!(":{port}"));
+        let host = format!("{}{port}", url.host_str().unwrap_or_default()).parse();
+        host.is_ok_and(|host| self.client().config().plain_http.covers(&host))
     }
 
     fn bearer(&self, token: &str) -> Result<HeaderValue> {

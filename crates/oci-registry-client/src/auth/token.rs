@@ -10,6 +10,7 @@ use oci_ref::ErrorKind;
 use oci_spec_types::{ErrorCode, Name};
 use reqwest::Url;
 use serde::Deserialize;
+use serde_json::Value;
 use tokio::time::Instant;
 
 use super::Scopes;
@@ -199,7 +200,7 @@ async fn exchange(registry: &Registry, key: &TokenKey, token: &str) -> Result<By
     let form = Bytes::from(form.query().unwrap_or_default().to_owned());
     let request = Request::new(Method::POST, key.realm.clone(), about(key))
         .header(header::CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"))
-        .payload(Payload::Bytes(form));
+        .secret(Payload::Bytes(form));
     ask(registry, &request, None).await
 }
 
@@ -226,22 +227,28 @@ fn about(key: &TokenKey) -> About {
 struct Answer {
     token: Option<String>,
     access_token: Option<String>,
-    expires_in: Option<serde_json::Number>,
-    issued_at: Option<String>,
+    /// A number, in some services' answers as text.
+    expires_in: Option<Value>,
+    issued_at: Option<Value>,
 }
 
 impl Answer {
     /// How long after the question the token can be used, less a reserve. A service may hand out a token that it issued
     /// before; a time of issue that makes no sense is ignored.
     fn life(&self, now: jiff::Timestamp) -> Duration {
-        let seconds = self.expires_in.as_ref().and_then(serde_json::Number::as_u64).unwrap_or(0);
+        let seconds = self.expires_in.as_ref().and_then(seconds).unwrap_or(0);
         // A day is long enough to ask again.
         let life = Duration::from_secs(seconds.min(24 * 3600)).max(MIN_LIFE);
-        let issued = self.issued_at.as_ref().and_then(|text| text.parse::<jiff::Timestamp>().ok());
+        let issued = self.issued_at.as_ref().and_then(Value::as_str);
+        let issued = issued.and_then(|text| text.parse::<jiff::Timestamp>().ok());
         let age = issued.and_then(|issued| Duration::try_from(now.duration_since(issued)).ok());
         let left = life - age.filter(|age| *age < life).unwrap_or_default();
         left - (left / 4).min(Duration::from_secs(30))
     }
+}
+
+fn seconds(value: &Value) -> Option<u64> {
+    value.as_u64().or_else(|| value.as_str()?.parse().ok())
 }
 
 #[cfg(test)]
@@ -261,6 +268,9 @@ mod tests {
             (r#"{"expires_in":300,"issued_at":"2027-01-01T00:00:00Z"}"#, 270),
             (r#"{"expires_in":300,"issued_at":"yesterday"}"#, 270),
             (r#"{"expires_in":18446744073709551615}"#, 24 * 3600 - 30),
+            (r#"{"expires_in":"300"}"#, 270),
+            (r#"{"expires_in":300.5,"issued_at":1767225600}"#, 45),
+            (r#"{"expires_in":null,"issued_at":null}"#, 45),
         ];
         for (answer, expected) in cases {
             let parsed: Answer = serde_json::from_str(answer).unwrap();

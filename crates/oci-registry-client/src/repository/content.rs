@@ -1,11 +1,20 @@
 //! Content by its descriptor: a manifest or a blob, as its media type says.
 
-use futures_util::{StreamExt, stream};
-use oci_ref::{Blob, Body, Manifest, Precondition, Reopen, Result, Source, Store, Target};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use oci_ref::{
+    Blob, Body, ErrorKind, Manifest, Precondition, Reopen, Result, Source, Store, Target,
+};
 use oci_spec_types::{Descriptor, Digest, ErrorCode, Tag};
 
 use super::Repository;
+use crate::page;
 use bytes::Bytes;
+
+/// How many referrers are asked for at a time.
+const PAGE: usize = 1000;
+
+/// The most manifests that may refer to one.
+const MAX_PREDECESSORS: usize = 100_000;
 
 /// What a registry says of content ([`Repository::fetch_head`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,16 +124,24 @@ impl Repository {
     }
 
     /// The manifests that refer to another, of any type, all of them.
+    ///
+    /// # Errors
+    /// When there are more than 100,000, besides what [`Source::referrers`] says: the list may have no end.
     pub async fn predecessors(&self, subject: &Digest) -> Result<Vec<Descriptor>> {
-        let mut all = Vec::new();
-        let mut next = None;
-        loop {
-            let page = self.referrers(subject, None, next.as_ref(), 1000).await?.page;
-            all.extend(page.items);
-            match page.next {
-                Some(cursor) => next = Some(cursor),
-                None => return Ok(all),
+        let (repository, listed) = (self.clone(), subject.clone());
+        let all = page::stream(None, move |after| {
+            let (repository, subject) = (repository.clone(), listed.clone());
+            async move {
+                Ok(repository.list_referrers(&subject, None, after.as_ref(), PAGE).await?.page)
             }
+        });
+        let all: Vec<_> = all.take(MAX_PREDECESSORS + 1).try_collect().await?;
+        match all.len() > MAX_PREDECESSORS {
+            false => Ok(all),
+            true => Err(oci_ref::Error::new(
+                ErrorKind::TooLarge { limit: MAX_PREDECESSORS as u64 },
+                format!("more than {MAX_PREDECESSORS} manifests of {self} refer to {subject}"),
+            )),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Manifests: read, described, written, deleted (distribution-spec, "Pulling manifests", "Pushing Manifests").
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, header};
+use http::{HeaderName, HeaderValue, Method, header};
 use oci_ref::{ErrorKind, Manifest, Precondition, Target};
 use oci_spec_types::{Algorithm, Descriptor, Digest, ErrorCode, MediaType, Tag};
 
@@ -30,29 +30,49 @@ impl Repository {
 
     /// Reads a manifest. The tag, if there is one, is what is asked for; the digest, if there is one, verifies.
     pub(super) async fn read_manifest(&self, target: &Target) -> Result<Manifest> {
+        let limit = self.client().config().manifest_limit;
+        Ok(self.read_manifest_within(target, limit).await?.0)
+    }
+
+    /// Reads a manifest of at most `limit` bytes, and what version of it the registry says that this is (`ETag`).
+    pub(super) async fn read_manifest_within(
+        &self,
+        target: &Target,
+        limit: u64,
+    ) -> Result<(Manifest, Version)> {
         let url = self.url(&format!("manifests/{}", reference(target)));
         let request = self
             .reading(Method::GET, url, self.about_manifest(target))
             .header(header::ACCEPT, self.accept_header());
-        let (response, bytes) =
-            self.registry().read(&request, self.client().config().manifest_limit).await?;
-        verify(&response, bytes, target.digest())
+        let (response, bytes) = self.registry().read(&request, limit).await?;
+        Ok((verify(&response, bytes, target.digest())?, Version::of(&response)))
     }
 
     /// Describes a manifest without reading it, if the registry's answer to `HEAD` suffices for that.
     pub(super) async fn describe(&self, target: &Target) -> Result<Descriptor> {
+        Ok(self.describe_version(target).await?.0)
+    }
+
+    async fn describe_version(&self, target: &Target) -> Result<(Descriptor, Version)> {
         let url = self.url(&format!("manifests/{}", reference(target)));
         let request = self
             .reading(Method::HEAD, url, self.about_manifest(target))
             .header(header::ACCEPT, self.accept_header());
         let described = match self.registry().send(&request).await {
-            Ok(response) => describe(&response, target.digest())?,
+            Ok(response) => {
+                let described = describe(&response, target.digest())?;
+                described.map(|descriptor| (descriptor, Version::of(&response)))
+            }
             Err(error) if error.has_status(405) || error.has_status(501) => None,
             Err(error) => return Err(error),
         };
         match described {
-            Some(descriptor) => Ok(descriptor),
-            None => Ok(self.read_manifest(target).await?.descriptor().clone()),
+            Some(described) => Ok(described),
+            None => {
+                let limit = self.client().config().manifest_limit;
+                let (manifest, version) = self.read_manifest_within(target, limit).await?;
+                Ok((manifest.descriptor().clone(), version))
+            }
         }
     }
 
@@ -72,7 +92,7 @@ impl Repository {
         if tags.is_empty() || (by_digest && !conditional) {
             let digest = manifest.digest().as_str();
             for group in groups(tags) {
-                match self.put_manifest_as(manifest, digest, group, &Precondition::None).await {
+                match self.put_manifest_as(manifest, digest, group, None).await {
                     Ok(answer) => {
                         lists_subject |= lists_subject_of(&answer, manifest);
                         let taken = taken_tags(&answer);
@@ -93,8 +113,8 @@ impl Repository {
             }
         }
         for tag in rest {
-            self.check_precondition(tag, when).await?;
-            let answer = self.put_manifest_as(manifest, tag.as_str(), &[], when).await?;
+            let condition = self.check_precondition(tag, when).await?;
+            let answer = self.put_manifest_as(manifest, tag.as_str(), &[], condition).await?;
             lists_subject |= lists_subject_of(&answer, manifest);
         }
         if manifest.subject().is_some() {
@@ -103,13 +123,13 @@ impl Repository {
         Ok(())
     }
 
-    /// Writes a manifest under a tag or its digest, and under further tags.
+    /// Writes a manifest under a tag or its digest, and under further tags, if a condition holds.
     pub(super) async fn put_manifest_as(
         &self,
         manifest: &Manifest,
         reference: &str,
         tags: &[Tag],
-        when: &Precondition,
+        condition: Option<Condition>,
     ) -> Result<Response> {
         let mut url = self.url(&format!("manifests/{reference}"));
         for tag in tags {
@@ -121,16 +141,9 @@ impl Repository {
             .header(header::CONTENT_TYPE, header_value(manifest.media_type().as_str()))
             .payload(Payload::Bytes(manifest.bytes().clone()))
             .expect(&[201]);
-        request = match when {
-            Precondition::None => request,
-            Precondition::Matches(digests) => {
-                request.header(header::IF_MATCH, header_value(&entity_tags(digests)))
-            }
-            Precondition::Exists => request.header(header::IF_MATCH, HeaderValue::from_static("*")),
-            Precondition::Absent => {
-                request.header(header::IF_NONE_MATCH, HeaderValue::from_static("*"))
-            }
-        };
+        if let Some((name, value)) = condition {
+            request = request.header(name, value);
+        }
         let answer = self.registry().send(&request).await?;
         match answer.digest()? {
             Some(claimed) if !is_digest_of(&claimed, manifest.bytes(), manifest.digest()) => {
@@ -144,15 +157,19 @@ impl Repository {
     }
 
     /// Looks whether a condition holds. A registry that does not know conditions is not asked in vain; one that does
-    /// checks again, at the moment of writing.
-    async fn check_precondition(&self, tag: &Tag, when: &Precondition) -> Result<()> {
+    /// checks again, at the moment of writing, by the condition that this gives.
+    async fn check_precondition(
+        &self,
+        tag: &Tag,
+        when: &Precondition,
+    ) -> Result<Option<Condition>> {
         if *when == Precondition::None {
-            return Ok(());
+            return Ok(None);
         }
         let target = Target::Tag(tag.clone());
-        let found = match self.describe(&target).await {
-            Ok(descriptor) => Some(descriptor.digest),
-            Err(error) if error.is_not_found() => None,
+        let (found, version) = match self.describe_version(&target).await {
+            Ok((descriptor, version)) => (Some(descriptor.digest), version),
+            Err(error) if error.is_not_found() => (None, Version(None)),
             Err(error) => return Err(error),
         };
         let holds = match (when, &found) {
@@ -163,7 +180,12 @@ impl Repository {
             (Precondition::Matches(_), None) => false,
         };
         if holds {
-            return Ok(());
+            return Ok(match when {
+                Precondition::None => None,
+                Precondition::Matches(_) => version.unchanged(),
+                Precondition::Exists => Some((header::IF_MATCH, HeaderValue::from_static("*"))),
+                Precondition::Absent => Some(absent()),
+            });
         }
         let found = found.map_or("nothing".to_owned(), |digest| digest.to_string());
         let reason = format!("the condition {when:?} does not hold: it names {found}");
@@ -209,9 +231,28 @@ fn groups(tags: &[Tag]) -> Vec<&[Tag]> {
     }
 }
 
-fn entity_tags(digests: &[Digest]) -> String {
-    let quoted: Vec<_> = digests.iter().map(|digest| format!("\"{digest}\"")).collect();
-    quoted.join(", ")
+/// A header that lets a registry write only under a condition (RFC 9110, 13.1).
+pub(super) type Condition = (HeaderName, HeaderValue);
+
+/// What a registry calls the version of what it gave (`ETag`). Those without a name cannot be asked for again.
+pub(super) struct Version(Option<HeaderValue>);
+
+impl Version {
+    fn of(answer: &Response) -> Self {
+        let tag = answer.headers().get(header::ETAG);
+        // A weak one is never the same as another (RFC 9110, 8.8.3.2).
+        Self(tag.filter(|tag| !tag.as_bytes().starts_with(b"W/")).cloned())
+    }
+
+    /// The condition that it is still this version; none where the registry does not name versions.
+    pub(super) fn unchanged(self) -> Option<Condition> {
+        self.0.map(|tag| (header::IF_MATCH, tag))
+    }
+}
+
+/// The condition that there is nothing yet.
+pub(super) fn absent() -> Condition {
+    (header::IF_NONE_MATCH, HeaderValue::from_static("*"))
 }
 
 /// The tags that the registry says it has set (`OCI-Tag`).

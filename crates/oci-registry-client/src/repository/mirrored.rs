@@ -20,6 +20,9 @@ use crate::{Error, Result};
 /// How long a mirror that did not answer is left alone.
 const PAUSE: Duration = Duration::from_secs(30);
 
+/// The longest that it is left alone, whatever it says.
+const LONGEST_PAUSE: Duration = Duration::from_secs(24 * 3600);
+
 /// Up to this size a mirror's blob is verified before any of it is handed over.
 const MAX_EAGER: u64 = 1 << 20;
 
@@ -56,7 +59,7 @@ struct Refusals(Vec<String>);
 impl Refusals {
     fn note(&mut self, mirror: &Repository, error: &Error) {
         if error.is_retryable() {
-            let wait = error.retry_after().unwrap_or(PAUSE).max(PAUSE);
+            let wait = error.retry_after().unwrap_or(PAUSE).clamp(PAUSE, LONGEST_PAUSE);
             mirror.registry().state().pause_until(Instant::now() + wait);
         }
         self.0.push(error.to_string());

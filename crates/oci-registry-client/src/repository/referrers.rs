@@ -181,8 +181,9 @@ impl Repository {
     /// The index under the tag of a subject. `None` if there is none, or it is no index.
     async fn read_referrers_index(&self, subject: &Digest) -> Result<Option<(Digest, ImageIndex)>> {
         let target = Target::Tag(Tag::of_referrers(subject));
-        match self.read_manifest(&target).await {
-            Ok(manifest) => {
+        let limit = self.client().config().metadata_limit;
+        match self.read_manifest_within(&target, limit).await {
+            Ok((manifest, _)) => {
                 Ok(manifest.index().map(|index| (manifest.digest().clone(), index.clone())))
             }
             Err(error) if error.is_not_found() => Ok(None),

@@ -4,10 +4,11 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use oci_ref::{Manifest, Precondition, Target};
+use oci_ref::{Manifest, Target};
 use oci_spec_types::{Descriptor, Digest, ErrorCode, ImageIndex, MediaType, Tag};
 
 use super::Repository;
+use super::manifests::{Condition, absent};
 use crate::{Error, Result};
 
 /// How often a change is made anew because somebody else changed the index meanwhile.
@@ -80,9 +81,10 @@ impl Repository {
     ) -> Result<()> {
         let target = Target::Tag(Tag::of_referrers(subject));
         for _ in 0..MAX_CONFLICTS {
-            let old = match self.read_manifest(&target).await {
-                Ok(manifest) => Some(manifest),
-                Err(error) if error.is_not_found() => None,
+            let limit = self.client().config().metadata_limit;
+            let (old, condition) = match self.read_manifest_within(&target, limit).await {
+                Ok((manifest, version)) => (Some(manifest), version.unchanged()),
+                Err(error) if error.is_not_found() => (None, Some(absent())),
                 Err(error) => return Err(error.and("reading the index of referrers")),
             };
             let mut index = match old.as_ref().map(|old| (old.index(), old)) {
@@ -102,7 +104,7 @@ impl Repository {
             if !apply(&mut index.manifests, changes) {
                 return Ok(());
             }
-            match self.replace_referrers_index(&target, old.as_ref(), &index).await {
+            match self.replace_referrers_index(&target, old.as_ref(), condition, &index).await {
                 Err(error) if *error.kind() == oci_ref::ErrorKind::PreconditionFailed => {}
                 Err(error) => return Err(error.and("writing the index of referrers")),
                 Ok(false) => {}
@@ -122,6 +124,7 @@ impl Repository {
         &self,
         target: &Target,
         old: Option<&Manifest>,
+        condition: Option<Condition>,
         index: &ImageIndex,
     ) -> Result<bool> {
         let keep_old = self.registry().client().config().keep_old_referrers_index;
@@ -140,12 +143,7 @@ impl Repository {
                 Error::new(ErrorCode::ManifestInvalid, "index of referrers", error.to_string())
                     .with_source(error)
             })?;
-        // Registries that do not know conditions ignore them.
-        let when = match old {
-            Some(old) => Precondition::Matches(vec![old.digest().clone()]),
-            None => Precondition::Absent,
-        };
-        self.put_manifest_as(&manifest, &target.to_string(), &[], &when).await?;
+        self.put_manifest_as(&manifest, &target.to_string(), &[], condition).await?;
         let found = self.read_manifest(target).await?;
         if found.digest() != manifest.digest() {
             return Ok(false);

@@ -65,6 +65,11 @@ impl OpenSession {
         self.session.as_mut()
     }
 
+    /// The smallest chunk that the registry takes.
+    pub(super) fn min_chunk(&self) -> u64 {
+        self.session.as_ref().map_or(0, |session| session.min_chunk)
+    }
+
     /// It has been closed, or is another's from now on.
     pub(super) fn release(mut self) -> Option<Session> {
         self.session.take()

@@ -14,6 +14,9 @@ use super::session::{OpenSession, Session};
 use crate::payload::Payload;
 use crate::{Error, Result, location};
 
+/// In how many parts a registry may take a chunk.
+const MAX_PARTS: usize = 100;
+
 /// A blob that is being written. At most a chunk of it is held in memory; what fits into one is sent in one request.
 pub(super) struct StagedUpload {
     repository: Repository,
@@ -233,7 +236,7 @@ impl StagedUpload {
         let (start, end) = (self.sent, self.sent + chunk.len() as u64);
         let mut offset = start;
         let mut attempts = repository.registry().attempts();
-        let mut realigned = false;
+        let (mut realigned, mut parts) = (false, 0);
         let session = self.open().await?;
         while offset < end {
             attempts.ready(state).await;
@@ -255,9 +258,11 @@ impl StagedUpload {
                     reached
                 }
             };
-            if reached <= offset || reached > end {
-                let reason =
-                    format!("the registry says that it has {reached} bytes, expected {end}");
+            parts += 1;
+            if reached <= offset || reached > end || parts > MAX_PARTS {
+                let reason = format!(
+                    "the registry says that it has {reached} bytes, expected {end} ({parts} answers)"
+                );
                 return Err(Error::new(
                     ErrorCode::BlobUploadInvalid,
                     repository.about_upload().what,

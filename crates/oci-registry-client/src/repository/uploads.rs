@@ -46,7 +46,19 @@ impl Repository {
         let mut attempts = self.registry().attempts();
         loop {
             attempts.ready(self.registry().state()).await;
-            match self.write_at_once(opened.take(), descriptor, content).await {
+            let written = match self.session_for(opened.take(), descriptor).await {
+                Ok(session)
+                    if mode == UploadMode::Auto && self.wants_chunks(&session, descriptor) =>
+                {
+                    return self.write_in_chunks(Some(session), descriptor, content).await;
+                }
+                Ok(session) => {
+                    let payload = Payload::Content { descriptor, content };
+                    self.close_session(session, &descriptor.digest, payload).await
+                }
+                Err(error) => Err(error),
+            };
+            match written {
                 Ok(()) => return Ok(()),
                 Err(error)
                     if mode == UploadMode::Auto && matches!(error.status(), Some(413 | 416)) =>
@@ -58,20 +70,25 @@ impl Repository {
         }
     }
 
-    /// One attempt, with a session of its own: registries differ in what a session is worth after a failure.
-    async fn write_at_once(
+    /// The upload for one attempt: registries differ in what one is worth after a failure.
+    async fn session_for(
         &self,
         opened: Option<OpenSession>,
         descriptor: &Descriptor,
-        content: &dyn Reopen,
-    ) -> Result<()> {
+    ) -> Result<OpenSession> {
         let request = self.opening(self.algorithm_of(&descriptor.digest)?);
-        let session = match opened {
-            Some(session) => session,
-            None => self.opened(&self.registry().exchange(&request).await?)?,
-        };
-        self.close_session(session, &descriptor.digest, Payload::Content { descriptor, content })
-            .await
+        match opened {
+            Some(session) => Ok(session),
+            None => self.opened(&self.registry().exchange(&request).await?),
+        }
+    }
+
+    /// Whether a blob is sent in chunks because the registry says how large they are to be, and it is more than one.
+    fn wants_chunks(&self, session: &OpenSession, descriptor: &Descriptor) -> bool {
+        let config = self.client().config();
+        let min_chunk = session.min_chunk();
+        let asked = min_chunk > 0 && min_chunk <= config.max_chunk_size as u64;
+        asked && descriptor.size > min_chunk.max(config.chunk_size as u64)
     }
 
     async fn write_in_chunks(

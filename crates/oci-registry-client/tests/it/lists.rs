@@ -88,6 +88,26 @@ async fn lists_are_limited() {
     let repository = server.repository_of(builder().metadata_limit(20));
     let error = repository.tags(None, 10).await.unwrap_err();
     assert_eq!(*error.kind(), ErrorKind::TooLarge { limit: 20 });
+    let error = repository.registry().catalog(None, 10).await.unwrap_err();
+    assert_eq!(*error.kind(), ErrorKind::TooLarge { limit: 20 });
+
+    // By the API, and without it.
+    for status in [200, 404] {
+        let index = r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
+        let kind = oci_spec_types::MediaType::OCI_IMAGE_INDEX;
+        let server = Server::start(move |seen| match seen.target.contains("/referrers/") {
+            true => Answer::status(status).body(index).header("Content-Type", &kind),
+            false => Answer::ok(index).header("Content-Type", &kind),
+        })
+        .await;
+        let digest = oci_spec_types::Digest::sha256(b"");
+        let limit = index.len() as u64;
+        let enough = server.repository_of(builder().metadata_limit(limit));
+        assert_eq!(enough.predecessors(&digest).await.unwrap(), [], "{status}");
+        let less = server.repository_of(builder().metadata_limit(limit - 1));
+        let error = less.predecessors(&digest).await.unwrap_err();
+        assert_eq!(*error.kind(), ErrorKind::TooLarge { limit: limit - 1 }, "{status}");
+    }
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@ mod blobs;
 mod docker_config;
 mod errors;
 mod files;
+mod hostile;
 mod lists;
 mod manifests;
 mod matrix;

@@ -189,6 +189,38 @@ async fn a_registry_that_finds_it_too_large_gets_chunks() {
     }
 }
 
+// covers: O5
+#[tokio::test]
+async fn a_registry_that_says_how_large_chunks_are_to_be_gets_chunks() {
+    let content = large();
+    for (min_chunk, mode, expected) in [
+        (90_000, UploadMode::Auto, vec![90_000, 90_000, 20_000]),
+        (1, UploadMode::Auto, vec![80_000, 80_000, 40_000]),
+        // It fits into one, or what is wanted is too large, or one request was asked for.
+        (300_000, UploadMode::Auto, vec![]),
+        (u64::MAX, UploadMode::Auto, vec![]),
+        (90_000, UploadMode::Monolithic, vec![]),
+    ] {
+        let server = Server::start(move |seen| match seen.method.as_str() {
+            "POST" => Answer::status(202)
+                .header("Location", "/up")
+                .header("OCI-Chunk-Min-Length", min_chunk),
+            "PATCH" => Answer::status(202).header("Location", "/up"),
+            _ => Answer::status(201),
+        })
+        .await;
+        let repository = server.repository_of(builder().chunk_size(80_000).upload_mode(mode));
+        repository.put_blob(&descriptor(&content), &content).await.unwrap();
+        let seen = server.seen();
+        let methods = |method| seen.iter().filter(move |seen| seen.method == method);
+        let lengths: Vec<_> = methods("PATCH").map(|patch| patch.body.len()).collect();
+        assert_eq!(lengths, expected, "{min_chunk} {mode:?}");
+        let sent: Vec<u8> = seen.iter().flat_map(|seen| seen.body.clone()).collect();
+        assert_eq!(sent, content);
+        assert_eq!((methods("POST").count(), methods("PUT").count()), (1, 1));
+    }
+}
+
 #[tokio::test]
 async fn odd_answers_to_uploads() {
     let content = Bytes::from_static(b"hello");
@@ -399,7 +431,7 @@ async fn conditions() {
         (
             Precondition::Matches(vec![other.clone(), now.clone()]),
             Some(&now),
-            Ok(("if-match", format!("\"{other}\", \"{now}\""))),
+            Ok(("if-match", "\"version 7\"".into())),
         ),
         (Precondition::Matches(vec![other.clone()]), Some(&now), Err(())),
         (Precondition::Matches(vec![other.clone()]), None, Err(())),
@@ -413,6 +445,7 @@ async fn conditions() {
             Some(digest) => Answer::status(200)
                 .header("Content-Type", "application/vnd.oci.image.index.v1+json")
                 .header("Docker-Content-Digest", digest)
+                .header("ETag", "\"version 7\"")
                 .header("Content-Length", 10),
             None => Answer::status(404),
         };

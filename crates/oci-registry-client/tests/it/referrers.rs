@@ -153,12 +153,36 @@ async fn what_is_no_list_and_what_is_an_error() {
 #[derive(Clone, Default)]
 struct Old(Arc<Mutex<OldState>>);
 
+/// What a registry says of the version of what it gives.
+#[derive(Clone, Copy, Default, PartialEq)]
+enum Versions {
+    #[default]
+    Digest,
+    Opaque,
+    Weak,
+    None,
+}
+
+impl Versions {
+    fn of(self, digest: &str) -> Option<String> {
+        match self {
+            Self::Digest => Some(format!("\"{digest}\"")),
+            Self::Opaque => Some(format!("\"v-{}\"", &digest[7..20])),
+            Self::Weak => Some(format!("W/\"{digest}\"")),
+            Self::None => None,
+        }
+    }
+}
+
 #[derive(Default)]
 struct OldState {
     manifests: BTreeMap<String, Bytes>,
     tags: BTreeMap<String, String>,
     /// Changes the index behind the client's back, so often.
     interferes: u32,
+    /// Others, who do not know of conditions either, write their own index over the client's: these, one each time.
+    others: Vec<Manifest>,
+    versions: Versions,
     index_writes: u32,
     conditions: Vec<String>,
 }
@@ -186,13 +210,25 @@ impl Old {
                         .or(seen.header("if-none-match"))
                         .unwrap_or_default()
                         .to_owned();
+                    let now = state.tags.get(reference).and_then(|now| state.versions.of(now));
                     state.conditions.push(condition);
+                    if seen.header("if-match").is_some_and(|wanted| now.as_deref() != Some(wanted))
+                    {
+                        return Answer::status(412);
+                    }
                     if state.interferes > 0 {
                         state.interferes -= 1;
                         return Answer::status(412);
                     }
                 }
                 if !reference.contains(':') {
+                    state.tags.insert(reference.to_owned(), digest);
+                }
+                if reference == tag()
+                    && let Some(other) = state.others.pop()
+                {
+                    let digest = other.digest().to_string();
+                    state.manifests.insert(digest.clone(), other.bytes().clone());
                     state.tags.insert(reference.to_owned(), digest);
                 }
                 Answer::status(201)
@@ -202,7 +238,10 @@ impl Old {
                 Answer::status(if state.manifests.remove(&digest).is_some() { 202 } else { 404 })
             }
             _ => match state.manifests.get(&digest) {
-                Some(bytes) => Answer::ok(bytes),
+                Some(bytes) => match state.versions.of(&digest) {
+                    Some(version) => Answer::ok(bytes).header("ETag", version),
+                    None => Answer::ok(bytes),
+                },
                 None => Answer::status(404),
             },
         }
@@ -294,6 +333,119 @@ async fn changes_by_others_are_respected() {
     assert_eq!(*error.kind(), oci_ref::ErrorKind::PreconditionFailed);
     assert!(error.to_string().contains("is not listed as a referrer of"), "{error}");
     assert!(error.to_string().contains(subject().digest.as_str()), "{error}");
+}
+
+/// An index of its own, as somebody else would write it.
+fn written_by_others(artifacts: &[(&str, u32)]) -> Manifest {
+    let index = ImageIndex::new(entries(artifacts));
+    Manifest::parse(serde_json::to_vec(&index).unwrap().into(), None, None).unwrap()
+}
+
+// covers: O17
+#[tokio::test]
+async fn what_others_write_over_it_is_written_again() {
+    for versions in [Versions::None, Versions::Opaque] {
+        let old = Old::default();
+        old.0.lock().unwrap().versions = versions;
+        old.0.lock().unwrap().others = vec![written_by_others(&[("y", 7)])];
+        let server = old.serve().await;
+        push(&server, builder(), &[artifact("x", 1)]).await.pop().unwrap().unwrap();
+        assert_eq!(old.listed(), entries(&[("y", 7), ("x", 1)]));
+
+        let all = (0..100).map(|number| written_by_others(&[("y", number)]));
+        old.0.lock().unwrap().others = all.collect();
+        let error = push(&server, builder(), &[artifact("x", 2)]).await.pop().unwrap().unwrap_err();
+        assert!(error.to_string().contains("is not listed as a referrer of"), "{error}");
+    }
+}
+
+// covers: O17
+#[tokio::test]
+async fn the_condition_is_what_the_registry_calls_its_version() {
+    for versions in [Versions::Digest, Versions::Opaque, Versions::Weak, Versions::None] {
+        let old = Old::default();
+        old.0.lock().unwrap().versions = versions;
+        let server = old.serve().await;
+        let mut expected = vec!["*".to_owned()];
+        for number in 1..=3 {
+            push(&server, builder(), &[artifact("x", number)]).await.pop().unwrap().unwrap();
+            let now = old.0.lock().unwrap().tags[&tag()].clone();
+            let strong = versions.of(&now).filter(|version| !version.starts_with("W/"));
+            expected.push(strong.unwrap_or_default());
+        }
+        assert_eq!(old.listed().len(), 3);
+        assert_eq!(old.0.lock().unwrap().conditions, expected[..3]);
+    }
+}
+
+// covers: O17, O18
+#[tokio::test]
+async fn every_kind_of_manifest_that_may_have_a_subject_is_listed() {
+    let mut index = ImageIndex::new(Vec::new());
+    index.artifact_type = Some("an index".into());
+    index.subject = Some(subject());
+    let mut image =
+        ImageManifest::new(Descriptor::of(MediaType::from_static("a/config"), b"{}"), Vec::new());
+    image.subject = Some(subject());
+    let other = serde_json::json!({
+        "mediaType": MediaType::OCI_ARTIFACT_MANIFEST, "artifactType": "an artifact", "blobs": [],
+        "subject": subject(), "annotations": {"a": "b"},
+    });
+    let documents = [
+        serde_json::to_vec(&index).unwrap(),
+        serde_json::to_vec(&image).unwrap(),
+        other.to_string().into_bytes(),
+    ];
+    let old = Old::default();
+    let server = old.serve().await;
+    for (document, kind) in documents.into_iter().zip(["an index", "a/config", "an artifact"]) {
+        let manifest = Manifest::parse(document.into(), None, None).unwrap();
+        push(&server, builder(), std::slice::from_ref(&manifest)).await.pop().unwrap().unwrap();
+        let listed = old.listed().pop().unwrap();
+        assert_eq!(
+            (&listed.digest, listed.size),
+            (manifest.digest(), manifest.bytes().len() as u64)
+        );
+        assert_eq!(
+            (&listed.media_type, listed.artifact_type.as_deref()),
+            (manifest.media_type(), Some(kind))
+        );
+        assert_eq!(
+            listed.annotations.get("a").map(String::as_str),
+            (kind == "an artifact").then_some("b")
+        );
+    }
+    for listed in old.listed() {
+        server.repository().delete_manifest(&listed.digest).await.unwrap();
+    }
+    assert_eq!(old.listed(), []);
+}
+
+// covers: O17
+#[tokio::test]
+async fn where_old_ones_are_kept_an_empty_index_is_written() {
+    let old = Old::default();
+    let server = old.serve().await;
+    let keeping = || builder().keep_old_referrers_index(true);
+    let one = artifact("x", 1);
+    push(&server, keeping(), std::slice::from_ref(&one)).await.pop().unwrap().unwrap();
+    server.repository_of(keeping()).delete_manifest(one.digest()).await.unwrap();
+    assert!(old.0.lock().unwrap().tags.contains_key(&tag()) && old.listed().is_empty());
+    assert_eq!(old.indexes(), 1, "the old one");
+}
+
+// covers: O17
+#[tokio::test]
+async fn deleting_says_which_step_failed() {
+    let old = Old::default();
+    let server = old.serve().await;
+    let (one, two) = (artifact("x", 1), artifact("x", 2));
+    push(&server, builder(), &[one.clone(), two]).await;
+    old.0.lock().unwrap().interferes = u32::MAX;
+    let error = server.repository().delete_manifest(one.digest()).await.unwrap_err();
+    let expected = format!("still listed as a referrer of {}", subject().digest);
+    assert!(error.to_string().contains(&expected), "{error}");
+    assert!(old.0.lock().unwrap().manifests.contains_key(one.digest().as_str()), "it is left");
 }
 
 // covers: O17

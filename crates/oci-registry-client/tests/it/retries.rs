@@ -1,11 +1,13 @@
 //! Another attempt: when, after how long, and when not.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use oci_ref::Source;
 use oci_registry_client::{ClientBuilder, RetryPolicy};
 use oci_spec_types::Digest;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufStream};
 use tokio::time::Instant;
 
 use crate::server::{Answer, Server, builder};
@@ -170,6 +172,46 @@ async fn silence_ends_a_request() {
     let error = client.registry(&host).unwrap().ping().await.unwrap_err();
     assert!(error.to_string().contains("kept silent"), "{error}");
     assert!(error.is_retryable());
+}
+
+#[tokio::test]
+async fn requests_are_no_more_at_a_time_than_allowed() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let host = listener.local_addr().unwrap().to_string().parse().unwrap();
+    let (now, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let seen = most.clone();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let (now, most) = (now.clone(), most.clone());
+            tokio::spawn(async move {
+                let mut stream = BufStream::new(stream);
+                let mut line = String::new();
+                while stream.read_line(&mut line).await.is_ok_and(|read| read > 0) {
+                    if line == "\r\n" {
+                        let here = now.fetch_add(1, Ordering::SeqCst) + 1;
+                        most.fetch_max(here, Ordering::SeqCst);
+                        // Others get the time to come as well.
+                        for _ in 0..1000 {
+                            tokio::task::yield_now().await;
+                        }
+                        now.fetch_sub(1, Ordering::SeqCst);
+                        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n";
+                        stream.write_all(answer).await.unwrap();
+                        stream.flush().await.unwrap();
+                    }
+                    line.clear();
+                }
+            });
+        }
+    });
+    let client = builder().concurrency(3).build().unwrap();
+    let repository = client.registry(&host).unwrap().repository("a/b".parse().unwrap());
+    let blob = blob();
+    let all = (0..12).map(|_| repository.blob_size(&blob));
+    for size in futures_util::future::join_all(all).await {
+        assert_eq!(size.unwrap(), Some(4));
+    }
+    assert_eq!(seen.load(Ordering::SeqCst), 3);
 }
 
 #[tokio::test(start_paused = true)]

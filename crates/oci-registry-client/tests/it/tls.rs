@@ -3,13 +3,21 @@
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 
-use http_body_util::Empty;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use http_body_util::BodyExt;
+use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::{Bytes, Incoming};
-use hyper::service::service_fn;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
-use oci_registry_client::{Client, ClientBuilder, Error, PlainHttp};
-use oci_spec_types::Host;
+use hyper_util::service::TowerToHyperService;
+use oci_ref::{ArtifactBuilder, CopyOptions, LayerContent, Memory, copy};
+use oci_registry_client::{
+    Client, ClientBuilder, Credentials, Error, PlainHttp, StaticCredentials,
+};
+use oci_registry_server::{MemoryRegistry, ServerOptions, router};
+use oci_spec_types::{Host, MediaType, Tag};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -57,11 +65,37 @@ fn certificates(pem: &str) -> Vec<CertificateDer<'static>> {
 /// What a request came by: its HTTP version, and whether the client had a certificate.
 type Seen = Arc<Mutex<Vec<(http::Version, bool)>>>;
 
+type Answers = http::Response<UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>>;
+
+/// What answers requests.
+type App = Arc<dyn Fn(http::Request<Incoming>) -> BoxFuture<'static, Answers> + Send + Sync>;
+
+/// The same answer to all requests, without a body.
+fn always(status: u16, header: Option<(&'static str, String)>) -> App {
+    Arc::new(move |_| {
+        let mut answer = http::Response::builder().status(status);
+        if let Some((name, value)) = &header {
+            answer = answer.header(*name, value);
+        }
+        let body = http_body_util::Empty::new().map_err(Into::into).boxed_unsync();
+        std::future::ready(answer.body(body).unwrap()).boxed()
+    })
+}
+
 /// A registry by https on 127.0.0.1 that offers these protocols, and wants clients that this authority vouches for.
 async fn serve(
     identity: &Identity,
     protocols: &[&str],
     clients: Option<&Authority>,
+) -> (Host, Seen) {
+    serve_app(identity, protocols, clients, always(200, None)).await
+}
+
+async fn serve_app(
+    identity: &Identity,
+    protocols: &[&str],
+    clients: Option<&Authority>,
+    app: App,
 ) -> (Host, Seen) {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ServerConfig::builder_with_provider(provider.clone());
@@ -86,13 +120,14 @@ async fn serve(
     let all = seen.clone();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            let (acceptor, seen) = (acceptor.clone(), all.clone());
+            let (acceptor, seen, app) = (acceptor.clone(), all.clone(), app.clone());
             tokio::spawn(async move {
                 let Ok(stream) = acceptor.accept(stream).await else { return };
                 let known = stream.get_ref().1.peer_certificates().is_some();
                 let service = service_fn(move |request: http::Request<Incoming>| {
                     seen.lock().unwrap().push((request.version(), known));
-                    async { Ok::<_, Infallible>(http::Response::new(Empty::<Bytes>::new())) }
+                    let answer = app(request);
+                    async move { Ok::<_, Infallible>(answer.await) }
                 });
                 let builder = auto::Builder::new(TokioExecutor::new());
                 let _ = builder.serve_connection(TokioIo::new(stream), service).await;
@@ -168,6 +203,64 @@ async fn http_2_is_spoken_where_it_is_offered() {
         let (host, seen) = serve(&authority.vouch("127.0.0.1"), offered, None).await;
         ping(builder().add_root_certificates(authority.pem()), &host).await.unwrap();
         assert_eq!(*seen.lock().unwrap(), [(expected, false)], "{offered:?}");
+    }
+}
+
+// covers: M17
+#[tokio::test]
+async fn an_image_goes_there_and_back_by_either_http() {
+    let authority = Authority::new();
+    for protocols in [&["h2"], &["http/1.1"]] {
+        let registry = router(Arc::new(MemoryRegistry::new()), ServerOptions::new());
+        let app: App = Arc::new(move |request| {
+            let service = TowerToHyperService::new(registry.clone());
+            let answer = async move { service.call(request).await.unwrap() };
+            answer.map(|answer| answer.map(|body| body.map_err(Into::into).boxed_unsync())).boxed()
+        });
+        let (host, seen) = serve_app(&authority.vouch("127.0.0.1"), protocols, None, app).await;
+        let client = builder().add_root_certificates(authority.pem()).build().unwrap();
+        let repository = client.registry(&host).unwrap().repository("a/b".parse().unwrap());
+        let kind = MediaType::OCTET_STREAM;
+        let artifact = (0..4u32).fold(ArtifactBuilder::new(kind.clone()), |artifact, layer| {
+            // More than the windows of HTTP/2 let through at once.
+            let content: Vec<u8> =
+                (0..6 << 20).map(|at: u32| (at ^ (at >> (8 + layer))) as u8).collect();
+            artifact.layer(LayerContent::blob(kind.clone(), content))
+        });
+        let tag: Tag = "1".parse().unwrap();
+        let from = Arc::new(Memory::new());
+        let written = artifact.write(&from, std::slice::from_ref(&tag)).await.unwrap();
+        let options = CopyOptions { tags: vec![tag.clone()], ..CopyOptions::default() };
+        let there = Arc::new(repository);
+        copy(from, &tag.clone().into(), there.clone(), options.clone()).await.unwrap();
+        let back = Arc::new(Memory::new());
+        let copied = copy(there, &tag.into(), back, options).await.unwrap();
+        assert_eq!((copied.descriptor.digest, copied.blobs), (written.digest().clone(), 5));
+        let version =
+            if protocols[0] == "h2" { http::Version::HTTP_2 } else { http::Version::HTTP_11 };
+        assert!(seen.lock().unwrap().iter().all(|(found, _)| *found == version));
+    }
+}
+
+#[tokio::test]
+async fn from_https_nothing_leads_to_plain_http() {
+    let authority = Authority::new();
+    let thief = Server::start(|_| Answer::ok(r#"{"token":"t"}"#)).await;
+    let token = format!("Bearer realm=\"{}\",service=\"s\"", thief.url("/token"));
+    let cases = [
+        (always(401, Some(("www-authenticate", token))), "not reached by https"),
+        (always(307, Some(("location", thief.url("/v2/")))), "from https to plain http"),
+    ];
+    for (app, said) in cases {
+        let (host, _) = serve_app(&authority.vouch("127.0.0.1"), BOTH, None, app).await;
+        let credentials =
+            StaticCredentials::new().with(host.clone(), Credentials::basic("alice", "secret"));
+        let builder = builder().add_root_certificates(authority.pem()).credentials(credentials);
+        // Even where plain HTTP to the thief would be allowed.
+        let plain = PlainHttp::Hosts([thief.host.clone()].into());
+        let error = ping(builder.plain_http(plain), &host).await.unwrap_err();
+        assert!(error.to_string().contains(said), "{error}");
+        assert!(thief.seen().is_empty());
     }
 }
 
