@@ -11,7 +11,8 @@ use oci_ref::{
 };
 use oci_spec_types::{ErrorCode, MediaType};
 
-use crate::probe::{Probe, chain, filled, list, plain_list, run, tag};
+use crate::probe::{Probe, filled, list, plain_list, run, tag};
+use crate::support::chain;
 
 // covers: C7, C8
 #[tokio::test]

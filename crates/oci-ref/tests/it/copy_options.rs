@@ -9,7 +9,8 @@ use oci_ref::{
 };
 use oci_spec_types::{Descriptor, Digest, ErrorCode, MediaType};
 
-use crate::probe::{Probe, chain, filled, has, list, plain_list, platform, run, tag};
+use crate::probe::{Probe, filled, has, list, plain_list, platform, run, tag};
+use crate::support::chain;
 
 // covers: C6
 #[tokio::test]

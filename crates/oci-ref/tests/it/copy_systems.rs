@@ -8,7 +8,8 @@ use oci_ref::{
 };
 use oci_spec_types::{Descriptor, ErrorCode, MediaType};
 
-use crate::probe::{Probe, chain, has, platform, run};
+use crate::probe::{Probe, has, platform, run};
+use crate::support::chain;
 
 /// A destination that takes images for these systems.
 fn asking(systems: &[&str]) -> Arc<Probe> {

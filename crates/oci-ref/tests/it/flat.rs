@@ -4,16 +4,17 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use oci_ref::suite::content::{image, image_with, index};
 use oci_ref::{
-    BlobRead, ByteRange, CopyOptions, Cursor, Directory, Fanout, Layout, Manifest, Memory,
-    OciArchiveWriter, Page, Precondition, Referrers, Result, Source, Store, Target, copy,
+    BlobRead, CopyOptions, Directory, Fanout, Layout, Manifest, Memory, OciArchiveWriter,
+    Precondition, Store, Target, copy,
 };
-use oci_spec_types::{Algorithm, Descriptor, Digest, MediaType, Tag};
+use oci_spec_types::{Algorithm, Descriptor, Digest, MediaType};
 use tempfile::TempDir;
+
+use crate::probe::Probe;
 
 const CHUNK: usize = 256 << 10;
 /// How many chunks a large blob has, and how many such blobs there are.
@@ -52,30 +53,30 @@ impl Drop for Chunk {
     }
 }
 
-/// A repository whose large blobs are made while they are read.
-struct Endless {
-    inner: Memory,
-    large: Vec<Descriptor>,
-    alive: Arc<Alive>,
-}
-
-impl Endless {
-    async fn new() -> (Self, Manifest) {
-        let large: Vec<_> = (1..=BLOBS).map(describe).collect();
-        let inner = Memory::unchecked();
-        let mut images = Vec::new();
-        for half in large.chunks(3) {
-            let name = half[0].digest.encoded();
-            let small = image(name).unwrap();
-            small.put(&inner, &[]).await.unwrap();
-            let packed = image_with(name, |image| image.layers.extend_from_slice(half)).unwrap();
-            inner.put_manifest(&packed.manifest, &[], &Precondition::None).await.unwrap();
-            images.push(packed.manifest);
-        }
-        let root = index(&images).unwrap();
-        inner.put_manifest(&root, &[], &Precondition::None).await.unwrap();
-        (Self { inner, large, alive: Arc::default() }, root)
+/// A repository whose large blobs are made while they are read, and a list of all of it.
+async fn endless(alive: Arc<Alive>) -> (Probe, Manifest) {
+    let large: Vec<_> = (1..=BLOBS).map(describe).collect();
+    let inner = Memory::unchecked();
+    let mut images = Vec::new();
+    for half in large.chunks(3) {
+        let name = half[0].digest.encoded();
+        let small = image(name).unwrap();
+        small.put(&inner, &[]).await.unwrap();
+        let packed = image_with(name, |image| image.layers.extend_from_slice(half)).unwrap();
+        inner.put_manifest(&packed.manifest, &[], &Precondition::None).await.unwrap();
+        images.push(packed.manifest);
     }
+    let root = index(&images).unwrap();
+    inner.put_manifest(&root, &[], &Precondition::None).await.unwrap();
+    let gives = move |digest: &Digest, read| {
+        let Some(seed) = large.iter().position(|blob| blob.digest == *digest) else { return read };
+        let alive = alive.clone();
+        let chunk = move |_| Ok(Bytes::from_owner(Chunk::new(seed as u8 + 1, &alive)));
+        let size = CHUNKS * CHUNK as u64;
+        let body = futures_util::stream::iter(0..CHUNKS).map(chunk).boxed();
+        Ok(BlobRead { size, range: 0..size, body })
+    };
+    (Probe { inner, gives: Some(Box::new(gives)), ..Probe::default() }, root)
 }
 
 fn describe(seed: u8) -> Descriptor {
@@ -85,50 +86,10 @@ fn describe(seed: u8) -> Descriptor {
     Descriptor::new(MediaType::OCI_LAYER, hasher.finish(), CHUNKS * CHUNK as u64)
 }
 
-#[async_trait]
-impl Source for Endless {
-    async fn resolve(&self, target: &Target) -> Result<Descriptor> {
-        self.inner.resolve(target).await
-    }
-
-    async fn manifest(&self, target: &Target) -> Result<Manifest> {
-        self.inner.manifest(target).await
-    }
-
-    async fn blob_size(&self, digest: &Digest) -> Result<Option<u64>> {
-        self.inner.blob_size(digest).await
-    }
-
-    async fn blob(&self, digest: &Digest, range: ByteRange) -> Result<BlobRead> {
-        let Some(seed) = self.large.iter().position(|blob| blob.digest == *digest) else {
-            return self.inner.blob(digest, range).await;
-        };
-        let alive = self.alive.clone();
-        let chunk = move |_| Ok(Bytes::from_owner(Chunk::new(seed as u8 + 1, &alive)));
-        let size = CHUNKS * CHUNK as u64;
-        let body = futures_util::stream::iter(0..CHUNKS).map(chunk).boxed();
-        Ok(BlobRead { size, range: 0..size, body })
-    }
-
-    async fn tags(&self, after: Option<&Cursor>, limit: usize) -> Result<Page<Tag>> {
-        self.inner.tags(after, limit).await
-    }
-
-    async fn referrers(
-        &self,
-        subject: &Digest,
-        artifact_type: Option<&str>,
-        after: Option<&Cursor>,
-        limit: usize,
-    ) -> Result<Referrers> {
-        self.inner.referrers(subject, artifact_type, after, limit).await
-    }
-}
-
 /// Copies all to a store, and checks how much was alive at a time.
 async fn copies_in_little_memory(to: Arc<dyn Store>) {
-    let (from, root) = Endless::new().await;
-    let alive = from.alive.clone();
+    let alive = Arc::<Alive>::default();
+    let (from, root) = endless(alive.clone()).await;
     let target = Target::Digest(root.digest().clone());
     let copied = copy(Arc::new(from), &target, to, CopyOptions::default()).await.unwrap();
     assert!(copied.bytes >= u64::from(BLOBS) * CHUNKS * CHUNK as u64, "{copied:?}");

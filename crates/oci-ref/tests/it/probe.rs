@@ -1,4 +1,5 @@
-//! A repository in memory that can be told to be difficult, and counts what is asked of it.
+//! A repository in memory that can be told to be difficult, and counts what is asked of it. What a test wants to be
+//! different is a field; nobody writes another store for that.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,13 +8,14 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
 use oci_ref::suite::sample::{self, Sample};
 use oci_ref::{
     BlobRead, ByteRange, Capabilities, Copied, CopyOptions, Cursor, Error, List, Manifest, Memory,
-    Page, Precondition, Referrers, Result, Source, Staged, Store, Target, copy,
+    Mounted, Page, Precondition, Referrers, Result, Source, Staged, Store, Target, copy,
 };
 use oci_spec_types::{
-    Algorithm, Descriptor, Digest, ErrorCode, ImageManifest, MediaType, Platform, Tag,
+    Algorithm, Descriptor, Digest, ErrorCode, ImageManifest, MediaType, Name, Platform, Tag,
 };
 
 #[derive(Default)]
@@ -34,7 +36,26 @@ pub(crate) struct Probe {
     pub(crate) most_open: AtomicUsize,
     /// Blobs that cannot be written.
     pub(crate) unwritable: Vec<Digest>,
+    /// Makes what is read of a blob something else; it is given what there is.
+    pub(crate) gives: Option<Gives>,
+    /// Is told of each manifest that was read.
+    pub(crate) hears: Option<Hears>,
+    /// Mounts blobs, where it can at all.
+    pub(crate) mounts: Option<Mounts>,
+    /// Whether each blob is opened twice in vain before it is written: a first attempt that breaks off, and one that
+    /// goes on in the middle.
+    pub(crate) stumbles: bool,
 }
+
+/// What comes of reading a blob.
+pub(crate) type Gives = Box<dyn Fn(&Digest, Result<BlobRead>) -> Result<BlobRead> + Send + Sync>;
+
+/// Who is told of a manifest.
+pub(crate) type Hears = Box<dyn Fn(&Manifest) + Send + Sync>;
+
+/// What becomes of a blob that is to be mounted from a repository.
+pub(crate) type Mounts =
+    Box<dyn Fn(Descriptor, Option<Name>) -> BoxFuture<'static, Result<Mounted>> + Send + Sync>;
 
 /// Counts an open blob until it is dropped.
 struct Open(Arc<AtomicUsize>);
@@ -52,7 +73,11 @@ impl Source for Probe {
     }
 
     async fn manifest(&self, target: &Target) -> Result<Manifest> {
-        self.inner.manifest(target).await
+        let manifest = self.inner.manifest(target).await?;
+        if let Some(hears) = &self.hears {
+            hears(&manifest);
+        }
+        Ok(manifest)
     }
 
     async fn blob_size(&self, digest: &Digest) -> Result<Option<u64>> {
@@ -60,7 +85,11 @@ impl Source for Probe {
     }
 
     async fn blob(&self, digest: &Digest, range: ByteRange) -> Result<BlobRead> {
-        let read = self.inner.blob(digest, range).await?;
+        let read = self.inner.blob(digest, range).await;
+        let read = match &self.gives {
+            Some(gives) => gives(digest, read)?,
+            None => read?,
+        };
         self.opened.fetch_add(1, Ordering::SeqCst);
         let now = self.open.fetch_add(1, Ordering::SeqCst) + 1;
         self.most_open.fetch_max(now, Ordering::SeqCst);
@@ -106,6 +135,7 @@ impl Store for Probe {
         capabilities.manifest_types = self.types.clone();
         capabilities.operating_systems = self.systems.clone();
         capabilities.signatures = self.keeps_signatures;
+        capabilities.mount = self.mounts.is_some();
         capabilities
     }
 
@@ -113,7 +143,18 @@ impl Store for Probe {
         if self.unwritable.contains(&descriptor.digest) {
             return Err(Error::new(oci_ref::ErrorKind::Io, "this blob cannot be written"));
         }
+        if self.stumbles {
+            drop(content.open(0).await?);
+            drop(content.open(1).await?);
+        }
         self.inner.put_blob(descriptor, content).await
+    }
+
+    async fn mount(&self, descriptor: &Descriptor, from: Option<&Name>) -> Result<Mounted> {
+        match &self.mounts {
+            Some(mounts) => mounts(descriptor.clone(), from.cloned()).await,
+            None => Ok(Mounted::No),
+        }
     }
 
     async fn stage(&self, algorithm: Algorithm) -> Result<Box<dyn Staged>> {
@@ -184,17 +225,6 @@ pub(crate) async fn list(from: &Probe, sample: &Sample) -> (Manifest, Vec<Descri
     let images =
         list.manifests().iter().filter(|entry| entry.media_type.is_image()).cloned().collect();
     (list, images)
-}
-
-/// An error with its causes.
-pub(crate) fn chain(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut next = std::error::Error::source(error);
-    while let Some(cause) = next {
-        text.push_str(&format!(": {cause}"));
-        next = cause.source();
-    }
-    text
 }
 
 /// A list of two images that a Docker list can hold just as well.
