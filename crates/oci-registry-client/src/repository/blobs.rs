@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use http::{HeaderValue, Method, header};
 use oci_ref::{BlobRead, ByteRange, ErrorKind};
-use oci_spec_types::{Digest, ErrorCode};
+use oci_spec_types::{Descriptor, Digest, ErrorCode};
 
 use super::Repository;
 use super::blob_body::BlobBody;
@@ -163,6 +163,18 @@ pub(super) fn check_digest(answer: &Response, digest: &Digest) -> Result<()> {
             ))
         }
         _ => Ok(()),
+    }
+}
+
+/// A blob has as many bytes as its descriptor says.
+pub(super) fn check_size(descriptor: &Descriptor, found: u64) -> oci_ref::Result<()> {
+    let Descriptor { digest, size, .. } = descriptor;
+    match found == *size {
+        true => Ok(()),
+        false => Err(oci_ref::Error::new(
+            ErrorCode::SizeInvalid,
+            format!("blob {digest} has {found} bytes, expected {size}"),
+        )),
     }
 }
 

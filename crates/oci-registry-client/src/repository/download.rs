@@ -12,6 +12,7 @@ use oci_spec_types::{Descriptor, ErrorCode, Verifier};
 use tokio::sync::mpsc;
 
 use super::Repository;
+use super::blobs::check_size;
 
 /// How many pieces of a body may wait to be written.
 const WAITING: usize = 16;
@@ -87,15 +88,7 @@ impl Repository {
             length => ByteRange::From(length),
         };
         let read = self.blob(&descriptor.digest, range).await?;
-        if read.size != descriptor.size {
-            return Err(oci_ref::Error::new(
-                ErrorCode::SizeInvalid,
-                format!(
-                    "blob {} has {} bytes, expected {}",
-                    descriptor.digest, read.size, descriptor.size
-                ),
-            ));
-        }
+        check_size(descriptor, read.size)?;
         part.append(read.body, received).await
     }
 }
@@ -186,10 +179,7 @@ impl Part {
         let (length, expected) = (self.length, self.descriptor.size);
         let wrong = match self.verifier.clone().finish() {
             Ok(_) if length == expected => None,
-            Ok(_) => Some(oci_ref::Error::new(
-                ErrorCode::SizeInvalid,
-                format!("blob {} has {length} bytes, expected {expected}", self.descriptor.digest),
-            )),
+            Ok(_) => check_size(&self.descriptor, length).err(),
             Err(error) => Some(error.into()),
         };
         if let Some(error) = wrong {

@@ -16,6 +16,7 @@ use oci_spec_types::{Descriptor, ErrorCode};
 use tokio::io::{AsyncRead, AsyncSeek, ReadBuf};
 
 use super::Repository;
+use super::blobs::check_size;
 use crate::{Error, Result};
 
 /// A blob of a registry, read and sought in like a file.
@@ -123,15 +124,7 @@ impl BlobReader {
                 return Ok(Blob::open(&repository, &descriptor).await?.boxed());
             }
             let read = repository.blob(&descriptor.digest, ByteRange::From(at)).await?;
-            if read.size != descriptor.size {
-                return Err(oci_ref::Error::new(
-                    ErrorCode::SizeInvalid,
-                    format!(
-                        "blob {} has {} bytes, expected {}",
-                        descriptor.digest, read.size, descriptor.size
-                    ),
-                ));
-            }
+            check_size(&descriptor, read.size)?;
             Ok(read.body)
         }
         .boxed()

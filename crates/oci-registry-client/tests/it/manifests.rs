@@ -49,6 +49,14 @@ async fn by_tag_by_digest_and_by_tag_verified_by_digest() {
     assert_eq!(wrong.code(), Some(&ErrorCode::DigestInvalid));
     assert!(wrong.to_string().contains(other_digest().as_str()), "{wrong}");
 
+    // By a whole reference, and by a clone, which shares all with the first.
+    let whole = format!("{}/a/b:1.0@{}", server.host, digest()).parse().unwrap();
+    let client = builder().build().unwrap();
+    let named = client.clone().repository(&whole).unwrap().clone();
+    assert_eq!(named.to_string(), repository.to_string());
+    named.read(whole.tag(), whole.digest()).await.unwrap();
+    assert_eq!(server.lines().pop().unwrap(), "GET /v2/a/b/manifests/1.0");
+
     let sibling = repository.sibling("c".parse().unwrap());
     sibling.read(Some(&tag()), None).await.unwrap();
     assert_eq!(server.lines().pop().unwrap(), "GET /v2/c/manifests/1.0");
@@ -258,6 +266,8 @@ async fn deleting() {
     .await;
     let error = server.repository().delete_manifest(&digest()).await.unwrap_err();
     assert_eq!(error.code(), Some(&ErrorCode::DigestInvalid));
+    let error = server.repository().delete_blob(&digest()).await.unwrap_err();
+    assert_eq!(error.code(), Some(&ErrorCode::DigestInvalid));
 
     for (status, check) in
         [(404, Error::is_not_found as fn(&Error) -> bool), (405, Error::is_unsupported)]
@@ -270,6 +280,77 @@ async fn deleting() {
         );
         assert!(check(&server.repository().delete_blob(&digest()).await.unwrap_err()), "{status}");
     }
+}
+
+// covers: M9, O8
+#[tokio::test]
+async fn what_is_fetched_by_its_descriptor_is_what_the_descriptor_says() {
+    let server = Server::start(|_| index_answer()).await;
+    let right = oci_spec_types::Descriptor::of(MediaType::OCI_IMAGE_INDEX, INDEX);
+    let mut wrong = [right.clone(), right.clone(), right.clone()];
+    wrong[0].size -= 1;
+    wrong[1].size += 1;
+    wrong[2].media_type = MediaType::DOCKER_MANIFEST_LIST;
+    for (descriptor, said) in
+        wrong.iter().zip(["bytes, expected", "bytes, expected", "manifest came as"])
+    {
+        let error = server.repository().fetch(descriptor).await.err().unwrap();
+        assert!(error.to_string().contains(said), "{error}");
+        assert!(!error.is_retryable());
+    }
+    let accept = server.seen()[0].header("accept").unwrap().to_owned();
+    assert!(accept.contains(INDEX_TYPE), "{accept}");
+    server.repository().fetch(&right).await.unwrap();
+}
+
+// covers: O2
+#[tokio::test]
+async fn writing_deleting_and_tagging_choose_by_the_media_type_too() {
+    let server = Server::start(|seen| match seen.method.as_str() {
+        "POST" => Answer::status(202).header("Location", "/up"),
+        "PUT" => Answer::status(201),
+        "DELETE" => Answer::status(202),
+        _ if seen.target.contains("missing") => Answer::status(404),
+        _ => index_answer(),
+    })
+    .await;
+    let manifest = oci_spec_types::Descriptor::of(MediaType::OCI_IMAGE_INDEX, INDEX);
+    let blob = oci_spec_types::Descriptor::of(MediaType::OCTET_STREAM, INDEX);
+    let digest = digest();
+    let escaped = digest.as_str().replace(':', "%3A");
+    let content = bytes::Bytes::from_static(INDEX);
+    let as_manifest = [
+        format!("PUT /v2/a/b/manifests/{digest}"),
+        format!("HEAD /v2/a/b/manifests/{digest}"),
+        // Whether something lists it as its subject.
+        format!("GET /v2/a/b/manifests/{digest}"),
+        format!("DELETE /v2/a/b/manifests/{digest}"),
+    ];
+    let as_blob = [
+        "POST /v2/a/b/blobs/uploads/".to_owned(),
+        format!("PUT /up?digest={escaped}"),
+        format!("HEAD /v2/a/b/blobs/{digest}"),
+        format!("DELETE /v2/a/b/blobs/{digest}"),
+    ];
+    // The types by which it is told can be others.
+    let none = builder().manifest_types([MediaType::OCI_IMAGE_MANIFEST]);
+    let cases = [
+        (server.repository(), &manifest, &as_manifest),
+        (server.repository(), &blob, &as_blob),
+        (server.repository_of(none), &manifest, &as_blob),
+    ];
+    for (repository, descriptor, expected) in cases {
+        let before = server.lines().len();
+        repository.push(descriptor, content.clone()).await.unwrap();
+        repository.push_if_missing(descriptor, content.clone()).await.unwrap();
+        repository.delete(descriptor).await.unwrap();
+        assert_eq!(server.lines()[before..], expected[..], "{}", descriptor.media_type);
+    }
+    let before = server.lines().len();
+    server.repository().tag(&Target::Digest(digest.clone()), &tag()).await.unwrap();
+    let tagged =
+        [format!("GET /v2/a/b/manifests/{digest}"), "PUT /v2/a/b/manifests/1.0".to_owned()];
+    assert_eq!(server.lines()[before..], tagged);
 }
 
 // covers: O2

@@ -67,6 +67,31 @@ async fn by_the_api_filtered_here_or_there() {
     assert_eq!(repository.predecessors(&digest).await.unwrap(), listed);
 }
 
+// covers: O15
+#[tokio::test]
+async fn who_says_that_it_has_filtered_is_believed() {
+    for (says, expected) in
+        [("nothing", vec!["1"]), ("header", vec!["1", "2"]), ("annotation", vec!["1", "2"])]
+    {
+        let server = Server::start(move |_| {
+            let mut list = ImageIndex::new(entries(&[("x", 1), ("y", 2)]));
+            if says == "annotation" {
+                let name = "org.opencontainers.referrers.filtersApplied".to_owned();
+                list.annotations.insert(name, "artifactType".to_owned());
+            }
+            let answer = Answer::ok(serde_json::to_vec(&list).unwrap())
+                .header("Content-Type", MediaType::OCI_IMAGE_INDEX);
+            match says {
+                "header" => answer.header("OCI-Filters-Applied", "artifactType"),
+                _ => answer,
+            }
+        })
+        .await;
+        let found = server.repository().referrers(&subject().digest, Some("x"), None, 10).await;
+        assert_eq!(numbers(&found.unwrap().page.items), expected, "{says}");
+    }
+}
+
 // covers: O14
 #[tokio::test]
 async fn in_pages() {
@@ -147,6 +172,9 @@ async fn what_is_no_list_and_what_is_an_error() {
     repository.set_referrers_api(false);
     assert_eq!(repository.predecessors(&digest).await.unwrap(), []);
     assert!(nothing.lines().last().unwrap().contains("/manifests/"));
+    // What was said first stays.
+    repository.set_referrers_api(true);
+    assert_eq!(repository.predecessors(&digest).await.unwrap(), []);
 }
 
 /// A registry of manifests without the referrers API.

@@ -206,7 +206,6 @@ async fn http_2_is_spoken_where_it_is_offered() {
     }
 }
 
-// covers: M17
 #[tokio::test]
 async fn an_image_goes_there_and_back_by_either_http() {
     let authority = Authority::new();
