@@ -295,7 +295,8 @@ pub(crate) trait Metadata: Send + Sync + 'static {
     async fn manifest_bytes(&self, digest: &Digest) -> Result<Option<Bytes>>;
 
     /// Whether a manifest may be collected soon, so that it is to be renewed before anybody relies on its existence: it is no
-    /// root, and nothing above it is one, if only candidates of later than `stale_before` count as roots beside tags.
+    /// root, and nothing above it is one, if only candidates of later than `stale_before` count as roots beside tags. One that is
+    /// not there (any more) may be told to be, which whoever renews it learns.
     async fn manifest_is_stale(
         &self,
         repository: &Name,

@@ -15,6 +15,7 @@ mod durability;
 mod fsck;
 #[cfg(feature = "clouds")]
 mod google;
+mod held;
 mod large;
 mod lists;
 mod manifests;

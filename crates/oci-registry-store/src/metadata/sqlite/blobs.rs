@@ -5,33 +5,33 @@ use oci_spec_types::{Digest, ErrorCode, Name};
 use rusqlite::{Connection, ErrorCode as Sql, OptionalExtension};
 
 use super::failure::Outcome;
+use super::recent::Held;
 use super::{rows, sessions};
-use crate::metadata::{BlobRecord, BlobSize, Content, NewBlob, Stored};
+use crate::metadata::{BlobRecord, Content, NewBlob, Stored};
 use crate::objects::ObjectKey;
 
+/// The size of a blob, and what holds it.
 pub(super) fn size(
     db: &Connection,
     repository: &Name,
     digest: &Digest,
-    stale_before: i64,
-) -> Outcome<Option<BlobSize>> {
+) -> Outcome<Option<(u64, Held)>> {
+    // What is no candidate is referenced.
     let mut find = db.prepare_cached(
-        "SELECT blob.size, link.candidate_since < ?3 AND NOT EXISTS (
+        "SELECT blob.size, CASE WHEN EXISTS (
              SELECT 1 FROM manifest_blob
              WHERE manifest_blob.repository = link.repository AND manifest_blob.blob = link.blob)
+         THEN NULL ELSE link.candidate_since END
          FROM blob
          JOIN repository_blob AS link ON link.blob = blob.id
          JOIN repository ON repository.id = link.repository
          WHERE blob.digest = ?2 AND repository.name = ?1",
     )?;
-    let values = (repository.as_str(), digest.as_str(), stale_before);
-    // No candidate is a candidate since NULL, and neither more nor less stale than that.
-    let found: Option<(i64, Option<bool>)> =
+    let values = (repository.as_str(), digest.as_str());
+    let found: Option<(i64, Option<i64>)> =
         find.query_row(values, |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
     match found {
-        Some((size, stale)) => {
-            Ok(Some(BlobSize { size: rows::size(size)?, stale: stale.unwrap_or(false) }))
-        }
+        Some((size, since)) => Ok(Some((rows::size(size)?, since.map_or(Held::FAST, Held::since)))),
         None => Ok(None),
     }
 }

@@ -105,7 +105,7 @@ pub(super) fn manifests(db: &Connection, after: i64, limit: usize) -> Outcome<Ve
                 .collect::<Outcome<_>>()?,
             recorded: recorded(db, id)?,
             // If only what is no candidate at all does not count as a root.
-            forgotten: collect::unheld(db, id, i64::MIN, 1)?.is_some(),
+            forgotten: !collect::is_held(db, id, i64::MIN)?,
         });
         if bytes > PAGE_BYTES {
             break;

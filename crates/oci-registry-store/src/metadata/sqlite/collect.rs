@@ -6,6 +6,7 @@ use rusqlite::Connection;
 
 use super::blobs::Unlinked;
 use super::failure::Outcome;
+use super::recent::Held;
 use super::{blobs, manifests, rows};
 use crate::metadata::{CollectStep, Collected};
 
@@ -36,10 +37,9 @@ pub(super) const ABOVE: &str = "
             ON subject.manifest = manifest.id AND subject.repository = referrer.repository
     )";
 
-/// Each of [`ABOVE`] with whether it is a root.
+/// Each of [`ABOVE`] with whether it has a tag, and since when it has been a candidate.
 const ROOTS: &str = "
-    SELECT above.id, coalesce(link.candidate_since > ?2, FALSE)
-        OR EXISTS (SELECT 1 FROM tag WHERE tag.manifest = above.id)
+    SELECT above.id, EXISTS (SELECT 1 FROM tag WHERE tag.manifest = above.id), link.candidate_since
     FROM above JOIN repository_manifest AS link ON link.id = above.id";
 
 pub(super) fn collect_blobs(
@@ -86,7 +86,7 @@ pub(super) fn collect_manifests(
     let mut step = CollectStep { more: candidates.len() == limit, ..CollectStep::default() };
     let deleted = &mut step.collected;
     for candidate in candidates {
-        let Some(above) = unheld(db, candidate, before, limit)? else {
+        let Hold::Unheld(above) = hold(db, candidate, before, limit)? else {
             db.prepare_cached(
                 "UPDATE repository_manifest SET candidate_since = NULL WHERE id = ?1",
             )?
@@ -112,27 +112,37 @@ pub(super) fn collect_manifests(
     Ok(step)
 }
 
-/// The manifest and all that is above it, from near to far; no more than the `keep` that are farthest. `None` if one of them is
-/// a root: has a tag, or is a candidate since later than `before`.
-pub(super) fn unheld(
-    db: &Connection,
-    link: i64,
-    before: i64,
-    keep: usize,
-) -> Outcome<Option<VecDeque<i64>>> {
+/// What keeps a manifest.
+pub(super) enum Hold {
+    /// One of the manifest and what is above it is a root.
+    Held(Held),
+    /// None is: all of them, from near to far; no more than the `keep` that are farthest.
+    Unheld(VecDeque<i64>),
+}
+
+/// What keeps a manifest, if only tags and candidates since later than `before` are roots.
+pub(super) fn hold(db: &Connection, link: i64, before: i64, keep: usize) -> Outcome<Hold> {
     let mut walk = db.prepare_cached(&format!("{ABOVE}{ROOTS}"))?;
-    let mut found = walk.query((link, before))?;
+    let mut found = walk.query([link])?;
     let mut above = VecDeque::new();
     while let Some(row) = found.next()? {
         if row.get(1)? {
-            return Ok(None);
+            return Ok(Hold::Held(Held::FAST));
+        }
+        if let Some(since) = row.get::<_, Option<i64>>(2)?.filter(|since| *since > before) {
+            return Ok(Hold::Held(Held::since(since)));
         }
         if above.len() == keep {
             above.pop_front();
         }
         above.push_back(row.get(0)?);
     }
-    Ok(Some(above))
+    Ok(Hold::Unheld(above))
+}
+
+/// Whether anything keeps a manifest.
+pub(super) fn is_held(db: &Connection, link: i64, before: i64) -> Outcome<bool> {
+    Ok(matches!(hold(db, link, before, 1)?, Hold::Held(_)))
 }
 
 #[cfg(test)]
@@ -147,7 +157,9 @@ mod tests {
         let db = open::writer(&directory.path().join("db"), true).unwrap();
         let plan = |query: &str| -> Vec<String> {
             let mut explain = db.prepare(&format!("EXPLAIN QUERY PLAN {query}")).unwrap();
-            let lines = explain.query_map((1, 1), |row| row.get(3)).unwrap();
+            let values = vec![1; explain.parameter_count()];
+            let lines =
+                explain.query_map(rusqlite::params_from_iter(values), |row| row.get(3)).unwrap();
             lines.map(Result::unwrap).collect()
         };
         for (query, index) in

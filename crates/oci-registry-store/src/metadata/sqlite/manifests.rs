@@ -5,7 +5,9 @@ use oci_ref::{Error, Manifest, Precondition, Target};
 use oci_spec_types::{Descriptor, Digest, ErrorCode, Name, Tag};
 use rusqlite::{Connection, OptionalExtension, Row};
 
+use super::collect::Hold;
 use super::failure::{Outcome, corrupt};
+use super::recent::Held;
 use super::{collect, rows};
 use crate::References;
 use crate::metadata::{NewManifest, check_tag};
@@ -392,17 +394,20 @@ pub(super) fn delete_tag(db: &Connection, name: &Name, tag: &Tag, now: i64) -> O
     }
 }
 
-/// Whether nothing above a manifest, nor itself, is a root.
-pub(super) fn is_stale(
+/// What holds a manifest, or something above it, if it is not stale. `None` also for one that is not there (any more).
+pub(super) fn hold(
     db: &Connection,
     name: &Name,
     digest: &Digest,
     stale_before: i64,
-) -> Outcome<bool> {
-    let Some(repository) = rows::repository(db, name)? else { return Ok(false) };
-    let Some(link) = rows::linked_manifest(db, repository, digest)? else { return Ok(false) };
+) -> Outcome<Option<Held>> {
+    let Some(repository) = rows::repository(db, name)? else { return Ok(None) };
+    let Some(link) = rows::linked_manifest(db, repository, digest)? else { return Ok(None) };
     // Candidates since just that time are not stale yet.
-    Ok(collect::unheld(db, link, stale_before.saturating_sub(1), 1)?.is_some())
+    match collect::hold(db, link, stale_before.saturating_sub(1), 1)? {
+        Hold::Held(held) => Ok(Some(held)),
+        Hold::Unheld(_) => Ok(None),
+    }
 }
 
 pub(super) fn renew(db: &Connection, name: &Name, digest: &Digest, now: i64) -> Outcome<bool> {

@@ -150,9 +150,22 @@ impl Metadata for Sqlite {
         digest: &Digest,
         stale_before: i64,
     ) -> Result<Option<BlobSize>> {
-        let (name, digest) = (repository.clone(), digest.clone());
-        let read = move |db: &_| blobs::size(db, &name, &digest, stale_before);
-        self.readers.run("look up a blob", read).await
+        let recent = &self.recent;
+        let told = |found| recent::blob_size(found, stale_before);
+        if let Some(found) = recent.get(&recent.sizes, repository, digest.as_str()).map(told)
+            && !found.stale
+        {
+            return Ok(Some(found));
+        }
+        // What was stale may have been renewed.
+        let moment = recent.moment();
+        let (name, wanted) = (repository.clone(), digest.clone());
+        let read = move |db: &_| blobs::size(db, &name, &wanted);
+        let found = self.readers.run("look up a blob", read).await?;
+        if let Some(found) = found {
+            recent.sizes.insert(moment, repository, digest.as_str(), found);
+        }
+        Ok(found.map(told))
     }
 
     async fn renew_blob(&self, repository: &Name, digest: &Digest, now: i64) -> Result<bool> {
@@ -241,9 +254,20 @@ impl Metadata for Sqlite {
         digest: &Digest,
         stale_before: i64,
     ) -> Result<bool> {
-        let (name, digest) = (repository.clone(), digest.clone());
-        let read = move |db: &_| manifests::is_stale(db, &name, &digest, stale_before);
-        self.readers.run("look up a manifest", read).await
+        let recent = &self.recent;
+        let held = recent.get(&recent.holds, repository, digest.as_str());
+        if held.is_some_and(|held| !held.is_stale(stale_before)) {
+            return Ok(false);
+        }
+        // What was stale may have been renewed.
+        let moment = recent.moment();
+        let (name, wanted) = (repository.clone(), digest.clone());
+        let read = move |db: &_| manifests::hold(db, &name, &wanted, stale_before);
+        let held = self.readers.run("look up a manifest", read).await?;
+        if let Some(held) = held {
+            recent.holds.insert(moment, repository, digest.as_str(), held);
+        }
+        Ok(held.is_none())
     }
 
     async fn renew_manifest(&self, repository: &Name, digest: &Digest, now: i64) -> Result<bool> {
@@ -443,11 +467,11 @@ impl Metadata for Sqlite {
     }
 
     async fn mark_blob(&self, id: i64, now: i64) -> Result<bool> {
-        self.writer.run("mark a blob", move |db| misfits::mark_blob(db, id, now)).await
+        self.change_all("mark a blob", move |db| misfits::mark_blob(db, id, now)).await
     }
 
     async fn mark_manifest(&self, id: i64, now: i64) -> Result<bool> {
-        self.writer.run("mark a manifest", move |db| misfits::mark_manifest(db, id, now)).await
+        self.change_all("mark a manifest", move |db| misfits::mark_manifest(db, id, now)).await
     }
 
     async fn discard_blob(&self, blob: &StoredBlob, delete_after: i64) -> Result<bool> {

@@ -109,7 +109,7 @@ fn manifests(db: &Connection, before: i64) -> Outcome<()> {
         }
         for link in queued {
             done.execute([link])?;
-            if !is_gone.exists([link])? && collect::unheld(db, link, before, 1)?.is_some() {
+            if !is_gone.exists([link])? && !collect::is_held(db, link, before)? {
                 go.execute([link])?;
             }
         }

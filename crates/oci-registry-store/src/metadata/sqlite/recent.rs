@@ -14,7 +14,7 @@ use oci_spec_types::{Descriptor, Name};
 use quick_cache::sync::Cache;
 use quick_cache::{Equivalent, Weighter};
 
-use crate::metadata::{BlobRecord, Content};
+use crate::metadata::{BlobRecord, BlobSize, Content};
 
 /// Repositories share so many marks. Two of them that share one forget for each other, which costs a read.
 const MARKS: usize = 1024;
@@ -29,6 +29,32 @@ const DESCRIBED: usize = 512;
 #[derive(Clone, Copy)]
 pub(super) struct Moment(u64);
 
+/// What keeps content from being collected: something that was a candidate last at this time, in seconds since 1970, or a
+/// reference. A change that could shorten it changes what is found in the repository. A renewal, or a collector that has found
+/// it held by something else, makes it longer, which may be learned later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Held(i64);
+
+impl Held {
+    /// By a reference or a tag.
+    pub(super) const FAST: Self = Self(i64::MAX);
+
+    /// By being a candidate since this time.
+    pub(super) fn since(time: i64) -> Self {
+        Self(time)
+    }
+
+    /// Whether it is not to be relied on without a renewal.
+    pub(super) fn is_stale(self, before: i64) -> bool {
+        self.0 < before
+    }
+}
+
+/// What is told of a blob whose size and hold are known.
+pub(super) fn blob_size((size, held): (u64, Held), stale_before: i64) -> BlobSize {
+    BlobSize { size, stale: held.is_stale(stale_before) }
+}
+
 pub(super) struct Recent {
     ended: AtomicU64,
     /// By repository: what was read before so many transactions had ended is not true any more.
@@ -38,6 +64,10 @@ pub(super) struct Recent {
     pub(super) repositories: Kept<()>,
     /// What tags and digests of manifests stand for.
     pub(super) manifests: Kept<Descriptor>,
+    /// What holds manifests.
+    pub(super) holds: Kept<Held>,
+    /// How large blobs are, and what holds them.
+    pub(super) sizes: Kept<(u64, Held)>,
     /// Blobs that lie in the database, and where others lie.
     pub(super) blobs: Kept<BlobRecord>,
     /// Pages of referrers.
@@ -51,9 +81,11 @@ impl Recent {
             ended: AtomicU64::new(0),
             marks: (0..MARKS).map(|_| AtomicU64::new(0)).collect(),
             hasher: RandomState::new(),
-            repositories: Kept::new(bytes / 8),
+            repositories: Kept::new(bytes / 16),
             manifests: Kept::new(bytes / 4),
-            blobs: Kept::new(bytes / 2),
+            holds: Kept::new(bytes / 16),
+            sizes: Kept::new(bytes / 8),
+            blobs: Kept::new(bytes / 8 * 3),
             referrers: Kept::new(bytes / 8),
         }
     }
@@ -148,6 +180,18 @@ pub(super) trait Weigh {
 }
 
 impl Weigh for () {
+    fn weight(&self) -> usize {
+        0
+    }
+}
+
+impl Weigh for Held {
+    fn weight(&self) -> usize {
+        0
+    }
+}
+
+impl Weigh for (u64, Held) {
     fn weight(&self) -> usize {
         0
     }
