@@ -9,12 +9,13 @@ use oci_ref::{Error, ErrorKind, Result};
 use tokio::sync::{Mutex, RwLock, watch};
 
 use crate::blocking;
+use crate::buffers::Buffers;
 use crate::cache::ManifestCache;
 use crate::directory::DataDirectory;
 use crate::metadata::{Metadata, Sqlite};
 use crate::objects::{Files, Journal, ObjectKey, Objects};
 use crate::options::EngineOptions;
-use crate::upload::{SessionId, Tokens, idle_since, seconds};
+use crate::upload::{self, SessionId, Tokens, idle_since, seconds};
 
 /// How many rows are looked at in one step of cleaning up.
 const STEP: usize = 1000;
@@ -28,6 +29,7 @@ pub(crate) struct Engine {
     pub(crate) metadata: Box<dyn Metadata>,
     pub(crate) objects: Box<dyn Objects>,
     pub(crate) manifests: ManifestCache,
+    pub(crate) upload_buffers: Buffers,
     pub(crate) tokens: Tokens,
     pub(crate) options: EngineOptions,
     /// Objects that nobody owns and that could not be deleted.
@@ -78,10 +80,12 @@ impl Engine {
         .await?;
         check_storage(&*metadata, &options).await?;
         let secret = metadata.session_secret(crate::random::bytes()?).await?;
+        let upload_buffers = upload::buffers(bucket.is_some());
         let engine = Arc::new(Self {
             metadata,
             objects: bucket.unwrap_or_else(|| through(objects)),
             manifests: ManifestCache::new(options.cache / 2),
+            upload_buffers,
             tokens: Tokens::new(secret),
             options,
             left: std::sync::Mutex::default(),

@@ -38,6 +38,7 @@ compile_error!(
 
 mod backup;
 mod blocking;
+mod buffers;
 mod cache;
 mod collect;
 mod database;

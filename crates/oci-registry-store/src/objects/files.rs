@@ -13,20 +13,24 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use oci_ref::{Body, Error, ErrorKind, Result};
+use oci_spec_types::Hasher;
 
-use super::pool::Pool;
 use super::read::Reader;
 use super::{Finished, Journal, ObjectKey, ObjectWrite, Objects, Suspended};
 use crate::blocking;
+use crate::buffers::Buffers;
 
 /// How many bytes of memory all readers together may take, before they have to do with little.
 const READ_MEMORY: usize = 16 << 20;
+
+/// How many bytes are read at a time then.
+const LITTLE: usize = 16 << 10;
 
 /// Objects in a directory.
 pub(crate) struct Files {
     root: PathBuf,
     sync: bool,
-    buffers: Pool,
+    buffers: Buffers,
 }
 
 impl Files {
@@ -47,7 +51,7 @@ impl Files {
         if sync {
             sync_directory(&root).map_err(|error| failed("sync", &root, error))?;
         }
-        Ok(Self { root, sync, buffers: Pool::new(READ_MEMORY) })
+        Ok(Self { root, sync, buffers: Buffers::new(READ_MEMORY, LITTLE) })
     }
 
     fn path(&self, key: &ObjectKey) -> PathBuf {
@@ -207,9 +211,10 @@ struct FileWriter {
 }
 
 impl FileWriter {
-    async fn work<F>(&self, doing: &'static str, work: F) -> Result<()>
+    async fn work<T, F>(&self, doing: &'static str, work: F) -> Result<T>
     where
-        F: FnOnce(&File, &Path) -> io::Result<()> + Send + 'static,
+        T: Send + 'static,
+        F: FnOnce(&File, &Path) -> io::Result<T> + Send + 'static,
     {
         let (file, path) = (Arc::clone(&self.file), self.path.clone());
         blocking::run(move || work(&file, &path).map_err(|error| failed(doing, &path, error))).await
@@ -237,6 +242,19 @@ impl ObjectWrite for FileWriter {
         self.work("write", move |file, _| file.write_all_at(&bytes, offset)).await?;
         self.offset += length;
         Ok(())
+    }
+
+    /// In one go: to hand the bytes to another thread costs more than to do both on one.
+    async fn append_hashed(&mut self, bytes: Bytes, mut hasher: Hasher) -> Result<Hasher> {
+        let (offset, length) = (self.offset, bytes.len() as u64);
+        let work = move |file: &File, _: &Path| {
+            file.write_all_at(&bytes, offset)?;
+            hasher.update(&bytes);
+            Ok(hasher)
+        };
+        let hasher = self.work("write", work).await?;
+        self.offset += length;
+        Ok(hasher)
     }
 
     async fn finish(&mut self) -> Result<Finished> {

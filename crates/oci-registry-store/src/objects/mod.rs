@@ -4,7 +4,6 @@
 #[cfg(feature = "clouds")]
 mod cloud;
 mod files;
-mod pool;
 mod read;
 
 use std::fmt;
@@ -15,6 +14,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use oci_ref::{Body, Result};
+use oci_spec_types::Hasher;
+use tokio::task::spawn_blocking;
+
+use crate::blocking;
 
 #[cfg(feature = "clouds")]
 pub(crate) use cloud::Cloud;
@@ -107,6 +110,18 @@ pub(crate) trait Objects: Send + Sync + 'static {
 pub(crate) trait ObjectWrite: Send + Sync {
     /// Writes bytes at the end.
     async fn append(&mut self, bytes: Bytes) -> Result<()>;
+
+    /// The same, and hashes them.
+    async fn append_hashed(&mut self, bytes: Bytes, mut hasher: Hasher) -> Result<Hasher> {
+        let content = bytes.clone();
+        let hashing = spawn_blocking(move || {
+            hasher.update(&content);
+            hasher
+        });
+        let written = self.append(bytes).await;
+        let hasher = hashing.await.map_err(blocking::stopped)?;
+        written.map(|()| hasher)
+    }
 
     /// Ends the object: all that was written, and its name, survive a power cut from now on.
     async fn finish(&mut self) -> Result<Finished>;

@@ -1,4 +1,7 @@
-//! Reading a file chunk by chunk, the next one while the last is being sent.
+//! Reading a file chunk by chunk.
+//!
+//! What the system has in memory is copied by the task that sends it: handing it over from another thread costs more than
+//! copying it. Only what has to be waited for is read elsewhere, the next chunk while the last is being sent.
 
 use std::fs::File;
 use std::io;
@@ -12,23 +15,31 @@ use futures_util::StreamExt;
 use oci_ref::{Body, Error};
 use tokio::task::{JoinHandle, spawn_blocking};
 
-use super::pool::Pool;
 use crate::blocking;
+use crate::buffers::Buffers;
 
 /// A file of which a part is read.
 pub(super) struct Reader {
     file: Arc<File>,
     path: PathBuf,
-    pool: Pool,
+    buffers: Buffers,
     rest: Range<u64>,
     next: Next,
 }
 
 /// The chunk that is sent next.
 enum Next {
-    Here(Bytes),
-    Coming(JoinHandle<io::Result<Bytes>>),
-    None,
+    /// Nobody has looked for it.
+    Unread,
+    Here(Chunk),
+    Coming(JoinHandle<io::Result<Chunk>>),
+}
+
+/// Some bytes of a file.
+struct Chunk {
+    bytes: Bytes,
+    /// Whether they may have been waited for, so that it is better to ask early for the next ones.
+    waited: bool,
 }
 
 impl Reader {
@@ -37,12 +48,12 @@ impl Reader {
         file: File,
         path: PathBuf,
         range: Range<u64>,
-        pool: Pool,
+        buffers: Buffers,
     ) -> oci_ref::Result<Self> {
         let mut reader =
-            Self { file: Arc::new(file), path, pool, rest: range.clone(), next: Next::None };
+            Self { file: Arc::new(file), path, buffers, rest: range.clone(), next: Next::Unread };
         if range.start < range.end {
-            let first = read(&reader.file, range, &reader.pool);
+            let first = read(&reader.file, range, &reader.buffers);
             reader.next = Next::Here(first.map_err(|error| reader.failed(error))?);
         }
         Ok(reader)
@@ -51,28 +62,42 @@ impl Reader {
     /// The bytes. At most two chunks are in memory.
     pub(super) fn into_body(self) -> Body {
         futures_util::stream::unfold(self, |mut reader| async move {
-            let chunk = match std::mem::replace(&mut reader.next, Next::None) {
-                Next::None => return None,
-                Next::Here(chunk) => Ok(chunk),
-                Next::Coming(chunk) => match chunk.await {
-                    Ok(chunk) => chunk.map_err(|error| reader.failed(error)),
-                    Err(error) => Err(blocking::stopped(error)),
-                },
-            };
-            if let Ok(chunk) = &chunk {
-                reader.rest.start += chunk.len() as u64;
-                reader.read_ahead();
+            if reader.rest.start >= reader.rest.end {
+                return None;
             }
+            let chunk = reader.chunk().await;
             Some((chunk, reader))
         })
         .boxed()
     }
 
-    fn read_ahead(&mut self) {
-        if self.rest.start < self.rest.end {
-            let (file, rest, pool) = (Arc::clone(&self.file), self.rest.clone(), self.pool.clone());
-            self.next = Next::Coming(spawn_blocking(move || read(&file, rest, &pool)));
+    async fn chunk(&mut self) -> oci_ref::Result<Bytes> {
+        let coming = match std::mem::replace(&mut self.next, Next::Unread) {
+            Next::Here(chunk) => return Ok(self.take(chunk)),
+            Next::Coming(chunk) => chunk,
+            Next::Unread => match read_cached(&self.file, &self.rest, &self.buffers) {
+                Some(chunk) => return Ok(self.take(chunk)),
+                None => self.ask(),
+            },
+        };
+        let chunk = coming.await.map_err(blocking::stopped)?;
+        let chunk = chunk.map_err(|error| self.failed(error))?;
+        Ok(self.take(chunk))
+    }
+
+    /// Goes on to what is behind a chunk.
+    fn take(&mut self, chunk: Chunk) -> Bytes {
+        self.rest.start += chunk.bytes.len() as u64;
+        if chunk.waited && self.rest.start < self.rest.end {
+            self.next = Next::Coming(self.ask());
         }
+        chunk.bytes
+    }
+
+    fn ask(&self) -> JoinHandle<io::Result<Chunk>> {
+        let (file, rest, buffers) =
+            (Arc::clone(&self.file), self.rest.clone(), self.buffers.clone());
+        spawn_blocking(move || read(&file, rest, &buffers))
     }
 
     fn failed(&self, error: io::Error) -> Error {
@@ -80,13 +105,39 @@ impl Reader {
     }
 }
 
-/// As much of the begin of a range as a buffer takes.
-fn read(file: &File, range: Range<u64>, pool: &Pool) -> io::Result<Bytes> {
+/// As much of the begin of a range as a buffer takes. Blocks.
+fn read(file: &File, range: Range<u64>, buffers: &Buffers) -> io::Result<Chunk> {
+    if let Some(chunk) = read_cached(file, &range, buffers) {
+        return Ok(chunk);
+    }
     let left = range.end - range.start;
-    let mut buffer = pool.take(left);
+    let mut buffer = buffers.take(left);
     let room = buffer.room();
     // At most what there is room for.
     let length = left.min(room.len() as u64) as usize;
     file.read_exact_at(&mut room[..length], range.start)?;
-    Ok(buffer.filled(length))
+    Ok(Chunk { bytes: buffer.filled(length), waited: true })
+}
+
+/// What the system has in memory of the begin of a range, as far as a buffer takes it. `None` if it has nothing, or cannot tell.
+#[cfg(target_os = "linux")]
+fn read_cached(file: &File, range: &Range<u64>, buffers: &Buffers) -> Option<Chunk> {
+    use rustix::io::{ReadWriteFlags, preadv2};
+
+    let left = range.end - range.start;
+    let mut buffer = buffers.take(left);
+    let room = buffer.room();
+    // At most what there is room for.
+    let length = left.min(room.len() as u64) as usize;
+    let parts = &mut [io::IoSliceMut::new(&mut room[..length])];
+    // An error is met again by whoever reads it in the other way.
+    match preadv2(file, parts, range.start, ReadWriteFlags::NOWAIT) {
+        Ok(count) if count > 0 => Some(Chunk { bytes: buffer.filled(count), waited: false }),
+        _ => None,
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn read_cached(_: &File, _: &Range<u64>, _: &Buffers) -> Option<Chunk> {
+    None
 }

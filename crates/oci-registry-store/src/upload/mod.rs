@@ -4,17 +4,20 @@
 //! into the object where it will stay.
 
 mod fork;
+mod gather;
 mod id;
 mod object;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use oci_ref::{Error, ErrorKind, Result, Staged, UploadId};
 use oci_spec_types::{Algorithm, Digest, Name};
 
+use self::gather::Gathered;
 use self::object::{End, ObjectUpload, Session, Start};
+use crate::buffers::{Buffers, LARGE};
 use crate::engine::Engine;
 use crate::metadata::{Claimed, Content, NewBlob, Progress, SessionRecord, SessionState};
 
@@ -23,8 +26,20 @@ pub(crate) use id::{SessionId, Tokens, now};
 /// The most bytes that a blob kept in the database has.
 pub(crate) const INLINE_LIMIT: usize = 32 << 10;
 
-/// How many bytes are hashed and written at a time.
-const CHUNK: usize = 256 << 10;
+/// How many bytes of memory all uploads to files together may take for what is on its way there, before they have to do with
+/// little.
+const MEMORY: usize = 16 << 20;
+
+/// How many bytes are written at a time then.
+const LITTLE: usize = 64 << 10;
+
+/// What uploads are gathered in. What is on its way to a bucket waits there for long; it is counted there.
+pub(crate) fn buffers(to_bucket: bool) -> Buffers {
+    match to_bucket {
+        true => Buffers::new(0, LARGE),
+        false => Buffers::new(MEMORY, LITTLE),
+    }
+}
 
 /// An upload.
 pub(crate) struct Upload {
@@ -37,7 +52,7 @@ pub(crate) struct Upload {
     session: Option<Session>,
     offset: u64,
     /// What has not been handed to the object: all there is, as long as there is no object.
-    buffer: BytesMut,
+    buffer: Gathered,
     object: Option<ObjectUpload>,
 }
 
@@ -52,7 +67,7 @@ impl Upload {
             id,
             session,
             offset: 0,
-            buffer: BytesMut::new(),
+            buffer: Gathered::new(),
             object,
         }
     }
@@ -115,11 +130,10 @@ impl Upload {
     }
 
     async fn flush(&mut self) -> Result<()> {
-        if self.buffer.is_empty() {
-            return Ok(());
+        match self.buffer.take() {
+            chunk if chunk.is_empty() => Ok(()),
+            chunk => self.write(chunk).await,
         }
-        let chunk = self.buffer.split().freeze();
-        self.write(chunk).await
     }
 
     /// The object with all that was appended, to end it. `None` for content that is small enough for the database.
@@ -130,8 +144,8 @@ impl Upload {
         Ok(self.object.take())
     }
 
-    async fn commit_inline(self, digest: &Digest) -> Result<()> {
-        let data = self.buffer.freeze();
+    async fn commit_inline(mut self, digest: &Digest) -> Result<()> {
+        let data = self.buffer.take();
         let session = self.session.as_ref().map(|session| session.claimed.clone());
         let mut hasher = digest.known_algorithm().unwrap_or(self.algorithm).hasher();
         hasher.update(&data);
@@ -157,7 +171,7 @@ impl Upload {
     async fn record_inline(&mut self, id: &SessionId) -> Result<()> {
         let claimed = self.session.as_ref().map(|session| session.claimed.clone());
         let session = claimed.unwrap_or_else(|| Claimed { id: id.clone(), version: None });
-        if self.buffer.is_empty() && session.version.is_none() {
+        if self.buffer.len() == 0 && session.version.is_none() {
             // The token alone says all that there is to say.
             return Ok(());
         }
@@ -167,7 +181,7 @@ impl Upload {
             offset: self.offset,
             // It is hashed when it is complete.
             hash_state: Vec::new(),
-            content: Content::Inline(self.buffer.split().freeze()),
+            content: Content::Inline(self.buffer.take()),
             state: Bytes::new(),
             now: now(),
         };
@@ -208,17 +222,16 @@ impl Staged for Upload {
 
     async fn append(&mut self, mut chunk: Bytes) -> Result<()> {
         while !chunk.is_empty() {
-            if self.buffer.is_empty() && chunk.len() >= CHUNK {
-                let whole = chunk.split_to(CHUNK);
+            let before = chunk.len();
+            if self.buffer.len() == 0 && before >= LARGE {
+                let whole = chunk.split_to(LARGE);
                 self.offset += whole.len() as u64;
                 self.write(whole).await?;
                 continue;
             }
-            // Copied, so that many small pieces cannot hold on to many large buffers.
-            let piece = chunk.split_to(chunk.len().min(CHUNK - self.buffer.len()));
-            self.offset += piece.len() as u64;
-            self.buffer.extend_from_slice(&piece);
-            if self.buffer.len() == CHUNK {
+            let full = self.buffer.fill(&mut chunk, &self.engine.upload_buffers);
+            self.offset += (before - chunk.len()) as u64;
+            if full {
                 self.flush().await?;
             }
         }

@@ -11,7 +11,7 @@ use futures_util::StreamExt;
 use oci_ref::{Error, ErrorKind, Result};
 use oci_spec_types::{Algorithm, Digest, Hasher, Name, VerifyError};
 use tokio::sync::mpsc;
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::JoinHandle;
 
 use super::fork::fork;
 use super::{SessionId, now};
@@ -202,21 +202,14 @@ impl Object {
         }
     }
 
-    /// Hashes and writes at the same time.
     async fn append(&mut self, chunk: Bytes) -> Result<()> {
         let length = chunk.len() as u64;
-        let hashed = self.hasher.clone().map(|mut hasher| {
-            let chunk = chunk.clone();
-            spawn_blocking(move || {
-                hasher.update(&chunk);
-                hasher
-            })
-        });
-        let written = self.writer.append(chunk).await;
-        if let Some(hashed) = hashed {
-            self.hasher = Some(hashed.await.map_err(blocking::stopped)?);
+        match self.hasher.take() {
+            Some(hasher) => {
+                self.hasher = Some(self.writer.append_hashed(chunk, hasher).await?);
+            }
+            None => self.writer.append(chunk).await?,
         }
-        written?;
         self.offset += length;
         Ok(())
     }

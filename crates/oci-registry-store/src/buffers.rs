@@ -1,22 +1,22 @@
-//! Buffers for reading files, drawn from one budget and used again.
+//! Buffers for bytes on their way between connections and files, drawn from one budget and used again.
 //!
-//! Fresh memory for each read costs as much as the read: the system has to find and clear its pages. And readers who are
+//! Fresh memory for each piece costs as much as copying it: the system has to find and clear its pages. And clients who are
 //! slow must not make memory grow with their number, nor hold up those who are fast. So there is a fixed number of large
-//! buffers, and whoever finds none left reads in small pieces of his own.
+//! buffers, and whoever finds none left goes on in small pieces.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
-/// How many bytes a buffer of the pool has.
-const LARGE: usize = 256 << 10;
-
-/// How many bytes are read at a time without one.
-const SMALL: usize = 16 << 10;
+/// How many bytes a buffer of a pool has.
+pub(crate) const LARGE: usize = 256 << 10;
 
 /// A fixed number of buffers, made when they are first needed.
 #[derive(Clone)]
-pub(super) struct Pool(Arc<Mutex<State>>);
+pub(crate) struct Buffers {
+    state: Arc<Mutex<State>>,
+    small: usize,
+}
 
 struct State {
     idle: Vec<Vec<u8>>,
@@ -24,25 +24,27 @@ struct State {
     unmade: usize,
 }
 
-impl Pool {
-    /// Buffers of about so many bytes in all.
-    pub(super) fn new(bytes: usize) -> Self {
-        Self(Arc::new(Mutex::new(State { idle: Vec::new(), unmade: bytes / LARGE })))
+impl Buffers {
+    /// Buffers of about so many bytes in all, and of `small` bytes each where there is none left.
+    pub(crate) fn new(bytes: usize, small: usize) -> Self {
+        let state = State { idle: Vec::new(), unmade: bytes / LARGE };
+        Self { state: Arc::new(Mutex::new(state)), small }
     }
 
     /// A buffer to fill: a large one if there is one, and it is worth it.
-    pub(super) fn take(&self, wanted: u64) -> Buffer {
-        if wanted > SMALL as u64
+    pub(crate) fn take(&self, wanted: u64) -> Buffer {
+        if wanted > self.small as u64
             && let Some(bytes) = self.take_large()
         {
-            return Buffer { bytes, pool: Some(self.clone()) };
+            return Buffer { bytes, home: Some(self.clone()) };
         }
-        // At most SMALL.
-        Buffer { bytes: vec![0; wanted.min(SMALL as u64) as usize], pool: None }
+        // At most `small`.
+        Buffer { bytes: vec![0; wanted.min(self.small as u64) as usize], home: None }
     }
 
     fn take_large(&self) -> Option<Vec<u8>> {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        // The one that was used last is likely to be near the processor.
         if let Some(idle) = state.idle.pop() {
             return Some(idle);
         }
@@ -52,20 +54,20 @@ impl Pool {
     }
 }
 
-/// A buffer, which goes back to its pool when it is not needed any more.
-pub(super) struct Buffer {
+/// A buffer, which goes back to where it came from when it is not needed any more.
+pub(crate) struct Buffer {
     bytes: Vec<u8>,
-    pool: Option<Pool>,
+    home: Option<Buffers>,
 }
 
 impl Buffer {
     /// What can be filled.
-    pub(super) fn room(&mut self) -> &mut [u8] {
+    pub(crate) fn room(&mut self) -> &mut [u8] {
         &mut self.bytes
     }
 
     /// Its first `length` bytes, for whoever reads them.
-    pub(super) fn filled(self, length: usize) -> Bytes {
+    pub(crate) fn filled(self, length: usize) -> Bytes {
         Bytes::from_owner(self).slice(..length)
     }
 }
@@ -78,9 +80,9 @@ impl AsRef<[u8]> for Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        if let Some(pool) = self.pool.take() {
+        if let Some(home) = self.home.take() {
             let bytes = std::mem::take(&mut self.bytes);
-            pool.0.lock().unwrap_or_else(PoisonError::into_inner).idle.push(bytes);
+            home.state.lock().unwrap_or_else(PoisonError::into_inner).idle.push(bytes);
         }
     }
 }
@@ -89,9 +91,11 @@ impl Drop for Buffer {
 mod tests {
     use super::*;
 
+    const SMALL: usize = 16 << 10;
+
     #[test]
     fn buffers_are_used_again_and_never_more_than_there_may_be() {
-        let pool = Pool::new(2 * LARGE);
+        let pool = Buffers::new(2 * LARGE, SMALL);
         let (mut one, mut two) = (pool.take(1 << 40), pool.take(LARGE as u64));
         assert_eq!((one.room().len(), two.room().len()), (LARGE, LARGE));
         assert_eq!(pool.take(1 << 40).room().len(), SMALL, "there is none left");
@@ -104,15 +108,15 @@ mod tests {
         drop(part);
         assert_eq!(pool.take(1 << 40).room().len(), LARGE);
         drop(two);
-        assert_eq!(pool.0.lock().unwrap().idle.len(), 2);
+        assert_eq!(pool.state.lock().unwrap().idle.len(), 2);
     }
 
     #[test]
     fn little_content_takes_little() {
-        let pool = Pool::new(LARGE);
+        let pool = Buffers::new(LARGE, SMALL);
         assert_eq!(pool.take(100).room().len(), 100);
         assert_eq!(pool.take(SMALL as u64).room().len(), SMALL);
-        assert!(pool.0.lock().unwrap().idle.is_empty());
-        assert_eq!(Pool::new(0).take(1 << 20).room().len(), SMALL);
+        assert!(pool.state.lock().unwrap().idle.is_empty());
+        assert_eq!(Buffers::new(0, SMALL).take(1 << 20).room().len(), SMALL);
     }
 }
