@@ -11,34 +11,65 @@ use super::{remove, rows};
 use crate::References;
 use crate::metadata::{NewManifest, check_tag};
 
+/// From the columns behind the number of what was asked for.
 fn descriptor(row: &Row) -> Outcome<Descriptor> {
-    let digest = rows::parse("a digest", get(row, 0)?)?;
-    let media_type = rows::parse("a media type", get(row, 1)?)?;
-    let mut descriptor = Descriptor::new(media_type, digest, rows::size(get(row, 2)?)?);
-    descriptor.artifact_type = get(row, 3)?;
+    let digest = rows::parse("a digest", get(row, 1)?)?;
+    let media_type = rows::parse("a media type", get(row, 2)?)?;
+    let mut descriptor = Descriptor::new(media_type, digest, rows::size(get(row, 3)?)?);
+    descriptor.artifact_type = get(row, 4)?;
     Ok(descriptor)
 }
 
-pub(super) async fn resolve(db: &Db, repository: &Name, target: &Target) -> Outcome<Descriptor> {
-    let found = match target {
-        Target::Digest(digest) => {
-            let find = "SELECT manifest.digest, link.media_type, manifest.size, link.artifact_type
-                        FROM manifest
-                        JOIN repository_manifest AS link ON link.manifest = manifest.id
-                        JOIN repository ON repository.id = link.repository
-                        WHERE manifest.digest = $2 AND repository.name = $1";
-            db.row(find, &[&repository.as_str(), &digest.as_str()]).await?
-        }
-        Target::Tag(tag) | Target::Pinned(tag, _) => {
-            let find = "SELECT manifest.digest, link.media_type, manifest.size, link.artifact_type
-                        FROM repository
-                        JOIN tag ON tag.repository = repository.id
-                        JOIN repository_manifest AS link ON link.id = tag.manifest
-                        JOIN manifest ON manifest.id = link.manifest
-                        WHERE repository.name = $1 AND tag.name = $2";
-            db.row(find, &[&repository.as_str(), &tag.as_str()]).await?
-        }
-    };
+/// What is asked for: a manifest of a repository, by its tag or by its digest.
+pub(super) type Asked = (Name, String);
+
+/// The manifests that tags stand for, each if it is there.
+pub(super) async fn by_tags(db: &Db, asked: &[Asked]) -> Outcome<Vec<Option<Descriptor>>> {
+    // Each for itself, by the indexes, whatever the server believes about the sizes of tables.
+    let find = "SELECT asked.number, found.*
+                FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS asked (repository, name, number)
+                CROSS JOIN LATERAL (
+                    SELECT manifest.digest, link.media_type, manifest.size, link.artifact_type
+                    FROM repository
+                    JOIN tag ON tag.repository = repository.id
+                    JOIN repository_manifest AS link ON link.id = tag.manifest
+                    JOIN manifest ON manifest.id = link.manifest
+                    WHERE repository.name = asked.repository AND tag.name = asked.name LIMIT 1) AS found";
+    described(db, find, asked).await
+}
+
+/// The manifests of some digests, each if it is there.
+pub(super) async fn by_digests(db: &Db, asked: &[Asked]) -> Outcome<Vec<Option<Descriptor>>> {
+    let find = "SELECT asked.number, found.*
+                FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS asked (repository, name, number)
+                CROSS JOIN LATERAL (
+                    SELECT manifest.digest, link.media_type, manifest.size, link.artifact_type
+                    FROM manifest
+                    JOIN repository_manifest AS link ON link.manifest = manifest.id
+                    JOIN repository ON repository.id = link.repository
+                    WHERE manifest.digest = asked.name AND repository.name = asked.repository LIMIT 1) AS found";
+    described(db, find, asked).await
+}
+
+async fn described(db: &Db, find: &str, asked: &[Asked]) -> Outcome<Vec<Option<Descriptor>>> {
+    let repositories: Vec<&str> = asked.iter().map(|(repository, _)| repository.as_str()).collect();
+    let names: Vec<&str> = asked.iter().map(|(_, name)| name.as_str()).collect();
+    let mut found = vec![None; asked.len()];
+    for row in db.rows(find, &[&repositories, &names]).await? {
+        // Counted from 1.
+        let number: i64 = get(&row, 0)?;
+        let place = usize::try_from(number - 1).ok().and_then(|place| found.get_mut(place));
+        *place.ok_or_else(|| absent("name that was asked for"))? = Some(descriptor(&row)?);
+    }
+    Ok(found)
+}
+
+/// What a target stands for, as it was found.
+pub(super) fn resolved(
+    repository: &Name,
+    target: &Target,
+    found: Option<Descriptor>,
+) -> oci_ref::Result<Descriptor> {
     let what = if target.tag().is_some() { "tag" } else { "manifest" };
     let found = found.ok_or_else(|| {
         let name = target.tag().map_or_else(|| target.to_string(), Tag::to_string);
@@ -47,11 +78,10 @@ pub(super) async fn resolve(db: &Db, repository: &Name, target: &Target) -> Outc
             format!("{what} {name} is not in repository {repository}"),
         )
     })?;
-    let found = descriptor(&found)?;
     match target {
         Target::Pinned(tag, expected) if found.digest != *expected => {
             let message = format!("tag {tag} names {}, expected {expected}", found.digest);
-            Err(Error::new(ErrorCode::ManifestUnknown, message).into())
+            Err(Error::new(ErrorCode::ManifestUnknown, message))
         }
         _ => Ok(found),
     }

@@ -55,6 +55,7 @@ mod rows;
 mod run;
 mod sessions;
 mod tls;
+mod together;
 mod url;
 
 use std::path::Path;
@@ -63,6 +64,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::FutureExt;
 use oci_ref::{Error, Manifest, Page, Precondition, Result, Target};
 use oci_spec_types::{Descriptor, Digest, Name, Tag};
 use tokio::task::JoinHandle;
@@ -70,7 +72,9 @@ use tokio::task::JoinHandle;
 use self::existing::Existing;
 use self::failure::{Failure, Outcome};
 use self::lease::Lease;
+use self::manifests::Asked;
 use self::run::{Begin, Db, Runner};
+use self::together::Together;
 use super::{
     BlobRecord, BlobSize, Claim, Claimed, CollectStep, Collected, Cuts, Metadata, Misfit, NewBlob,
     NewManifest, Progress, SessionState, Stored, StoredBlob, StoredManifest,
@@ -95,6 +99,9 @@ pub(crate) struct Postgres {
     runner: Runner,
     lease: Lease,
     existing: Existing,
+    /// Look-ups of manifests.
+    tags: Together<Asked, Option<Descriptor>>,
+    digests: Together<Asked, Option<Descriptor>>,
     keeper: JoinHandle<()>,
 }
 
@@ -105,8 +112,31 @@ impl Postgres {
         let runner = open::open(url, &settings).await?;
         let lease = Lease::take(runner.clone(), options.lease).await?;
         let keeper = tokio::spawn(lease.clone().keep());
-        Ok(Self { runner, lease, existing: Existing::default(), keeper })
+        let (tags, digests) = (look_ups(&runner, true), look_ups(&runner, false));
+        Ok(Self { runner, lease, existing: Existing::default(), tags, digests, keeper })
     }
+}
+
+async fn look_up(
+    runner: &Runner,
+    by_tag: bool,
+    asked: &[Asked],
+) -> Result<Vec<Option<Descriptor>>> {
+    let query = |db: Arc<Db>| async move {
+        match by_tag {
+            true => manifests::by_tags(&db, asked).await,
+            false => manifests::by_digests(&db, asked).await,
+        }
+    };
+    runner.read("look up a manifest", query).await
+}
+
+fn look_ups(runner: &Runner, by_tag: bool) -> Together<Asked, Option<Descriptor>> {
+    let runner = runner.clone();
+    Together::new(move |asked| {
+        let runner = runner.clone();
+        async move { look_up(&runner, by_tag, &asked).await.ok() }.boxed()
+    })
 }
 
 impl Postgres {
@@ -209,8 +239,18 @@ impl Metadata for Postgres {
     }
 
     async fn resolve(&self, repository: &Name, target: &Target) -> Result<Descriptor> {
-        let query = |db: Arc<Db>| async move { manifests::resolve(&db, repository, target).await };
-        self.runner.read("look up a manifest", query).await
+        let by_tag = target.tag().is_some();
+        let (together, name) = match target {
+            Target::Tag(tag) | Target::Pinned(tag, _) => (&self.tags, tag.to_string()),
+            Target::Digest(digest) => (&self.digests, digest.to_string()),
+        };
+        let asked = (repository.clone(), name);
+        let found = match together.get(asked.clone()).await {
+            Some(found) => found,
+            // Its own error tells what is wrong.
+            None => look_up(&self.runner, by_tag, &[asked]).await?.into_iter().next().flatten(),
+        };
+        manifests::resolved(repository, target, found)
     }
 
     async fn manifest_bytes(&self, digest: &Digest) -> Result<Option<Bytes>> {
