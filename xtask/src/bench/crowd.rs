@@ -3,8 +3,8 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::bench::content::{Content, begin_upload, blob_path};
 use crate::bench::http::Connection;
-use crate::bench::scenarios::{Content, begin_upload, blob_path};
 use crate::bench::target::Target;
 use crate::process::Result;
 

@@ -38,7 +38,18 @@ impl Connection {
         headers: &str,
         body: &[u8],
     ) -> Result<Answer> {
-        let length = match (method, body.len()) {
+        self.send_parts(method, path, headers, [body, &[]]).await
+    }
+
+    /// The same with a body in two parts.
+    pub(crate) async fn send_parts(
+        &mut self,
+        method: &str,
+        path: &str,
+        headers: &str,
+        body: [&[u8]; 2],
+    ) -> Result<Answer> {
+        let length = match (method, body[0].len() + body[1].len()) {
             ("GET" | "HEAD", 0) => String::new(),
             (_, length) => format!("Content-Length: {length}\r\n"),
         };
@@ -54,7 +65,7 @@ impl Connection {
         &mut self,
         method: &str,
         head: &[u8],
-        body: &[u8],
+        body: [&[u8]; 2],
     ) -> Result<Answer> {
         self.write(head, body).await.map_err(|error| format!("sending: {error}"))?;
         self.filled = 0;
@@ -82,12 +93,13 @@ impl Connection {
         Ok(answer)
     }
 
-    async fn write(&mut self, head: &[u8], body: &[u8]) -> std::io::Result<()> {
-        if body.len() <= 16 << 10 && !body.is_empty() {
-            return self.stream.write_all(&[head, body].concat()).await;
+    async fn write(&mut self, head: &[u8], [body, rest]: [&[u8]; 2]) -> std::io::Result<()> {
+        if body.len() + rest.len() <= 16 << 10 && !body.is_empty() {
+            return self.stream.write_all(&[head, body, rest].concat()).await;
         }
         self.stream.write_all(head).await?;
-        self.stream.write_all(body).await
+        self.stream.write_all(body).await?;
+        self.stream.write_all(rest).await
     }
 
     async fn fill(&mut self) -> Result<usize> {

@@ -2,9 +2,9 @@
 
 use oci_spec_types::{ImageManifest, MediaType};
 
+use crate::bench::content::{Blob, Content, REPOSITORY, expect, push_blob, push_manifest};
 use crate::bench::http::Connection;
-use crate::bench::scenarios::{Blob, Content, REPOSITORY, expect, push_blob, push_manifest};
-use crate::bench::target::Target;
+use crate::bench::target::{Kind, Target};
 use crate::process::Result;
 
 /// How many tags go into one push, where that is possible.
@@ -41,7 +41,7 @@ pub(crate) async fn store_tags(target: &Target, content: &Content, tags: usize) 
     let mut path = format!("{manifests}/{}?", manifest.digest);
     for number in 0..tags {
         let tag = tag(number);
-        if !target.ours {
+        if target.kind == Kind::Peer {
             push_manifest(&mut connection, &repository, manifest, &tag).await?;
             continue;
         }

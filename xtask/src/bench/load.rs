@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::bench::content::Content;
 use crate::bench::http::Connection;
-use crate::bench::scenarios::{Content, Scenario};
+use crate::bench::scenarios::Scenario;
 use crate::bench::target::Target;
 use crate::process::Result;
 
@@ -37,9 +38,9 @@ impl Load {
         let end = begin + self.duration;
         let mut tasks = tokio::task::JoinSet::new();
         for _ in 0..self.connections {
-            let (host, content, next) = (target.host.clone(), content.clone(), next.clone());
+            let (target, content, next) = (target.clone(), content.clone(), next.clone());
             tasks.spawn(async move {
-                let mut connection = Connection::open(&host).await?;
+                let mut connection = Connection::open(&target.host).await?;
                 let mut latencies = Vec::new();
                 let mut bytes = 0;
                 // Everybody does at least one operation, however short the time is.
@@ -47,7 +48,7 @@ impl Load {
                     let number = next.fetch_add(1, Ordering::Relaxed);
                     let prepared = scenario.prepare(&content, number);
                     let start = Instant::now();
-                    bytes += scenario.run(&mut connection, &content, &prepared).await?;
+                    bytes += scenario.run(&mut connection, &target, &content, &prepared).await?;
                     latencies.push(start.elapsed());
                     if Instant::now() >= end {
                         return Result::Ok((latencies, bytes));
@@ -70,6 +71,13 @@ impl Load {
 }
 
 impl Measured {
+    /// Some operations of which one came after the other, and which moved no content.
+    pub(crate) fn one_by_one(mut latencies: Vec<Duration>) -> Self {
+        latencies.sort_unstable();
+        let elapsed = latencies.iter().sum();
+        Self { latencies, bytes: 0, elapsed }
+    }
+
     /// The latency that so many hundredths of the operations did not exceed.
     pub(crate) fn percentile(&self, hundredths: usize) -> Duration {
         let last = self.latencies.len().saturating_sub(1);

@@ -3,25 +3,37 @@
 //! The figures are for comparing within a run: load and servers share the machine, so an absolute rate says little.
 //! Every scenario runs on each target in turn before the next begins, so that a machine that slows down slows all.
 
+mod aims;
 mod clients;
+mod content;
 mod crowd;
 mod delay;
+mod filled;
 mod floor;
 mod http;
 mod lists;
 mod load;
+mod machine;
 mod report;
 mod scenarios;
 mod stats;
 mod target;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 
 use crate::process::{Result, say};
-use report::Row;
+use aims::Figures;
+use content::Content;
+use load::{Load, Measured};
+use machine::Machine;
+use report::{Row, Used};
+use scenarios::Scenario;
+use stats::{Usage, Watch};
+use target::{Kind, Running, Target};
 
 /// What to measure, and beside whom.
 #[derive(Args)]
@@ -46,9 +58,13 @@ pub(crate) struct Options {
     #[arg(long, value_name = "TEXT")]
     filter: Option<String>,
 
-    /// Answer before content is synced, as `ocictl serve --no-sync`.
-    #[arg(long)]
-    no_sync: bool,
+    /// An empty PostgreSQL database, postgres://user@host/name, to measure a second server of ours on. Its content is left there.
+    #[arg(long, value_name = "URL")]
+    database: Option<String>,
+
+    /// How many manifests a server has that is started again after a crash, and asked for pages.
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1000..=10_000_000))]
+    manifests: u32,
 
     /// Measure `ocictl copy` beside skopeo and crane instead, at our server.
     #[arg(long)]
@@ -86,50 +102,94 @@ pub(crate) fn run(options: &Options) -> Result {
         .enable_all()
         .build()
         .map_err(|error| format!("starting the async runtime: {error}"))?;
-    let content = scenarios::Content::new();
-    let running = target::start_all(&ocictl, options.no_sync, &options.peer, &content)?;
-    let mut rows = Vec::new();
-    for scenario in scenarios::ALL {
-        if options.filter.as_ref().is_some_and(|filter| !scenario.name.contains(filter.as_str())) {
-            continue;
-        }
-        for target in &running.targets {
-            if !scenario.runs_on(target) {
-                continue;
-            }
-            runtime
-                .block_on(scenario.store(target, &content))
-                .map_err(|error| format!("{}: storing what is read: {error}", target.name))?;
-            let crowd = match scenario.crowd {
-                true => Some(
-                    runtime
-                        .block_on(crowd::Crowd::gather(target, &content))
-                        .map_err(|error| format!("{}: gathering a crowd: {error}", target.name))?,
-                ),
-                false => None,
-            };
-            let load = load::Load {
-                connections: scenario.connections(options.connections),
-                duration: Duration::from_secs_f64(options.seconds),
-            };
-            let before = stats::Usage::of(target.pid);
-            let measured = runtime
-                .block_on(load.run(target, scenario, &content))
-                .map_err(|error| format!("{} on {}: {error}", scenario.name, target.name))?;
-            let usage = stats::Usage::of(target.pid);
-            drop(crowd);
-            let row = Row::new(scenario, target, &measured, before, usage);
-            say(&row.line());
-            rows.push(row);
-        }
-    }
-    if rows.is_empty() {
+    runtime.block_on(servers(&ocictl, options))
+}
+
+async fn servers(ocictl: &Path, options: &Options) -> Result {
+    let wanted: Vec<&'static Scenario> = scenarios::ALL
+        .iter()
+        .filter(|scenario| {
+            options.filter.as_ref().is_none_or(|filter| scenario.name.contains(filter.as_str()))
+        })
+        .collect();
+    if wanted.is_empty() {
         return Err("no scenario has such a name".into());
     }
+    let content = Content::new();
+    let mut running =
+        Running::start(ocictl, options.database.as_deref(), &options.peer, &content).await?;
+    let (mut rows, mut machine) = (Vec::new(), None);
+    for scenario in wanted {
+        if scenario.needs_many() && !running.targets.iter().any(|target| scenario.runs_on(target)) {
+            rows.push(fill(ocictl, options.manifests as usize, &mut running).await?);
+        }
+        if scenario.name == scenarios::PUSH_LARGE {
+            machine = Some(Machine::measure(running.scratch.path(), &content.large.bytes)?);
+        }
+        for target in running.targets.iter().filter(|target| scenario.runs_on(target)) {
+            match measure(scenario, target, options, &content).await {
+                Ok(row) => {
+                    say(&row.line());
+                    rows.push(row);
+                }
+                // What others cannot do says nothing about ours.
+                Err(error) if target.kind == Kind::Peer => {
+                    say(&format!("{}: {}: {error}", scenario.name, target.name));
+                }
+                Err(error) => {
+                    return Err(format!("{} on {}: {error}", scenario.name, target.name));
+                }
+            }
+        }
+    }
+    let figures = Figures { rows: &rows, machine };
     say(&report::table(&rows));
+    say(&figures.table());
     if let Some(path) = &options.json {
-        report::write_json(path, &rows)?;
+        report::write_json(path, &figures)?;
         say(&format!("figures in {}", path.display()));
     }
     Ok(())
+}
+
+/// Starts a server with very many manifests, and measures how soon it answers after each of some crashes.
+async fn fill(ocictl: &Path, manifests: usize, running: &mut Running) -> Result<Row> {
+    let data = running.scratch.path().join("filled");
+    let (server, times) = filled::start(ocictl, &data, manifests).await?;
+    running.add(target::FILLED, Kind::Filled { manifests }, server);
+    let target = running.targets.last().ok_or("the server has gone")?;
+    let used = Used { cpu: None, anonymous: 0 };
+    let row = Row::new(filled::RESTART, target, &Measured::one_by_one(times), used);
+    say(&row.line());
+    Ok(row)
+}
+
+async fn measure(
+    scenario: &'static Scenario,
+    target: &Target,
+    options: &Options,
+    content: &Arc<Content>,
+) -> Result<Row> {
+    let stored = scenario.store(target, content).await;
+    stored.map_err(|error| format!("storing what is read: {error}"))?;
+    let crowd = match scenario.crowd {
+        true => Some(
+            crowd::Crowd::gather(target, content)
+                .await
+                .map_err(|error| format!("gathering a crowd: {error}"))?,
+        ),
+        false => None,
+    };
+    let load = Load {
+        connections: scenario.connections(options.connections),
+        duration: Duration::from_secs_f64(options.seconds),
+    };
+    let before = Usage::of(target.pid);
+    let watch = target.pid.map(Watch::begin);
+    let measured = load.run(target, scenario, content).await;
+    let anonymous = watch.map_or(0, Watch::end);
+    let cpu = Usage::of(target.pid).cpu.saturating_sub(before.cpu);
+    drop(crowd);
+    let used = Used { cpu: target.pid.map(|_| cpu), anonymous };
+    Ok(Row::new(scenario.name, target, &measured?, used))
 }

@@ -2,50 +2,73 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::bench::aims::Figures;
 use crate::bench::load::Measured;
-use crate::bench::scenarios::Scenario;
-use crate::bench::stats::Usage;
 use crate::bench::target::Target;
 use crate::process::Result;
 
 /// One scenario on one target.
 pub(crate) struct Row {
-    scenario: &'static str,
-    target: String,
+    pub(crate) scenario: &'static str,
+    pub(crate) target: String,
     operations: usize,
-    per_second: f64,
-    megabytes_per_second: f64,
+    pub(crate) per_second: f64,
+    pub(crate) megabytes_per_second: f64,
     p50_us: f64,
     p99_us: f64,
-    cpu_us: Option<f64>,
-    peak_mib: Option<f64>,
+    /// The server's processor time for an operation.
+    pub(crate) cpu_us: Option<f64>,
+    /// The most anonymous memory that the server had meanwhile; 0 where its process is not known.
+    pub(crate) anonymous_mib: f64,
+}
+
+/// What a server used in a scenario.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Used {
+    pub(crate) cpu: Option<Duration>,
+    /// In bytes.
+    pub(crate) anonymous: u64,
 }
 
 impl Row {
     pub(crate) fn new(
-        scenario: &Scenario,
+        scenario: &'static str,
         target: &Target,
         measured: &Measured,
-        before: Usage,
-        after: Usage,
+        used: Used,
     ) -> Self {
         let operations = measured.latencies.len();
         let seconds = measured.elapsed.as_secs_f64();
         let micros = |hundredths| measured.percentile(hundredths).as_secs_f64() * 1e6;
-        let cpu = after.cpu.saturating_sub(before.cpu).as_secs_f64();
         Self {
-            scenario: scenario.name,
+            scenario,
             target: target.name.clone(),
             operations,
             per_second: operations as f64 / seconds,
             megabytes_per_second: measured.bytes as f64 / seconds / 1e6,
             p50_us: micros(50),
             p99_us: micros(99),
-            cpu_us: target.pid.map(|_| cpu * 1e6 / operations.max(1) as f64),
-            peak_mib: target.pid.map(|_| after.peak_resident as f64 / f64::from(1 << 20)),
+            cpu_us: used.cpu.map(|cpu| cpu.as_secs_f64() * 1e6 / operations.max(1) as f64),
+            anonymous_mib: used.anonymous as f64 / f64::from(1 << 20),
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn made_up(scenario: &'static str, target: &str, per_second: f64) -> Self {
+        Self {
+            scenario,
+            target: target.to_owned(),
+            operations: 1,
+            per_second,
+            megabytes_per_second: 1.0,
+            p50_us: 1.0,
+            p99_us: 1.0,
+            cpu_us: None,
+            anonymous_mib: 1.0,
         }
     }
 
@@ -64,7 +87,7 @@ impl Row {
             "p50_microseconds": self.p50_us,
             "p99_microseconds": self.p99_us,
             "server_cpu_microseconds": self.cpu_us,
-            "server_peak_resident_mib": self.peak_mib,
+            "server_anonymous_mib": self.anonymous_mib,
         })
     }
 }
@@ -72,7 +95,7 @@ impl Row {
 /// The table, in Markdown. `of ours` is each rate as a part of ours in the same scenario.
 pub(crate) fn table(rows: &[Row]) -> String {
     let mut text = String::from(
-        "\n| scenario | target | /s | of ours | MB/s | p50 µs | p99 µs | CPU µs/op | peak MiB |\n\
+        "\n| scenario | target | /s | of ours | MB/s | p50 µs | p99 µs | CPU µs/op | anonymous MiB |\n\
          | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n",
     );
     for row in rows {
@@ -82,7 +105,7 @@ pub(crate) fn table(rows: &[Row]) -> String {
             |value: Option<f64>| value.map_or_else(|| "?".into(), |value| format!("{value:.0}"));
         let _ = writeln!(
             text,
-            "| {} | {} | {:.0} | {ratio:.2} | {:.0} | {:.0} | {:.0} | {} | {} |",
+            "| {} | {} | {:.0} | {ratio:.2} | {:.0} | {:.0} | {:.0} | {} | {:.0} |",
             row.scenario,
             row.target,
             row.per_second,
@@ -90,14 +113,15 @@ pub(crate) fn table(rows: &[Row]) -> String {
             row.p50_us,
             row.p99_us,
             optional(row.cpu_us),
-            optional(row.peak_mib),
+            row.anonymous_mib,
         );
     }
     text
 }
 
-pub(crate) fn write_json(path: &Path, rows: &[Row]) -> Result {
-    let document = json!({ "rows": rows.iter().map(Row::json).collect::<Vec<_>>() });
+pub(crate) fn write_json(path: &Path, figures: &Figures<'_>) -> Result {
+    let rows: Vec<Value> = figures.rows.iter().map(Row::json).collect();
+    let document = json!({ "rows": rows, "aims": figures.json() });
     let failed = |error: &dyn std::fmt::Display| format!("writing {}: {error}", path.display());
     let text = serde_json::to_vec_pretty(&document).map_err(|error| failed(&error))?;
     std::fs::write(path, text).map_err(|error| failed(&error))

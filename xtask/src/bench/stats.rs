@@ -1,6 +1,8 @@
 //! What a server process has used, as the kernel counts it.
 
 use std::fs;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 /// What a process has used so far.
@@ -25,9 +27,7 @@ impl Usage {
 fn read(pid: u32) -> Option<Usage> {
     let cpu = cpu(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)?;
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    let peak: u64 = peak.trim().trim_end_matches(" kB").trim().parse().ok()?;
-    Some(Usage { cpu, peak_resident: peak << 10 })
+    Some(Usage { cpu, peak_resident: kibibytes(&status, "VmHWM:")? })
 }
 
 /// Follows a process to its end, and gives what it used. It must be waited for afterwards, and not before.
@@ -53,6 +53,49 @@ fn cpu(stat: &str) -> Option<Duration> {
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     let ticks: u32 = fields.get(11..15)?.iter().filter_map(|field| field.parse::<u32>().ok()).sum();
     Some(TICK * ticks)
+}
+
+/// How often a process is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// Looks at the anonymous memory of a process again and again: what it has for itself, without the files that it has mapped.
+pub(crate) struct Watch {
+    stop: mpsc::Sender<()>,
+    looking: JoinHandle<u64>,
+}
+
+impl Watch {
+    pub(crate) fn begin(pid: u32) -> Self {
+        let (stop, stopped) = mpsc::channel();
+        let looking = std::thread::spawn(move || {
+            let mut most = 0;
+            loop {
+                most = most.max(anonymous(pid).unwrap_or(0));
+                if stopped.recv_timeout(LOOK_EVERY) != Err(RecvTimeoutError::Timeout) {
+                    return most;
+                }
+            }
+        });
+        Self { stop, looking }
+    }
+
+    /// The most that was seen, in bytes; 0 if the process was never there.
+    pub(crate) fn end(self) -> u64 {
+        drop(self.stop);
+        self.looking.join().unwrap_or(0)
+    }
+}
+
+fn anonymous(pid: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    kibibytes(&status, "RssAnon:")
+}
+
+/// A field of a process's status, in bytes.
+fn kibibytes(status: &str, field: &str) -> Option<u64> {
+    let value = status.lines().find_map(|line| line.strip_prefix(field))?;
+    let kibibytes: u64 = value.trim().trim_end_matches(" kB").trim().parse().ok()?;
+    Some(kibibytes << 10)
 }
 
 /// The process that listens on a port of this machine.
@@ -98,5 +141,17 @@ mod tests {
         assert_eq!(super::listener(port), Some(std::process::id()));
         let usage = super::Usage::of(Some(std::process::id()));
         assert!(usage.peak_resident > 0);
+    }
+
+    #[test]
+    fn memory_that_is_given_back_has_been_seen() {
+        const SIZE: usize = 64 << 20;
+        let watch = super::Watch::begin(std::process::id());
+        let taken = vec![1; SIZE];
+        // Until it has been looked at with that.
+        while super::anonymous(std::process::id()).unwrap() < SIZE as u64 {}
+        std::thread::sleep(2 * super::LOOK_EVERY);
+        drop(std::hint::black_box(taken));
+        assert!(watch.end() >= SIZE as u64);
     }
 }

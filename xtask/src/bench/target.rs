@@ -4,63 +4,113 @@ use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use crate::bench::scenarios::Content;
+use crate::bench::content::Content;
+use crate::bench::http::Connection;
 use crate::bench::stats::listener;
 use crate::process::{Result, Server, say};
 
+/// What the targets are called that are no peers.
+pub(crate) const OURS: &str = "ours";
+pub(crate) const UNSYNCED: &str = "ours, --no-sync";
+pub(crate) const ON_DATABASE: &str = "ours, --database";
+pub(crate) const FILLED: &str = "ours, filled";
+pub(crate) const NGINX: &str = "nginx";
+
 /// A server that is measured.
+#[derive(Clone, Debug)]
 pub(crate) struct Target {
     pub(crate) name: String,
     /// `HOST:PORT`.
     pub(crate) host: String,
     /// Its process, where it is known, for what it uses.
     pub(crate) pid: Option<u32>,
-    /// Whether it serves files only.
-    pub(crate) read_only: bool,
-    /// Whether it is the server of this repository.
-    pub(crate) ours: bool,
+    pub(crate) kind: Kind,
 }
 
-/// The targets, and what keeps ours running.
+/// Who it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The server of this repository.
+    Ours,
+    /// The same, answering before content is synced.
+    Unsynced,
+    /// The same with its metadata in PostgreSQL.
+    OnDatabase,
+    /// The same with so many manifests.
+    Filled { manifests: usize },
+    /// Another registry.
+    Peer,
+    /// A server of files.
+    Files,
+}
+
+/// The targets, and what keeps those running that are not peers.
 pub(crate) struct Running {
     pub(crate) targets: Vec<Target>,
-    _ours: Server,
+    servers: Vec<Server>,
     _nginx: Option<Nginx>,
-    _scratch: tempfile::TempDir,
+    pub(crate) scratch: tempfile::TempDir,
 }
 
-pub(crate) fn start_all(
-    ocictl: &Path,
-    no_sync: bool,
-    peers: &[String],
-    content: &Content,
-) -> Result<Running> {
-    let scratch =
-        tempfile::tempdir().map_err(|error| format!("making a scratch directory: {error}"))?;
-    let extra: &[&str] = if no_sync { &["--no-sync"] } else { &[] };
-    let ours = Server::start(ocictl, &scratch.path().join("data"), extra)?;
-    let mut targets = vec![Target {
-        name: "ours".into(),
-        host: ours.host.clone(),
-        pid: Some(ours.pid()),
-        read_only: false,
-        ours: true,
-    }];
-    for peer in peers {
-        targets.push(parse_peer(peer)?);
-    }
-    let nginx = Nginx::start(scratch.path(), content)?;
-    match &nginx {
-        Some(nginx) => targets.push(Target {
-            name: "nginx (static files)".into(),
+impl Running {
+    /// Starts ours and nginx.
+    pub(crate) async fn start(
+        ocictl: &Path,
+        database: Option<&str>,
+        peers: &[String],
+        content: &Content,
+    ) -> Result<Self> {
+        let scratch =
+            tempfile::tempdir().map_err(|error| format!("making a scratch directory: {error}"))?;
+        let (targets, servers) = (Vec::new(), Vec::new());
+        let nginx = Nginx::start(scratch.path(), content)?;
+        let files = nginx.as_ref().map(|nginx| Target {
+            name: NGINX.into(),
             host: nginx.host.clone(),
             pid: nginx.worker(),
-            read_only: true,
-            ours: false,
-        }),
-        None => say("nginx is not installed: no limit of static reads to compare with"),
+            kind: Kind::Files,
+        });
+        let mut running = Self { targets, servers, _nginx: nginx, scratch };
+        let data = |name: &str| running.scratch.path().join(name);
+        let ours = Server::start(ocictl, &data("data"), &[])?;
+        let unsynced = Server::start(ocictl, &data("unsynced"), &["--no-sync"])?;
+        let shared = match database {
+            Some(url) => Some(Server::start(ocictl, &data("shared"), &["--database", url])?),
+            None => None,
+        };
+        running.add(OURS, Kind::Ours, ours);
+        running.add(UNSYNCED, Kind::Unsynced, unsynced);
+        if let Some(shared) = shared {
+            check_empty(&shared.host).await?;
+            running.add(ON_DATABASE, Kind::OnDatabase, shared);
+        }
+        for peer in peers {
+            running.targets.push(parse_peer(peer)?);
+        }
+        if files.is_none() {
+            say("nginx is not installed: no limit of static reads to compare with");
+        }
+        running.targets.extend(files);
+        Ok(running)
     }
-    Ok(Running { targets, _ours: ours, _nginx: nginx, _scratch: scratch })
+
+    /// Adds one of our servers.
+    pub(crate) fn add(&mut self, name: &str, kind: Kind, server: Server) {
+        let (name, host, pid) = (name.to_owned(), server.host.clone(), Some(server.pid()));
+        self.targets.push(Target { name, host, pid, kind });
+        self.servers.push(server);
+    }
+}
+
+/// What a database knows of from before has its bytes elsewhere.
+async fn check_empty(host: &str) -> Result {
+    let answer = Connection::open(host).await?.send("GET", "/v2/_catalog?n=1", "", &[]).await?;
+    let empty = r#"{"repositories":[]}"#.len() as u64;
+    match (answer.status, answer.length) {
+        (200, length) if length <= empty => Ok(()),
+        (200, _) => Err("--database: it has content already; give an empty one".into()),
+        (status, _) => Err(format!("--database: the catalogue has status {status}")),
+    }
 }
 
 fn parse_peer(text: &str) -> Result<Target> {
@@ -72,8 +122,7 @@ fn parse_peer(text: &str) -> Result<Target> {
         name: name.to_owned(),
         host: host.to_owned(),
         pid: listener(port),
-        read_only: false,
-        ours: false,
+        kind: Kind::Peer,
     })
 }
 
