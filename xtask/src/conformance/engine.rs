@@ -15,36 +15,69 @@ use crate::process::{Result, cargo, run, say, workspace};
 pub(super) enum Choice {
     /// What `oci-registry-server` brings along.
     Memory,
-    /// That of `ocictl serve`.
+    /// That of `ocictl serve`, on SQLite and files.
     Durable,
-    /// One after the other.
+    /// The same with large blobs in memory.
+    DurableMemory,
+    /// The same with its metadata in PostgreSQL, in `--database`.
+    Database,
+    /// The same with large blobs in the bucket that `--storage` names, and its metadata in `--database` if there is one.
+    Bucket,
+    /// All of these, those that need a database or a bucket if there is one.
     All,
 }
 
 impl Choice {
-    pub(super) fn engines(self) -> Vec<Engine> {
-        match self {
-            Self::Memory => vec![Engine::Memory],
-            Self::Durable => vec![Engine::Durable],
-            Self::All => vec![Engine::Memory, Engine::Durable],
-        }
+    /// The engines. One database serves one of them, since it remembers where blobs lie.
+    pub(super) fn engines(self, database: bool, bucket: bool) -> Result<Vec<Engine>> {
+        let durable = |database, storage| Engine::Durable { database, storage };
+        let (on_database, on_bucket) =
+            (durable(true, Storage::Files), durable(database, Storage::Bucket));
+        let always =
+            [Engine::Memory, durable(false, Storage::Files), durable(false, Storage::Memory)];
+        Ok(match self {
+            Self::Memory => always[..1].to_vec(),
+            Self::Durable => always[1..2].to_vec(),
+            Self::DurableMemory => always[2..].to_vec(),
+            Self::Database if database => vec![on_database],
+            Self::Database => return Err("--engine database needs --database".into()),
+            Self::Bucket if bucket => vec![on_bucket],
+            Self::Bucket => return Err("--engine bucket needs --storage".into()),
+            Self::All if bucket => [&always[..], &[on_bucket]].concat(),
+            Self::All if database => [&always[..], &[on_database]].concat(),
+            Self::All => always.to_vec(),
+        })
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Engine {
     Memory,
-    Durable,
-    /// The durable one with its metadata on a database server.
-    Database,
+    /// The durable one, with its metadata on a database server or in SQLite.
+    Durable {
+        database: bool,
+        storage: Storage,
+    },
+}
+
+/// Where the durable engine keeps large blobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Storage {
+    Files,
+    Memory,
+    Bucket,
 }
 
 impl Engine {
     pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Memory => "memory",
-            Self::Durable => "durable",
-            Self::Database => "database",
+        let Self::Durable { database, storage } = self else { return "memory" };
+        match (database, storage) {
+            (false, Storage::Files) => "durable",
+            (false, Storage::Memory) => "durable-memory",
+            (false, Storage::Bucket) => "durable-bucket",
+            (true, Storage::Files) => "database",
+            (true, Storage::Memory) => "database-memory",
+            (true, Storage::Bucket) => "database-bucket",
         }
     }
 }
@@ -54,6 +87,7 @@ pub(super) struct Programs {
     ocictl: PathBuf,
     memory: PathBuf,
     database: Option<String>,
+    storage: Option<String>,
 }
 
 /// Finds the programs that the targets need, and builds those that are not given.
@@ -61,17 +95,18 @@ pub(super) fn programs(
     ocictl: Option<&Path>,
     memory: Option<&Path>,
     database: Option<&str>,
+    storage: Option<&str>,
     targets: &[Target],
 ) -> Result<Programs> {
-    let needs = |wanted| {
-        targets.iter().any(|target| matches!(target, Target::Own(engine) if *engine == wanted))
+    let needs = |is_needed: fn(Engine) -> bool| {
+        targets.iter().any(|target| matches!(target, Target::Own(engine) if is_needed(*engine)))
     };
     let built = target_directory().join("debug");
-    if ocictl.is_none() && (needs(Engine::Durable) || needs(Engine::Database)) {
+    if ocictl.is_none() && needs(|engine| engine != Engine::Memory) {
         say("building ocictl");
         run(cargo().args(["build", "--locked", "--quiet", "--package", "ocictl"]))?;
     }
-    if memory.is_none() && needs(Engine::Memory) {
+    if memory.is_none() && needs(|engine| engine == Engine::Memory) {
         say("building the example memory of oci-registry-server");
         let package = ["--package", "oci-registry-server", "--example", "memory"];
         run(cargo().args(["build", "--locked", "--quiet"]).args(package))?;
@@ -80,6 +115,7 @@ pub(super) fn programs(
         ocictl: ocictl.map_or_else(|| built.join("ocictl"), Path::to_owned),
         memory: memory.map_or_else(|| built.join("examples").join("memory"), Path::to_owned),
         database: database.map(str::to_owned),
+        storage: storage.map(str::to_owned),
     })
 }
 
@@ -118,13 +154,19 @@ impl Running {
                 command.arg("127.0.0.1:0").args(sparse.then_some("--sparse"));
                 command
             }
-            Engine::Durable | Engine::Database => {
+            Engine::Durable { database, storage } => {
                 let mut command = Command::new(&programs.ocictl);
                 command.args(["serve", "--listen", "127.0.0.1:0", "--data"]).arg(data.path());
                 command.args(sparse.then_some("--references=unchecked"));
                 // In the environment, since it can hold a password.
-                let database = programs.database.as_deref().filter(|_| engine == Engine::Database);
-                command.env("OCICTL_DATABASE", database.unwrap_or("sqlite:"));
+                let url = programs.database.as_deref().filter(|_| database);
+                command.env("OCICTL_DATABASE", url.unwrap_or("sqlite:"));
+                let bucket = programs.storage.as_deref();
+                command.arg("--storage").arg(match storage {
+                    Storage::Files => "file:",
+                    Storage::Memory => "memory:",
+                    Storage::Bucket => bucket.unwrap_or_default(),
+                });
                 command
             }
         };

@@ -79,7 +79,8 @@ pub(crate) struct Options {
     /// Which engine of our own server.
     #[arg(long, value_enum, default_value = "all", conflicts_with = "url")]
     engine: engine::Choice,
-    /// An empty PostgreSQL database: our server is checked on that, too. It is not empty afterwards.
+    /// An empty PostgreSQL database: our server is checked on that, too. It is not empty afterwards, and serves one way to
+    /// keep blobs: with --storage, that.
     #[arg(
         long,
         value_name = "URL",
@@ -88,6 +89,10 @@ pub(crate) struct Options {
         conflicts_with = "url"
     )]
     database: Option<String>,
+    /// A bucket, as `ocictl serve --storage` takes it, with the settings in the environment: our server is checked with that,
+    /// too, on the database if there is one.
+    #[arg(long, value_name = "URL", conflicts_with = "url")]
+    storage: Option<String>,
     /// A built `ocictl`; else one is built.
     #[arg(long, value_name = "PATH")]
     ocictl: Option<PathBuf>,
@@ -157,7 +162,8 @@ pub(crate) fn run_all(options: &Options) -> Result {
         .map_err(|error| format!("making {}: {error}", results.display()))?;
     let targets = targets(options)?;
     let (ocictl, memory) = (options.ocictl.as_deref(), options.memory.as_deref());
-    let programs = engine::programs(ocictl, memory, options.database.as_deref(), &targets)?;
+    let (database, storage) = (options.database.as_deref(), options.storage.as_deref());
+    let programs = engine::programs(ocictl, memory, database, storage, &targets)?;
     if options.official {
         return official::run_all(options, &targets, &programs, &results);
     }
@@ -179,9 +185,9 @@ pub(crate) fn run_all(options: &Options) -> Result {
 
 fn targets(options: &Options) -> Result<Vec<Target>> {
     let Some(text) = &options.url else {
-        let database = options.database.as_ref().map(|_| engine::Engine::Database);
-        let engines = options.engine.engines().into_iter().chain(database);
-        return Ok(engines.map(Target::Own).collect());
+        let (database, bucket) = (options.database.is_some(), options.storage.is_some());
+        let engines = options.engine.engines(database, bucket)?;
+        return Ok(engines.into_iter().map(Target::Own).collect());
     };
     let loopback = Url::parse(text, true)?.is_loopback();
     Url::parse(text, options.plain_http || loopback).map(|url| vec![Target::Foreign(url)])
