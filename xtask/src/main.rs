@@ -10,6 +10,7 @@ mod noise;
 mod process;
 mod rows;
 mod tidy;
+mod upkeep;
 
 use std::process::ExitCode;
 
@@ -37,6 +38,8 @@ enum Task {
     Features,
     /// Every fuzz target, for some seconds each.
     Fuzz(fuzz::Options),
+    /// A large repository is collected and checked under load, which no client may notice.
+    Upkeep(upkeep::Options),
     /// House rules that no compiler checks.
     Tidy,
 }
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Task::Crash(options) => crash::run(&options),
         Task::Features => features::run_all(),
         Task::Fuzz(options) => fuzz::run_all(&options),
+        Task::Upkeep(options) => upkeep::run(&options),
         Task::Tidy => tidy::run_task(),
     };
     match done {
