@@ -52,7 +52,7 @@ impl Drop for DataDirectory {
 impl DataDirectory {
     /// Opens a directory, or makes it. Blocks.
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        fs::create_dir_all(path).map_err(|error| failed("make", path, error))?;
+        make(path)?;
         let lock = Some(lock(path)?);
         let directory = Self { path: path.to_owned(), format: FORMAT, lock };
         if !directory.is_complete(&[DATABASE, OBJECTS])? {
@@ -65,7 +65,7 @@ impl DataDirectory {
 
     /// Opens a directory for objects alone, which others may use, too, or makes it. Blocks.
     pub(crate) fn open_shared(path: &Path) -> Result<Self> {
-        fs::create_dir_all(path).map_err(|error| failed("make", path, error))?;
+        make(path)?;
         let directory = Self { path: path.to_owned(), format: SHARED_FORMAT, lock: None };
         if !directory.is_complete(&[OBJECTS])? {
             refuse_foreign(path, &OURS_SHARED)?;
@@ -120,20 +120,34 @@ impl DataDirectory {
         };
         let shown = path.display();
         if found != self.format.as_bytes() {
+            let what = match found.as_slice() {
+                other if other == SHARED_FORMAT.as_bytes() => {
+                    "its metadata lies on a database server: name that"
+                }
+                other if other == FORMAT.as_bytes() => {
+                    "its metadata lies in it: use it without a database server"
+                }
+                _ => "use the program that wrote it, of the same version or a newer one",
+            };
             let found = String::from_utf8_lossy(&found[..found.len().min(80)]).trim().to_owned();
             let message = format!(
-                "data directory {shown} has format {found:?}, expected {:?}",
+                "data directory {shown} has format {found:?}, expected {:?}: {what}",
                 self.format.trim()
             );
             return Err(Error::new(ErrorKind::Invalid, message));
         }
         for needed in needed {
-            if !path.join(needed).exists() {
-                let message = format!(
-                    "data directory {shown} is damaged: {needed} is missing; restore it from a backup"
-                );
-                return Err(Error::new(ErrorKind::Internal, message));
-            }
+            let is_missing = match fs::metadata(path.join(needed)) {
+                // SQLite would make a new database of it, and delete the log beside it.
+                Ok(found) if found.is_file() && found.len() == 0 => "empty",
+                Ok(_) => continue,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => "missing",
+                Err(error) => return Err(failed("read", path, error)),
+            };
+            let message = format!(
+                "data directory {shown} is damaged: {needed} is {is_missing}; restore it from a backup"
+            );
+            return Err(Error::new(ErrorKind::Internal, message));
         }
         Ok(true)
     }
@@ -183,6 +197,16 @@ fn sync_above(path: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Makes a directory with those above it, unless it is there.
+fn make(path: &Path) -> Result<()> {
+    fs::create_dir_all(path).map_err(|error| match fs::metadata(path) {
+        Ok(found) if !found.is_dir() => {
+            Error::io(format!("data directory {} is a file", path.display()), error)
+        }
+        _ => failed("make", path, error),
+    })
 }
 
 fn failed(doing: &str, path: &Path, error: io::Error) -> Error {

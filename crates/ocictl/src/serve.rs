@@ -43,6 +43,8 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
             "one process serves a directory at a time; --data DIR takes another"
         } else if says("lies in storage") {
             "name that by --storage; or, if all of it has been moved, say so by --storage-moved"
+        } else if says("is a file") || says("cannot make data directory") || says("cannot write to data directory") {
+            "--data names a directory that belongs to the user who runs this, or a new one where they may make it"
         } else {
             ""
         };

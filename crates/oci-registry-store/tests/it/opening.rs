@@ -54,6 +54,14 @@ async fn a_missing_database() {
     assert_eq!(kind, ErrorKind::Internal);
     assert!(message.contains("metadata.sqlite is missing"), "{message}");
     assert!(!directory.path().join("metadata.sqlite").exists());
+
+    // An empty one would be made a new one, and all that was stored would seem to be lost.
+    fs::write(directory.path().join("metadata.sqlite"), "").unwrap();
+    fs::write(directory.path().join("metadata.sqlite-wal"), "what may be saved").unwrap();
+    let (kind, message) = refusal(directory.path()).await;
+    assert_eq!(kind, ErrorKind::Internal);
+    assert!(message.contains("metadata.sqlite is empty"), "{message}");
+    assert!(directory.path().join("metadata.sqlite-wal").exists());
 }
 
 /// The first opening can be cut off anywhere; the next goes on with it.

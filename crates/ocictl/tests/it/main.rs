@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod bad_input;
 mod credentials;
 mod import;
 #[path = "../../../oci-registry-store/tests/it/postgres/server.rs"]

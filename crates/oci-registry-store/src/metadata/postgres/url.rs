@@ -64,7 +64,10 @@ impl Url {
         // Its error is not passed on: it can quote a part of a password that has a character which must be written as %XX.
         let config = format!("{base}?{}", rest.join("&")).parse::<Config>();
         let config = config.map_err(|_| {
-            refused("characters other than letters, digits, '-', '.', '_' and '~' in names and passwords are written as %XX")
+            refused(
+                "characters other than letters, digits, '-', '.', '_' and '~' in names and passwords are written as %XX, the port \
+                 is a number, and what follows '?' must be settings that are known",
+            )
         })?;
         if config.get_hosts().is_empty() {
             return Err(refused("it names no host"));

@@ -26,7 +26,14 @@ impl Failure {
 
 /// An error of SQLite, in the terms of a caller.
 pub(super) fn sql_error(doing: &str, error: rusqlite::Error) -> Error {
-    Error::new(kind(&error), format!("metadata database: cannot {doing}")).with_source(error)
+    let why = match error.sqlite_error_code() {
+        Some(Sql::NotADatabase | Sql::DatabaseCorrupt) => {
+            ": it is damaged, restore it from a backup"
+        }
+        Some(Sql::ReadOnly) => ": the file, or the directory that it is in, may not be written to",
+        _ => "",
+    };
+    Error::new(kind(&error), format!("metadata database: cannot {doing}{why}")).with_source(error)
 }
 
 pub(super) fn kind(error: &rusqlite::Error) -> ErrorKind {

@@ -63,6 +63,11 @@ pub(super) fn unusable(storage: &str, doing: &str, error: &Cause) -> Error {
             ErrorKind::Invalid,
             "the credentials in the environment are refused, or do not allow it",
         ),
+        // Where machines of a cloud ask for credentials, if nothing else has them.
+        _ if says(error, &["169.254.169.254", "metadata.google.internal"]) => (
+            ErrorKind::Invalid,
+            "the environment has no credentials, and this machine is given none",
+        ),
         _ => (kind(error), "it cannot be used now"),
     };
     Error::new(kind, format!("storage {storage}: cannot {doing}: {why} ({})", brief(error)))
