@@ -40,6 +40,11 @@ pub(crate) async fn run(
     to: &Path,
     progress: &(dyn Fn(&BackupReport) + Send + Sync),
 ) -> Result<BackupReport> {
+    if engine.metadata.is_shared() {
+        return Err(Error::unsupported(
+            "a registry on a database server is backed up in two steps: first the database (by pg_dump, for example), then its storage; docs/replicas.md has them",
+        ));
+    }
     let path = to.to_owned();
     let directory = blocking::run(move || DataDirectory::create(&path)).await?;
     // Until this is dropped, what the database names now stays.

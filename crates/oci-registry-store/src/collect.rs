@@ -87,6 +87,7 @@ pub(crate) async fn run(
 ) -> Result<CollectReport> {
     let metadata = &engine.metadata;
     let cuts = cuts(engine, options);
+    let longest_read = options.longest_read.unwrap_or(engine.options.longest_read);
     let mut report = CollectReport { dry_run: options.dry_run, ..CollectReport::default() };
     if options.dry_run {
         report.add(metadata.preview_collection(cuts).await?);
@@ -102,7 +103,9 @@ pub(crate) async fn run(
     }
     step.more = true;
     while step.more {
-        step = metadata.collect_blobs(cuts.blobs, cuts.delete_after, BLOBS).await?;
+        // From this step on, and not from the beginning: a collection can take longer than the longest read.
+        let delete_after = engine.now().saturating_add(seconds(longest_read));
+        step = metadata.collect_blobs(cuts.blobs, delete_after, BLOBS).await?;
         report.add(step.collected);
         progress(&report);
     }
@@ -118,9 +121,6 @@ fn cuts(engine: &Engine, options: &CollectOptions) -> Cuts {
         now,
         blobs: now.saturating_sub(seconds(grace)),
         manifests: untagged.map(|age| now.saturating_sub(seconds(age.max(grace)))),
-        delete_after: options
-            .longest_read
-            .map_or_else(|| engine.delete_after(now), |read| now.saturating_add(seconds(read))),
     }
 }
 

@@ -112,8 +112,6 @@ pub(crate) struct Cuts {
     pub(crate) blobs: i64,
     /// Untagged manifests go if they have been candidates since this or longer; `None` keeps them all.
     pub(crate) manifests: Option<i64>,
-    /// When the objects of blobs that go now may be deleted.
-    pub(crate) delete_after: i64,
 }
 
 /// An upload session as it is recorded.
@@ -391,8 +389,8 @@ pub(crate) trait Metadata: Send + Sync + 'static {
     ) -> Result<CollectStep>;
 
     /// One step of collecting untagged manifests: looks at candidates since `before` or longer, and deletes those that nothing
-    /// holds, together with what is above them. Both end at about `limit`. Blobs become candidates since `now`; what was
-    /// below, since when the manifest above was one, so that whole trees go.
+    /// holds, together with what is above them. Both end at about `limit`. Blobs become candidates since `now`, unless they have
+    /// been only since later; what was below, since when the manifest above was one, so that whole trees go.
     async fn collect_manifests(&self, before: i64, now: i64, limit: usize) -> Result<CollectStep>;
 
     /// What a whole collection would do now, exactly: manifests first, then blobs. Changes nothing, and holds nobody up.
@@ -445,7 +443,7 @@ pub(crate) trait Metadata: Send + Sync + 'static {
     async fn set_setting(&self, name: &'static str, value: Option<Vec<u8>>) -> Result<()>;
 
     /// Writes a copy of one state of the database to a file that is not there, without uploads, what is pending, and settings.
-    /// Holds nobody up.
+    /// Holds nobody up. A shared one cannot be written so.
     async fn back_up(&self, file: &Path) -> Result<()>;
 }
 

@@ -1,14 +1,14 @@
 //! What is collected, when, and what is not.
 
 use std::fs;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 use oci_ref::{ByteRange, Mounted, Precondition, Source, Store};
 use oci_registry_server::{Access, Registry};
-use oci_registry_store::CollectReport;
+use oci_registry_store::{CollectOptions, CollectReport, EngineOptions};
 use oci_spec_types::ErrorCode;
 
 use crate::support::*;
@@ -227,4 +227,53 @@ async fn much_garbage_goes_in_steps() {
     let store = engine.repository("r0").await;
     assert!(store.manifest(&live.digest().clone().into()).await.is_ok());
     assert_eq!(engine.registry.catalog(None, 9).await.unwrap().items, [name("r0")]);
+}
+
+/// What a collection does late has its time from then, however long ago the collection began.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_collection_gives_everybody_their_time() {
+    static NOW: AtomicI64 = AtomicI64::new(1_700_000_000);
+    const HOUR: i64 = 60 * 60;
+    let mut options = EngineOptions::default();
+    options.clock = || NOW.load(Ordering::SeqCst);
+    options.untagged = Some(Duration::ZERO);
+    options.sync = false;
+    let engine = TestEngine::with(options).await;
+    let store = engine.repository("a/b").await;
+    for seed in 0..101 {
+        push(&*store, &noise(40_000, seed)).await;
+    }
+    NOW.fetch_add(DAY, Ordering::SeqCst);
+    // Two steps, and hours between them: the blob of the second is read for as long as any.
+    let hours_pass = |report: &CollectReport| {
+        if report.blobs == 100 {
+            NOW.fetch_add(2 * HOUR, Ordering::SeqCst);
+        }
+    };
+    let report = engine.registry.collect(&CollectOptions::default(), hours_pass).await.unwrap();
+    assert_eq!((report.blobs, report.objects), (101, 100));
+    NOW.fetch_add(2 * HOUR, Ordering::SeqCst);
+    assert_eq!(engine.collect().await.objects, 1);
+
+    // A blob that is pushed while its manifest waits to be collected has its grace from that push.
+    let blob = push(&*store, &noise(500, 1)).await;
+    for text in 0..64 {
+        let image = image(&blob, &[], &text.to_string(), None);
+        store.put_manifest(&image, &[], &Precondition::None).await.unwrap();
+    }
+    NOW.fetch_add(DAY, Ordering::SeqCst);
+    let pushed = AtomicBool::new(false);
+    let push_meanwhile = |report: &CollectReport| {
+        if report.manifests > 0 && !pushed.swap(true, Ordering::SeqCst) {
+            NOW.fetch_add(20 * HOUR, Ordering::SeqCst);
+            let again = async { push(&*store, &noise(500, 1)).await };
+            tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(again));
+        }
+    };
+    let report = engine.registry.collect(&CollectOptions::default(), push_meanwhile).await.unwrap();
+    assert_eq!((report.manifests, report.links), (64, 0));
+    NOW.fetch_add(5 * HOUR, Ordering::SeqCst);
+    assert_eq!(engine.collect().await.links, 0, "its grace is not over");
+    NOW.fetch_add(20 * HOUR, Ordering::SeqCst);
+    assert_eq!(engine.collect().await.links, 1);
 }

@@ -231,7 +231,8 @@ pub(crate) fn objects_in(data: &Path) -> Vec<PathBuf> {
     found
 }
 
-fn copy_directory(from: &Path, to: &Path) {
+/// Copies what is there. What goes away meanwhile is left out.
+pub(crate) fn copy_directory(from: &Path, to: &Path) {
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
         let target = to.join(entry.file_name());
@@ -239,7 +240,9 @@ fn copy_directory(from: &Path, to: &Path) {
             fs::create_dir(&target).unwrap();
             copy_directory(&entry.path(), &target);
         } else {
-            fs::copy(entry.path(), target).unwrap();
+            let copied = fs::copy(entry.path(), target);
+            let gone = |error: &std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
+            assert!(copied.is_ok() || copied.as_ref().is_err_and(gone), "{copied:?}");
         }
     }
 }

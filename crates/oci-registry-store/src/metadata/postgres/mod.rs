@@ -526,8 +526,6 @@ impl Metadata for Postgres {
     }
 
     async fn back_up(&self, _: &Path) -> Result<()> {
-        Err(Error::unsupported(
-            "a database server is backed up by its own means, such as pg_dump: before the storage is",
-        ))
+        Err(Error::unsupported("a database server is backed up by its own means, such as pg_dump"))
     }
 }

@@ -25,7 +25,7 @@ pub(super) async fn delete(db: &Db, name: &Name, digest: &Digest, now: i64) -> O
 }
 
 /// Takes untagged manifests, by their links, out of their repositories. What they held is a candidate: manifests since the one
-/// above was (or since `since`, if that was none), unless they have been only since later, and blobs since `now`.
+/// above was (or since `since`, if that was none), and blobs since `now`, unless they have been only since later.
 pub(super) async fn unlink(db: &Db, links: &[i64], since: i64, now: i64) -> Outcome<Collected> {
     release(db, links, since, now).await?;
     let unlink =
@@ -62,7 +62,7 @@ pub(super) async fn drop_unlinked(db: &Db, manifests: &[i64]) -> Outcome<(u64, u
 /// Removes all references of manifests, and what says that they are referrers.
 pub(super) async fn release(db: &Db, links: &[i64], since: i64, now: i64) -> Outcome<()> {
     db.execute(
-        "UPDATE repository_blob SET candidate_since = $2
+        "UPDATE repository_blob SET candidate_since = greatest(candidate_since, $2)
          FROM (SELECT DISTINCT repository, blob FROM manifest_blob WHERE parent = ANY ($1)) AS held
          WHERE repository_blob.repository = held.repository AND repository_blob.blob = held.blob",
         &[&links, &now],

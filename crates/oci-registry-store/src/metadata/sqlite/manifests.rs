@@ -301,11 +301,11 @@ pub(super) fn record_again(
     Ok(true)
 }
 
-/// Removes all references of a manifest. Blobs become candidates since `now`, and children since `since`, unless they have
-/// been only since later.
+/// Removes all references of a manifest. Blobs become candidates since `now`, and children since `since`, unless they
+/// have been only since later.
 fn release(db: &Connection, link: i64, since: i64, now: i64) -> Outcome<()> {
     db.prepare_cached(
-        "UPDATE repository_blob SET candidate_since = ?2
+        "UPDATE repository_blob SET candidate_since = max(coalesce(candidate_since, ?2), ?2)
          WHERE (repository, blob) IN (SELECT repository, blob FROM manifest_blob WHERE parent = ?1)",
     )?
     .execute((link, now))?;
@@ -341,8 +341,8 @@ pub(super) fn delete(db: &Connection, name: &Name, digest: &Digest, now: i64) ->
     Ok(())
 }
 
-/// Takes an untagged manifest out of its repository. What it held is a candidate: manifests since `since`, unless they have
-/// been only since later, and blobs since `now`. Gives its size if that was the last repository that had it.
+/// Takes an untagged manifest out of its repository. What it held is a candidate: manifests since `since`, and blobs since
+/// `now`, unless they have been only since later. Gives its size if that was the last repository that had it.
 pub(super) fn unlink(db: &Connection, link: i64, since: i64, now: i64) -> Outcome<Option<u64>> {
     db.prepare_cached(
         "UPDATE repository_manifest SET candidate_since = max(coalesce(candidate_since, ?2), ?2)

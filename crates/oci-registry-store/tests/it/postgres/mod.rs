@@ -2,6 +2,7 @@
 
 pub(crate) mod server;
 
+mod backup;
 #[cfg(feature = "clouds")]
 mod bucket;
 mod interleavings;

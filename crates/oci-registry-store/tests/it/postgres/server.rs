@@ -253,6 +253,13 @@ pub(crate) async fn number(url: &str, query: &str) -> i64 {
     connect(url).await.query_one(query, &[]).await.unwrap().get(0)
 }
 
+/// Runs one of the server's client programs.
+pub(crate) fn run_client(program: &str, arguments: &[&str]) {
+    let place = find_programs().map_or_else(PathBuf::new, |place| place.join(program));
+    let program = if place.is_file() { place } else { program.into() };
+    run(Command::new(program).args(arguments));
+}
+
 fn find_programs() -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut places: Vec<PathBuf> = std::env::split_paths(&path).collect();
