@@ -28,22 +28,24 @@ pub(crate) struct Machine {
 impl Machine {
     /// Writes into a directory, and removes what it wrote.
     pub(crate) fn measure(scratch: &Path, content: &[u8]) -> Result<Self> {
-        let path = scratch.join("written");
-        let failed = |error| format!("writing {}: {error}", path.display());
+        let place = scratch.join("written");
+        let failed = |error| format!("writing into {}: {error}", place.display());
+        fs::create_dir(&place).map_err(failed)?;
         let before = Usage::of(Some(std::process::id()));
         let mut writing = Duration::ZERO;
-        for _ in 0..ROUNDS {
+        for round in 0..ROUNDS {
             let begun = Instant::now();
-            let mut file = File::create(&path).map_err(failed)?;
+            // Each stays, as a pushed blob does: what is removed leaves memory that is cheaper to write to again.
+            let mut file = File::create(place.join(round.to_string())).map_err(failed)?;
             for piece in content.chunks(PIECE) {
                 file.write_all(piece).map_err(failed)?;
             }
             file.sync_data().map_err(failed)?;
             writing += begun.elapsed();
-            fs::remove_file(&path).map_err(failed)?;
             std::hint::black_box(Digest::sha256(content));
         }
         let after = Usage::of(Some(std::process::id()));
+        fs::remove_dir_all(&place).map_err(failed)?;
         let machine = Self {
             synced_per_second: content.len() as f64 * f64::from(ROUNDS) / writing.as_secs_f64(),
             hash_and_write: after.cpu.saturating_sub(before.cpu) / ROUNDS,
