@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use oci_ref::{Compression, ImageBuilder, LayerContent, Layout};
 
+use crate::bench::client_aims;
 use crate::bench::delay::Delay;
 use crate::bench::floor::Floor;
 use crate::bench::stats::{self, Usage};
@@ -15,7 +16,7 @@ use crate::interop::program::Programs;
 use crate::process::{Result, Server, say};
 
 /// What is added to each request to a registry that is far away.
-const FAR: Duration = Duration::from_millis(200);
+pub(super) const FAR: Duration = Duration::from_millis(200);
 
 /// An image that is moved.
 struct Image {
@@ -32,7 +33,7 @@ const IMAGES: [Image; 3] = [
 ];
 
 #[derive(Clone, Copy, PartialEq)]
-enum Task {
+pub(super) enum Task {
     Push,
     Pull,
     Copy,
@@ -64,13 +65,37 @@ struct Places<'a> {
     back: PathBuf,
 }
 
-struct Row {
-    scenario: String,
+/// What one client did.
+pub(super) struct Row {
+    image: &'static str,
+    what: &'static str,
+    pub(super) task: Task,
+    layers: (usize, usize),
+    pub(super) far: bool,
     client: &'static str,
-    wall: Duration,
-    used: Usage,
-    /// The least processor time that hashing and moving the bytes takes, where they are many and are moved.
-    least: Option<Duration>,
+    pub(super) ours: bool,
+    pub(super) wall: Duration,
+    pub(super) used: Usage,
+    /// The processor time of hashing the bytes, where they are many.
+    pub(super) hash: Option<Duration>,
+    /// The least processor time that hashing and moving them takes, where they are moved as well.
+    pub(super) least: Option<Duration>,
+}
+
+impl Row {
+    pub(super) fn name(&self) -> String {
+        format!("{}: {}", self.image, self.what)
+    }
+
+    /// Whether both did the same.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        (self.image, self.what) == (other.image, other.what)
+    }
+
+    /// Whether this did nearby what the other did at a registry that is far away.
+    pub(super) fn is_same_nearby(&self, far: &Self) -> bool {
+        !self.far && self.layers == far.layers && self.task == far.task
+    }
 }
 
 /// Layers at least so large, in bytes, make the start of a process count for nothing.
@@ -98,6 +123,7 @@ pub(crate) fn run(
         rows.extend(measure(image, ocictl, &clients, rounds)?);
     }
     say(&table(&rows));
+    say(&client_aims::table(&rows));
     Ok(())
 }
 
@@ -129,17 +155,26 @@ fn measure(image: &Image, ocictl: &Path, clients: &[Client], rounds: usize) -> R
             };
             for (name, task) in TASKS {
                 let (wall, used) = client.run(task, &places, &here)?;
-                let scenario = format!("{}: {name}", image.name);
-                say(&format!("{scenario}: {}: {:.2} s", client.name, wall.as_secs_f64()));
-                let best = rows
-                    .iter_mut()
-                    .find(|row| row.scenario == scenario && row.client == client.name);
+                let seconds = wall.as_secs_f64();
+                say(&format!("{}: {name}: {}: {seconds:.2} s", image.name, client.name));
+                let best =
+                    rows.iter_mut().find(|row| row.task == task && row.client == client.name);
                 match best {
                     Some(best) if best.wall <= wall => {}
                     Some(best) => (best.wall, best.used) = (wall, used),
-                    None => {
-                        rows.push(Row { scenario, client: client.name, wall, used, least: None })
-                    }
+                    None => rows.push(Row {
+                        image: image.name,
+                        what: name,
+                        task,
+                        layers: (image.layers, image.size),
+                        far: image.far,
+                        client: client.name,
+                        ours: client.kind == Kind::Ours,
+                        wall,
+                        used,
+                        hash: None,
+                        least: None,
+                    }),
                 }
             }
             drop(server);
@@ -155,16 +190,16 @@ fn measure(image: &Image, ocictl: &Path, clients: &[Client], rounds: usize) -> R
             floor.send.as_secs_f64(),
         ));
         for row in &mut rows {
-            let task = TASKS.iter().find(|(name, _)| row.scenario.ends_with(name));
-            row.least = match task.map(|(_, task)| task) {
-                Some(Task::Push) => Some(floor.hash + floor.send),
-                Some(Task::Pull) => Some(floor.hash + floor.receive),
+            row.hash = Some(floor.hash);
+            row.least = match row.task {
+                Task::Push => Some(floor.hash + floor.send),
+                Task::Pull => Some(floor.hash + floor.receive),
                 // Mounted: nothing is moved.
-                _ => None,
+                Task::Copy => None,
             };
         }
     }
-    rows.sort_by(|a, b| a.scenario.cmp(&b.scenario));
+    rows.sort_by_key(|row| row.what);
     Ok(rows)
 }
 
@@ -265,15 +300,13 @@ fn table(rows: &[Row]) -> String {
          | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |\n",
     );
     for row in rows {
-        let others = rows
-            .iter()
-            .filter(|other| other.scenario == row.scenario && other.client != row.client);
+        let others = rows.iter().filter(|other| other.is_same(row) && other.client != row.client);
         let best = others.min_by_key(|other| other.wall);
         let part = |of: fn(&Row) -> f64| best.map_or(f64::NAN, |best| of(row) / of(best));
         let _ = writeln!(
             text,
             "| {} | {} | {:.3} | {:.2} | {:.2} | {:.2} | {} | {:.0} |",
-            row.scenario,
+            row.name(),
             row.client,
             row.wall.as_secs_f64(),
             part(|row| row.wall.as_secs_f64()),

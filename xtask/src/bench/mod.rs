@@ -4,6 +4,7 @@
 //! Every scenario runs on each target in turn before the next begins, so that a machine that slows down slows all.
 
 mod aims;
+mod client_aims;
 mod clients;
 mod content;
 mod crowd;
