@@ -1,6 +1,6 @@
 //! Buffers for bytes on their way between connections and files, drawn from one budget and used again.
 //!
-//! Fresh memory for each piece costs as much as copying it: the system has to find and clear its pages. And clients who are
+//! For fresh memory, the system has to find and clear pages for each piece. And clients who are
 //! slow must not make memory grow with their number, nor hold up those who are fast. So there is a fixed number of large
 //! buffers, and whoever finds none left goes on in small pieces.
 

@@ -244,7 +244,7 @@ impl ObjectWrite for FileWriter {
         Ok(())
     }
 
-    /// In one go: to hand the bytes to another thread costs more than to do both on one.
+    /// In one go, which is one switch of threads and not two.
     async fn append_hashed(&mut self, bytes: Bytes, mut hasher: Hasher) -> Result<Hasher> {
         let (offset, length) = (self.offset, bytes.len() as u64);
         let work = move |file: &File, _: &Path| {

@@ -1,7 +1,7 @@
 //! Reading a file chunk by chunk.
 //!
-//! What the system has in memory is copied by the task that sends it: handing it over from another thread costs more than
-//! copying it. Only what has to be waited for is read elsewhere, the next chunk while the last is being sent.
+//! What the system has in memory is copied by the task that sends it, without a switch of threads for each chunk. Only what has to
+//! be waited for is read elsewhere, the next chunk while the last is being sent.
 
 use std::fs::File;
 use std::io;
