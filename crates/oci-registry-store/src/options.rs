@@ -44,6 +44,9 @@ pub struct EngineOptions {
     /// Whether a server may send those who read a blob from a bucket to the bucket itself, by a URL that lets anybody read that
     /// blob for 20 minutes. Off by default. Has no meaning for other storage.
     pub redirect_reads: bool,
+    /// The most bytes that a blob has which lies in the database: 32 KiB by default. Blobs of 256 KiB never do, and of 64 KiB only
+    /// while few uploads are under way. What is there already stays where it is.
+    pub inline_limit: usize,
     /// How many bytes of memory all uploads to a bucket together may take for what is on its way there: 512 MiB by default. At
     /// least 32 MiB. Who has to wait for half a minute is told to come back later.
     pub upload_memory: usize,
@@ -89,6 +92,7 @@ impl Default for EngineOptions {
             storage: Storage::default(),
             storage_moved: false,
             redirect_reads: false,
+            inline_limit: 32 << 10,
             upload_memory: 512 << 20,
             database: Database::default(),
             database_connections: 16,

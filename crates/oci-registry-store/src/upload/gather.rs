@@ -3,12 +3,14 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::INLINE_LIMIT;
 use crate::buffers::{Buffer, Buffers, LARGE};
+
+/// So many bytes take no buffer: uploads of them are many, and go into the database unless it is told otherwise.
+const FEW: usize = 32 << 10;
 
 /// Bytes in the order of their arrival.
 pub(super) enum Gathered {
-    /// Few enough for the database, in memory of their own.
+    /// In memory of their own.
     Few(BytesMut),
     /// The first so many bytes of a buffer.
     Many(Buffer, usize),
@@ -29,7 +31,7 @@ impl Gathered {
     /// Takes over as much of some bytes as there is room for, and tells whether there is no more room.
     pub(super) fn fill(&mut self, from: &mut Bytes, buffers: &Buffers) -> bool {
         if let Self::Few(few) = self {
-            if few.len() + from.len() <= INLINE_LIMIT {
+            if few.len() + from.len() <= FEW {
                 few.extend_from_slice(from);
                 from.clear();
                 return false;
@@ -66,7 +68,7 @@ mod tests {
         const SMALL: usize = 64 << 10;
         let content: Bytes = (0..1_000_000_u32).map(|n| (n % 251) as u8).collect::<Vec<_>>().into();
         for memory in [0, LARGE, 4 * LARGE] {
-            for piece in [1000, INLINE_LIMIT, INLINE_LIMIT + 1, 100_000, 1_000_000] {
+            for piece in [1000, FEW, FEW + 1, 100_000, 1_000_000] {
                 let buffers = Buffers::new(memory, SMALL);
                 let (mut gathered, mut got) = (Gathered::new(), Vec::new());
                 for mut piece in content.chunks(piece).map(|piece| content.slice_ref(piece)) {
@@ -86,12 +88,12 @@ mod tests {
     }
 
     #[test]
-    fn what_fits_the_database_takes_no_buffer() {
+    fn few_bytes_take_no_buffer() {
         let buffers = Buffers::new(LARGE, LARGE);
         let mut gathered = Gathered::new();
-        let mut bytes = Bytes::from(vec![1; INLINE_LIMIT]);
+        let mut bytes = Bytes::from(vec![1; FEW]);
         assert!(!gathered.fill(&mut bytes, &buffers));
         assert!(matches!(gathered, Gathered::Few(_)));
-        assert_eq!(gathered.take().len(), INLINE_LIMIT);
+        assert_eq!(gathered.take().len(), FEW);
     }
 }

@@ -23,9 +23,6 @@ use crate::metadata::{Claimed, Content, NewBlob, Progress, SessionRecord, Sessio
 
 pub(crate) use id::{SessionId, Tokens, now};
 
-/// The most bytes that a blob kept in the database has.
-pub(crate) const INLINE_LIMIT: usize = 32 << 10;
-
 /// How many bytes of memory all uploads to files together may take for what is on its way there, before they have to do with
 /// little.
 const MEMORY: usize = 16 << 20;
@@ -138,7 +135,7 @@ impl Upload {
 
     /// The object with all that was appended, to end it. `None` for content that is small enough for the database.
     async fn take_object(&mut self) -> Result<Option<ObjectUpload>> {
-        if self.object.is_some() || self.buffer.len() > INLINE_LIMIT {
+        if self.object.is_some() || self.buffer.len() > self.engine.options.inline_limit {
             self.flush().await?;
         }
         Ok(self.object.take())

@@ -29,6 +29,43 @@ async fn blobs_of_all_sizes_come_back() {
     assert_eq!(engine.objects().len(), in_files);
 }
 
+/// What was stored under another limit is read all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_lies_in_the_database_can_be_chosen() {
+    let mut engine = TestEngine::new().await;
+    let mut in_files = 0;
+    for (seed, (limit, largest)) in
+        [(0, 0), (70_000, 70_000), (usize::MAX, (256 << 10) - 1)].into_iter().enumerate()
+    {
+        engine.options.inline_limit = limit;
+        engine = engine.reopen().await;
+        let store = engine.repository("a/b").await;
+        for size in [0, 1, 70_000, 70_001, (256 << 10) - 1, 256 << 10] {
+            push(&*store, &noise(size, 1000 + seed as u64)).await;
+            in_files += usize::from(size > largest);
+            assert_eq!(engine.objects().len(), in_files, "{size} bytes, {limit} at most");
+        }
+        let id = {
+            let mut staged = store.stage(sha256()).await.unwrap();
+            staged.append(noise(70_000, 2000 + seed as u64)).await.unwrap();
+            staged.suspend().await.unwrap()
+        };
+        drop(store);
+        engine.options.inline_limit = 32 << 10;
+        engine = engine.reopen().await;
+        let store = engine.repository("a/b").await;
+        for size in [1, 70_000, 70_001, 256 << 10] {
+            let bytes = noise(size, 1000 + seed as u64);
+            let digest = describe(&bytes).digest;
+            assert_eq!(pull(&*store, &digest, ByteRange::All).await.unwrap(), bytes);
+        }
+        let staged = store.resume(&id).await.unwrap();
+        staged.commit(&describe(&noise(70_000, 2000 + seed as u64)).digest).await.unwrap();
+        in_files += 1;
+        assert_eq!(engine.objects().len(), in_files);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn pieces_of_any_size_make_the_same_blob() {
     let engine = TestEngine::new().await;
