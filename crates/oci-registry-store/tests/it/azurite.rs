@@ -3,14 +3,15 @@
 //! `OCI_TEST_AZURITE` names its program, which is looked for on `PATH` otherwise (`azurite-blob`). Where there is none, the tests that
 //! need it say that they were not run; with `OCI_TEST_AZURITE_REQUIRED` set, they fail.
 
-use std::io::{BufRead, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
+use std::io::{BufRead, BufReader, Write as _};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use oci_registry_store::{EngineOptions, Storage};
+
+use crate::http::{Answer, ask_and_wait};
 
 const ACCOUNT: &str = "registry";
 
@@ -71,12 +72,6 @@ pub(crate) struct Azurite {
     host: &'static str,
 }
 
-/// An answer to a request of the test itself.
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) body: Vec<u8>,
-}
-
 impl Azurite {
     /// `None` if there is no server, which is said.
     pub(crate) fn start(test: &str) -> Option<Self> {
@@ -128,24 +123,7 @@ impl Azurite {
 
     /// A request to the server, by nobody's right.
     pub(crate) fn send(&self, method: &str, path: &str, headers: &str, body: &[u8]) -> Answer {
-        let mut stream = TcpStream::connect(self.host).unwrap();
-        let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Length: {}\r\n{headers}\r\n",
-            self.host,
-            body.len()
-        );
-        stream.write_all(head.as_bytes()).unwrap();
-        stream.write_all(body).unwrap();
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).unwrap();
-        let end = answer.windows(4).position(|it| it == b"\r\n\r\n").unwrap();
-        let head = String::from_utf8_lossy(&answer[..end]).to_lowercase();
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        let mut body = answer.split_off(end + 4);
-        if head.contains("transfer-encoding: chunked") {
-            body = unchunked(&body);
-        }
-        Answer { status, body }
+        ask_and_wait(self.host, method, path, headers, body)
     }
 
     /// Blobs that can be seen, and blobs of which there are only blocks that were not made one.
@@ -173,15 +151,4 @@ impl Azurite {
             assert_eq!(self.send("DELETE", &path, "", b"").status, 202);
         }
     }
-}
-
-fn unchunked(mut rest: &[u8]) -> Vec<u8> {
-    let mut whole = Vec::new();
-    while let Some(end) = rest.windows(2).position(|it| it == b"\r\n") {
-        let length = std::str::from_utf8(&rest[..end]).unwrap();
-        let length = usize::from_str_radix(length, 16).unwrap();
-        whole.extend_from_slice(&rest[end + 2..end + 2 + length]);
-        rest = &rest[end + 4 + length..];
-    }
-    whole
 }

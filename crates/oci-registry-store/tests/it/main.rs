@@ -8,6 +8,8 @@ mod azure;
 mod azurite;
 mod backup;
 #[cfg(feature = "clouds")]
+mod bucket_outage;
+#[cfg(feature = "clouds")]
 mod clouds;
 mod collect;
 mod content;
@@ -16,6 +18,8 @@ mod fsck;
 #[cfg(feature = "clouds")]
 mod google;
 mod held;
+#[cfg(feature = "clouds")]
+mod http;
 mod large;
 mod lists;
 mod manifests;

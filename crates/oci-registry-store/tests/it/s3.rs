@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
@@ -32,6 +32,8 @@ pub(crate) enum Fault {
     Dropped,
     /// It is done, and the connection is closed.
     Unanswered,
+    /// It is done, and the connection is closed in the middle of the answer.
+    Cut,
 }
 
 /// A request that came.
@@ -230,6 +232,13 @@ async fn answer(
             let answer = handle(&state, &seen, request).await?;
             let _ = answer.into_body().collect().await;
             Err(Closed)
+        }
+        Some(Fault::Cut) => {
+            let (head, body) = handle(&state, &seen, request).await?.into_parts();
+            let bytes = body.collect().await.map_err(|_| Closed)?.to_bytes();
+            let half = Ok(Frame::data(bytes.slice(..bytes.len() / 2)));
+            let chunks = futures_util::stream::iter([half, Err(Closed)]);
+            Ok(Response::from_parts(head, s3s::Body::http_body(StreamBody::new(chunks))))
         }
     }
 }

@@ -76,13 +76,38 @@ mod tests {
     #[test]
     fn ten_thousand_parts_suffice() {
         let sizes = PartSizes::within(512 * MIB);
-        assert!(reach(sizes, None).0 > 800 * GIB);
+        assert!(reach(sizes, None).0 > 900 * GIB);
         for chunk in [MIB, LEAST, 6 * MIB, 10 * MIB, 100 * MIB] {
             let (reached, tail) = reach(sizes, Some(chunk));
             assert!(reached > 90 * GIB, "chunks of {chunk} reach {reached}");
             assert!(tail < LARGEST_TAIL, "chunks of {chunk} leave {tail} aside");
         }
         assert!(reach(PartSizes::within(0), None).0 > 78 * GIB);
+    }
+
+    /// What is sent in one go, up to the size that is promised: never too many parts, none too small but the last, none too large.
+    #[test]
+    fn plans_for_blobs_of_any_size() {
+        const PROMISED: u64 = 900 * GIB;
+        let sizes = PartSizes::within(512 * MIB);
+        let around = |size: u64| [size - 1, size, size + 1];
+        let blobs = (0..=60).map(|n| PROMISED / 60 * n + 1).filter(|size| *size <= PROMISED);
+        let blobs = blobs
+            .chain([1, PROMISED])
+            .chain([8 * MIB, 5 * GIB, 8000 * MIB].into_iter().flat_map(around));
+        for blob in blobs {
+            let (mut parts, mut offset, mut last) = (0, 0, 0);
+            while offset < blob {
+                assert!(
+                    parts == 0 || (LEAST..=5 * GIB).contains(&last),
+                    "{blob}: part {parts} has {last}"
+                );
+                last = sizes.at(offset).min(blob - offset);
+                assert!(last <= LARGEST, "{blob}: {last} bytes have to fit in memory");
+                (parts, offset) = (parts + 1, offset + last);
+            }
+            assert!(parts <= MOST && offset == blob && last > 0, "{blob}: {parts} parts");
+        }
     }
 
     #[test]
