@@ -3,6 +3,7 @@
 //! [`Metadata`] is no query interface. Each of its methods is one whole transaction, so that an implementation on another
 //! database decides for itself how to make it atomic. When a write returns, it is durable.
 
+mod columns;
 mod misfits;
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -14,7 +15,7 @@ use std::path::Path;
 use async_trait::async_trait;
 use bytes::Bytes;
 use oci_ref::{Error, ErrorKind, Manifest, Page, Precondition, Result, Target};
-use oci_spec_types::{Descriptor, Digest, Name, Tag};
+use oci_spec_types::{Descriptor, Digest, ErrorCode, Name, Tag};
 
 use crate::References;
 use crate::objects::ObjectKey;
@@ -463,4 +464,11 @@ fn check_tag(tag: &Tag, now: Option<&str>, when: &Precondition) -> Result<()> {
     let now = now.map_or_else(|| "does not exist".to_owned(), |now| format!("names {now}"));
     let message = format!("tag {tag} {now}, which is not what the request demands");
     Err(Error::new(ErrorKind::PreconditionFailed, message))
+}
+
+/// The refusal of a manifest of which something is missing: a blob, or a manifest.
+fn missing(kind: &str, descriptor: &Descriptor, manifest: &Manifest) -> Error {
+    let message =
+        format!("{kind} {} of manifest {} is not here", descriptor.digest, manifest.digest());
+    Error::new(ErrorCode::ManifestBlobUnknown, message)
 }

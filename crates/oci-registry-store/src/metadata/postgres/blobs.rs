@@ -6,6 +6,7 @@ use oci_spec_types::{Digest, ErrorCode, Name};
 use super::failure::{Failure, Outcome};
 use super::run::{Db, get};
 use super::{rows, sessions};
+use crate::metadata::columns;
 use crate::metadata::{BlobRecord, BlobSize, Collected, Content, NewBlob, Stored};
 
 pub(super) async fn size(
@@ -23,7 +24,7 @@ pub(super) async fn size(
                 WHERE blob.digest = $2 AND repository.name = $1";
     let found = db.row(find, &[&repository.as_str(), &digest.as_str(), &stale_before]).await?;
     let Some(row) = found else { return Ok(None) };
-    Ok(Some(BlobSize { size: rows::size(get(&row, 0)?)?, stale: get(&row, 1)? }))
+    Ok(Some(BlobSize { size: columns::size(get(&row, 0)?)?, stale: get(&row, 1)? }))
 }
 
 pub(super) async fn get_blob(
@@ -37,8 +38,8 @@ pub(super) async fn get_blob(
                 WHERE blob.digest = $2 AND repository.name = $1";
     let found = db.row(find, &[&repository.as_str(), &digest.as_str()]).await?;
     let Some(row) = found else { return Ok(None) };
-    let content = rows::content(get(&row, 1)?, get(&row, 2)?)?;
-    Ok(Some(BlobRecord { size: rows::size(get(&row, 0)?)?, content }))
+    let content = columns::content(get(&row, 1)?, get(&row, 2)?)?;
+    Ok(Some(BlobRecord { size: columns::size(get(&row, 0)?)?, content }))
 }
 
 pub(super) async fn renew(db: &Db, name: &Name, digest: &Digest, now: i64) -> Outcome<bool> {
@@ -82,10 +83,10 @@ async fn keep(db: &Db, digest: &Digest) -> Outcome<Option<i64>> {
 }
 
 async fn insert(db: &Db, new: &NewBlob) -> Outcome<Option<i64>> {
-    let (object, data) = rows::columns(&new.content);
+    let (object, data) = columns::place(&new.content);
     let insert = "INSERT INTO blob (digest, size, object, data) VALUES ($1, $2, $3, $4)
                   ON CONFLICT (digest) DO NOTHING RETURNING id";
-    let size = rows::stored_size(new.size);
+    let size = columns::stored_size(new.size);
     let inserted = db.value(insert, &[&new.digest.as_str(), &size, &object, &data]).await?;
     if let (Some(_), Content::Object(key)) = (inserted, &new.content) {
         // The object is the blob's from now on.
@@ -194,8 +195,8 @@ pub(super) async fn unlink(
                     SELECT object, $2 FROM gone WHERE object IS NOT NULL)
                 SELECT count(*), coalesce(sum(size), 0)::bigint FROM gone";
     if let Some(row) = db.row(drop, &[&unlinked, &delete_after]).await? {
-        collected.blobs = rows::size(get(&row, 0)?)?;
-        collected.bytes = rows::size(get(&row, 1)?)?;
+        collected.blobs = columns::size(get(&row, 0)?)?;
+        collected.bytes = columns::size(get(&row, 1)?)?;
     }
     Ok(collected)
 }

@@ -3,9 +3,10 @@
 use oci_ref::Manifest;
 use oci_spec_types::{Descriptor, Name};
 
-use super::failure::{Failure, Outcome, corrupt};
+use super::failure::{Failure, Outcome};
 use super::run::{Db, get};
-use super::{blobs, collect, manifests, remove, rows};
+use super::{blobs, collect, manifests, remove};
+use crate::metadata::columns;
 use crate::metadata::misfits::FORGOTTEN_LINK;
 use crate::metadata::{Recorded, StoredBlob, StoredManifest};
 use crate::objects::ObjectKey;
@@ -66,15 +67,15 @@ pub(super) async fn stored_blobs(db: &Db, after: i64, limit: usize) -> Outcome<V
              WHERE link.blob = blob.id AND {FORGOTTEN_LINK})
          FROM blob WHERE id > $1 ORDER BY id LIMIT $2"
     );
-    let found = db.rows(&list, &[&after, &rows::stored_limit(limit)]).await?;
+    let found = db.rows(&list, &[&after, &columns::stored_limit(limit)]).await?;
     let blob = |row: &tokio_postgres::Row| {
         Ok(StoredBlob {
             id: get(row, 0)?,
-            digest: rows::parse("a digest", get(row, 1)?)?,
-            size: rows::size(get(row, 2)?)?,
-            content: rows::content(get(row, 3)?, get(row, 4)?)?,
+            digest: columns::parse("a digest", get(row, 1)?)?,
+            size: columns::size(get(row, 2)?)?,
+            content: columns::content(get(row, 3)?, get(row, 4)?)?,
             forgotten_in: get::<Option<&str>>(row, 5)?
-                .map(|name| rows::parse("a repository name", name))
+                .map(|name| columns::parse("a repository name", name))
                 .transpose()?,
         })
     };
@@ -97,9 +98,9 @@ pub(super) async fn stored_manifests(
     while page.len() < limit && bytes <= PAGE_BYTES {
         let Some(row) = db.row(next, &[&last]).await? else { break };
         last = get(&row, 0)?;
-        let digest = rows::parse("a digest", get(&row, 2)?)?;
-        let media_type = rows::parse("a media type", get(&row, 3)?)?;
-        let mut descriptor = Descriptor::new(media_type, digest, rows::size(get(&row, 4)?)?);
+        let digest = columns::parse("a digest", get(&row, 2)?)?;
+        let media_type = columns::parse("a media type", get(&row, 3)?)?;
+        let mut descriptor = Descriptor::new(media_type, digest, columns::size(get(&row, 4)?)?);
         descriptor.artifact_type = get(&row, 5)?;
         let data: Vec<u8> = get(&row, 6)?;
         bytes += data.len();
@@ -107,12 +108,12 @@ pub(super) async fn stored_manifests(
         let tags = db.rows(tags, &[&last, &MAX_TAGS]).await?;
         page.push(StoredManifest {
             id: last,
-            repository: rows::parse("a repository name", get(&row, 1)?)?,
+            repository: columns::parse("a repository name", get(&row, 1)?)?,
             descriptor,
             bytes: data.into(),
             tags: tags
                 .iter()
-                .map(|row| rows::parse("a tag", get(row, 0)?))
+                .map(|row| Ok(columns::parse("a tag", get(row, 0)?)?))
                 .collect::<Outcome<_>>()?,
             recorded: recorded(db, last).await?,
             forgotten: false,
@@ -149,7 +150,7 @@ async fn recorded(db: &Db, link: i64) -> Outcome<Recorded> {
     if let Some(row) = db.row(find, &[&link]).await? {
         let json: &str = get(&row, 1)?;
         let descriptor = serde_json::from_str(json)
-            .map_err(|_| corrupt("the descriptor of a referrer", &json))?;
+            .map_err(|_| columns::corrupt("the descriptor of a referrer", &json))?;
         recorded.referrer = Some((get(&row, 0)?, descriptor));
     }
     Ok(recorded)
@@ -165,7 +166,7 @@ pub(super) async fn unknown_objects(db: &Db, keys: &[ObjectKey]) -> Outcome<Vec<
                 WHERE NOT EXISTS (SELECT 1 FROM blob WHERE object = found.key)
                 AND NOT EXISTS (SELECT 1 FROM pending_object WHERE pending_object.key = found.key)";
     let found = db.rows(find, &[&keys]).await?;
-    found.iter().map(|row| rows::object_key(get(row, 0)?)).collect()
+    found.iter().map(|row| Ok(columns::object_key(get(row, 0)?)?)).collect()
 }
 
 /// The repositories that have a blob.
@@ -173,7 +174,7 @@ pub(super) async fn holders(db: &Db, blob: i64) -> Outcome<Vec<Name>> {
     let find = "SELECT repository.name FROM repository_blob
                 JOIN repository ON repository.id = repository_blob.repository WHERE blob = $1";
     let found = db.rows(find, &[&blob]).await?;
-    found.iter().map(|row| rows::parse("a repository name", get(row, 0)?)).collect()
+    found.iter().map(|row| Ok(columns::parse("a repository name", get(row, 0)?)?)).collect()
 }
 
 /// The repository of a manifest.
@@ -181,14 +182,14 @@ pub(super) async fn holder(db: &Db, link: i64) -> Outcome<Option<Name>> {
     let find = "SELECT repository.name FROM repository_manifest AS link
                 JOIN repository ON repository.id = link.repository WHERE link.id = $1";
     let name: Option<String> = db.value(find, &[&link]).await?;
-    name.map(|name| rows::parse("a repository name", &name)).transpose()
+    Ok(name.map(|name| columns::parse("a repository name", &name)).transpose()?)
 }
 
 /// Takes a blob out of all repositories, which are locked alone here.
 pub(super) async fn discard_blob(db: &Db, blob: &StoredBlob, delete_after: i64) -> Outcome<bool> {
     let names = holders(db, blob.id).await?;
     collect::lock(db, names.iter().map(Name::as_str)).await?;
-    let (object, data) = rows::columns(&blob.content);
+    let (object, data) = columns::place(&blob.content);
     let find = "SELECT 1 FROM blob WHERE id = $1 AND object IS NOT DISTINCT FROM $2
                 AND data IS NOT DISTINCT FROM $3";
     if db.execute(find, &[&blob.id, &object, &data]).await? == 0 {

@@ -10,6 +10,7 @@ use oci_spec_types::{Digest, Name};
 use super::failure::Outcome;
 use super::run::{Db, get, lock_key};
 use super::{blobs, remove, rows};
+use crate::metadata::columns;
 use crate::metadata::{CollectStep, Collected};
 
 /// Manifests with all that is above them: `origin` is what each is above of. The first are given by a query for their links.
@@ -58,7 +59,7 @@ pub(super) async fn collect_blobs(
     let list = "SELECT link.repository, link.blob, repository.name FROM repository_blob AS link
                 JOIN repository ON repository.id = link.repository
                 WHERE link.candidate_since <= $1 ORDER BY link.candidate_since LIMIT $2";
-    let found = db.rows(list, &[&before, &rows::stored_limit(limit)]).await?;
+    let found = db.rows(list, &[&before, &columns::stored_limit(limit)]).await?;
     let more = found.len() == limit;
     let (mut repositories, mut linked) = (Vec::<i64>::new(), Vec::<i64>::new());
     for row in &found {
@@ -101,7 +102,7 @@ pub(super) async fn collect_manifests(
     let list = "SELECT link.id, repository.name FROM repository_manifest AS link
                 JOIN repository ON repository.id = link.repository
                 WHERE link.candidate_since <= $1 ORDER BY link.candidate_since LIMIT $2";
-    let found = db.rows(list, &[&before, &rows::stored_limit(limit)]).await?;
+    let found = db.rows(list, &[&before, &columns::stored_limit(limit)]).await?;
     let mut step = CollectStep { more: found.len() == limit, ..CollectStep::default() };
     let candidates = ids(&found)?;
     lock_found(db, &found, 1).await?;

@@ -139,9 +139,3 @@ impl From<Error> for Failure {
         Self::Refused(error)
     }
 }
-
-/// A row that holds what was never written there.
-pub(super) fn corrupt(what: &str, found: &dyn std::fmt::Debug) -> Failure {
-    Error::new(ErrorKind::Internal, format!("metadata database: {found:?} is stored as {what}"))
-        .into()
-}

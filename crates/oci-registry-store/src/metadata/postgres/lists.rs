@@ -4,9 +4,10 @@
 use oci_ref::{Cursor, Page};
 use oci_spec_types::{Descriptor, Digest, Name, Tag};
 
-use super::failure::{Outcome, corrupt};
+use super::failure::Outcome;
 use super::rows;
 use super::run::{Db, get};
+use crate::metadata::columns;
 
 /// A page of referrers ends after so many bytes, since annotations can be long.
 const REFERRERS_BYTES: i64 = 4 << 20;
@@ -18,9 +19,9 @@ pub(super) async fn has_repository(db: &Db, name: &Name) -> Outcome<bool> {
 pub(super) async fn catalog(db: &Db, after: Option<&str>, limit: usize) -> Outcome<Page<Name>> {
     // No name is as small as the empty text.
     let list = "SELECT name FROM repository WHERE name > $1 ORDER BY name LIMIT $2";
-    let found = db.rows(list, &[&after.unwrap_or_default(), &one_more(limit)]).await?;
-    let names = found.iter().map(|row| rows::parse("a repository name", get(row, 0)?));
-    page(names, limit, Name::as_str)
+    let found = db.rows(list, &[&after.unwrap_or_default(), &columns::one_more(limit)]).await?;
+    let names = found.iter().map(|row| Ok(columns::parse("a repository name", get(row, 0)?)?));
+    columns::page(names, limit, Name::as_str)
 }
 
 pub(super) async fn holders(db: &Db, digest: &Digest, limit: usize) -> Outcome<Vec<Name>> {
@@ -28,8 +29,8 @@ pub(super) async fn holders(db: &Db, digest: &Digest, limit: usize) -> Outcome<V
                 JOIN repository_blob ON repository_blob.blob = blob.id
                 JOIN repository ON repository.id = repository_blob.repository
                 WHERE blob.digest = $1 LIMIT $2";
-    let found = db.rows(list, &[&digest.as_str(), &rows::stored_limit(limit)]).await?;
-    found.iter().map(|row| rows::parse("a repository name", get(row, 0)?)).collect()
+    let found = db.rows(list, &[&digest.as_str(), &columns::stored_limit(limit)]).await?;
+    found.iter().map(|row| Ok(columns::parse("a repository name", get(row, 0)?)?)).collect()
 }
 
 pub(super) async fn tags(
@@ -41,9 +42,9 @@ pub(super) async fn tags(
     let list = "SELECT tag.name FROM tag JOIN repository ON repository.id = tag.repository
                 WHERE repository.name = $1 AND tag.name > $2 ORDER BY tag.name LIMIT $3";
     let after = after.unwrap_or_default();
-    let found = db.rows(list, &[&repository.as_str(), &after, &one_more(limit)]).await?;
-    let tags = found.iter().map(|row| rows::parse("a tag", get(row, 0)?));
-    page(tags, limit, Tag::as_str)
+    let found = db.rows(list, &[&repository.as_str(), &after, &columns::one_more(limit)]).await?;
+    let tags = found.iter().map(|row| Ok(columns::parse("a tag", get(row, 0)?)?));
+    columns::page(tags, limit, Tag::as_str)
 }
 
 pub(super) async fn referrers(
@@ -74,35 +75,17 @@ pub(super) async fn referrers(
     let after = after.unwrap_or_default();
     let (repository, subject) = (repository.as_str(), subject.as_str());
     let values: super::run::Values<'_> =
-        &[&repository, &subject, &after, &one_more(limit), &artifact_type];
+        &[&repository, &subject, &after, &columns::one_more(limit), &artifact_type];
     let found = db.rows(&list, values).await?;
     let mut items = Vec::with_capacity(found.len());
     for row in &found {
         let json: &str = get(row, 0)?;
         let descriptor: Descriptor = serde_json::from_str(json)
-            .map_err(|_| corrupt("the descriptor of a referrer", &json))?;
+            .map_err(|_| columns::corrupt("the descriptor of a referrer", &json))?;
         items.push(descriptor);
     }
     let total: i64 = found.first().map_or(Ok(0), |row| get(row, 1))?;
-    let last = items.last().filter(|_| total > rows::stored_limit(found.len()));
+    let last = items.last().filter(|_| total > columns::stored_limit(found.len()));
     let next = last.map(|last| Cursor::After(last.digest.to_string()));
-    Ok(Page { items, next })
-}
-
-/// One more than asked for, to see whether there are more.
-fn one_more(limit: usize) -> i64 {
-    rows::stored_limit(limit).saturating_add(1)
-}
-
-fn page<T>(
-    entries: impl Iterator<Item = Outcome<T>>,
-    limit: usize,
-    name: impl Fn(&T) -> &str,
-) -> Outcome<Page<T>> {
-    let mut items = entries.collect::<Outcome<Vec<T>>>()?;
-    let more = items.len() > limit;
-    items.truncate(limit);
-    let last = items.last().filter(|_| more);
-    let next = last.map(|last| Cursor::After(name(last).to_owned()));
     Ok(Page { items, next })
 }

@@ -5,17 +5,18 @@ use oci_ref::{Error, Manifest, Precondition, Target};
 use oci_spec_types::{Descriptor, Digest, ErrorCode, Name, Tag};
 use tokio_postgres::Row;
 
-use super::failure::{Failure, Outcome, corrupt};
+use super::failure::{Failure, Outcome};
 use super::run::{Db, absent, get};
 use super::{remove, rows};
 use crate::References;
-use crate::metadata::{NewManifest, check_tag};
+use crate::metadata::columns;
+use crate::metadata::{NewManifest, check_tag, missing};
 
 /// From the columns behind the number of what was asked for.
 fn descriptor(row: &Row) -> Outcome<Descriptor> {
-    let digest = rows::parse("a digest", get(row, 1)?)?;
-    let media_type = rows::parse("a media type", get(row, 2)?)?;
-    let mut descriptor = Descriptor::new(media_type, digest, rows::size(get(row, 3)?)?);
+    let digest = columns::parse("a digest", get(row, 1)?)?;
+    let media_type = columns::parse("a media type", get(row, 2)?)?;
+    let mut descriptor = Descriptor::new(media_type, digest, columns::size(get(row, 3)?)?);
     descriptor.artifact_type = get(row, 4)?;
     Ok(descriptor)
 }
@@ -226,12 +227,6 @@ async fn check_children(db: &Db, repository: i64, manifest: &Manifest) -> Outcom
     Ok(())
 }
 
-fn missing(kind: &str, descriptor: &Descriptor, manifest: &Manifest) -> Error {
-    let message =
-        format!("{kind} {} of manifest {} is not here", descriptor.digest, manifest.digest());
-    Error::new(ErrorCode::ManifestBlobUnknown, message)
-}
-
 /// A manifest in a repository.
 struct Link {
     id: i64,
@@ -244,7 +239,7 @@ async fn link(db: &Db, repository: i64, new: &NewManifest) -> Outcome<Link> {
     let (bytes, descriptor) = (new.manifest.bytes(), new.manifest.descriptor());
     let digest = new.manifest.digest();
     let candidate_since = new.tags.is_empty().then_some(new.now);
-    let size = rows::stored_size(bytes.len() as u64);
+    let size = columns::stored_size(bytes.len() as u64);
     // The disk may have damaged them.
     let heal = "UPDATE manifest SET size = $2, data = $3 WHERE digest = $1 AND data <> $3";
     if let Some(id) = rows::linked_manifest(db, repository, digest).await? {
@@ -339,7 +334,7 @@ async fn add_references(
     }
     if let (Some(subject), Some(referrer)) = (manifest.subject(), manifest.as_referrer()) {
         let json = serde_json::to_string(&referrer)
-            .map_err(|error| corrupt("the descriptor of a referrer", &error))?;
+            .map_err(|error| columns::corrupt("the descriptor of a referrer", &error))?;
         let (subject, digest) = (subject.digest.as_str(), referrer.digest.as_str());
         let artifact_type = referrer.artifact_type.as_deref();
         db.execute(

@@ -2,8 +2,9 @@
 
 use super::failure::Outcome;
 use super::run::{Db, get};
-use super::{blobs, collect, remove, rows};
+use super::{blobs, collect, remove};
 use crate::metadata::Misfit;
+use crate::metadata::columns;
 use crate::metadata::misfits::FORGOTTEN_LINK;
 
 pub(super) async fn list(
@@ -12,7 +13,7 @@ pub(super) async fn list(
     after: i64,
     limit: usize,
 ) -> Outcome<Vec<(i64, String)>> {
-    let found = db.rows(kind.list(), &[&after, &rows::stored_limit(limit)]).await?;
+    let found = db.rows(kind.list(), &[&after, &columns::stored_limit(limit)]).await?;
     found.iter().map(|row| Ok((get(row, 0)?, get(row, 1)?))).collect()
 }
 

@@ -2,8 +2,8 @@
 
 use super::collect::{above, origins_unheld};
 use super::failure::Outcome;
-use super::rows;
 use super::run::{Db, get};
+use crate::metadata::columns;
 use crate::metadata::{Collected, Cuts};
 
 const TABLES: &str = "
@@ -70,13 +70,13 @@ pub(super) async fn preview(db: &Db, cuts: &Cuts) -> Outcome<Collected> {
     }
     let mut collected = Collected::default();
     if let [row] = &*db.rows_once(MANIFESTS, &[]).await? {
-        collected.manifests = rows::size(get(row, 0)?)?;
-        collected.bytes = rows::size(get(row, 1)?)?;
+        collected.manifests = columns::size(get(row, 0)?)?;
+        collected.bytes = columns::size(get(row, 1)?)?;
     }
     if let [row] = &*db.rows_once(BLOBS, &[]).await? {
-        collected.links = rows::size(get(row, 0)?)?;
-        collected.blobs = rows::size(get(row, 1)?)?;
-        collected.bytes = collected.bytes.saturating_add(rows::size(get(row, 2)?)?);
+        collected.links = columns::size(get(row, 0)?)?;
+        collected.blobs = columns::size(get(row, 1)?)?;
+        collected.bytes = collected.bytes.saturating_add(columns::size(get(row, 2)?)?);
     }
     Ok(collected)
 }

@@ -7,6 +7,7 @@ use super::failure::{Failure, Outcome};
 use super::run::{Db, get};
 use super::{blobs, rows};
 use crate::metadata::Collected;
+use crate::metadata::columns;
 
 pub(super) async fn delete(db: &Db, name: &Name, digest: &Digest, now: i64) -> Outcome<()> {
     let unknown = || {
@@ -56,7 +57,7 @@ pub(super) async fn drop_unlinked(db: &Db, manifests: &[i64]) -> Outcome<(u64, u
                     RETURNING size)
                 SELECT count(*), coalesce(sum(size), 0)::bigint FROM gone";
     let dropped = db.row(drop, &[&manifests]).await?.ok_or(Failure::Raced)?;
-    Ok((rows::size(get(&dropped, 0)?)?, rows::size(get(&dropped, 1)?)?))
+    Ok((columns::size(get(&dropped, 0)?)?, columns::size(get(&dropped, 1)?)?))
 }
 
 /// Removes all references of manifests, and what says that they are referrers.

@@ -4,10 +4,10 @@ use bytes::Bytes;
 use oci_ref::{Error, ErrorKind};
 use oci_spec_types::{ErrorCode, Name};
 
-use super::failure::{Failure, Outcome, corrupt};
+use super::failure::{Failure, Outcome};
 use super::lease::{self, ALIVE};
-use super::rows;
 use super::run::{Db, get};
+use crate::metadata::columns;
 use crate::metadata::{Claimed, Content, Progress, SessionRecord, SessionState};
 use crate::objects::ObjectKey;
 use crate::upload::SessionId;
@@ -57,7 +57,7 @@ pub(super) async fn forget_objects(db: &Db, keys: &[ObjectKey]) -> Outcome<()> {
 pub(super) async fn due_objects(db: &Db, now: i64, limit: usize) -> Outcome<Vec<ObjectKey>> {
     let list =
         "SELECT key FROM pending_object WHERE delete_after <= $1 ORDER BY delete_after LIMIT $2";
-    keys(db.rows(list, &[&now, &rows::stored_limit(limit)]).await?)
+    keys(db.rows(list, &[&now, &columns::stored_limit(limit)]).await?)
 }
 
 pub(super) async fn postpone_object(db: &Db, key: &ObjectKey, until: i64) -> Outcome<()> {
@@ -81,11 +81,11 @@ pub(super) async fn stray_objects(
          AND NOT EXISTS (SELECT 1 FROM replica WHERE replica.id = writer AND {ALIVE})
          ORDER BY key LIMIT $2"
     );
-    keys(db.rows(&list, &[&after, &rows::stored_limit(limit)]).await?)
+    keys(db.rows(&list, &[&after, &columns::stored_limit(limit)]).await?)
 }
 
 fn keys(found: Vec<tokio_postgres::Row>) -> Outcome<Vec<ObjectKey>> {
-    found.iter().map(|row| rows::object_key(get(row, 0)?)).collect()
+    found.iter().map(|row| Ok(columns::object_key(get(row, 0)?)?)).collect()
 }
 
 pub(super) async fn get_session(
@@ -104,10 +104,10 @@ pub(super) async fn get_session(
     }
     Ok(SessionState::Open(SessionRecord {
         version: get(&row, 2)?,
-        offset: rows::size(get(&row, 3)?)?,
+        offset: columns::size(get(&row, 3)?)?,
         hash_state: get(&row, 4)?,
         touched: get(&row, 5)?,
-        content: rows::content(get(&row, 6)?, get(&row, 7)?)?,
+        content: columns::content(get(&row, 6)?, get(&row, 7)?)?,
         state: get::<Option<Vec<u8>>>(&row, 8)?.unwrap_or_default().into(),
     }))
 }
@@ -144,8 +144,8 @@ pub(super) async fn record(db: &Db, progress: &Progress, writer: &str) -> Outcom
         });
     }
     let (id, repository) = (session.id.as_str(), progress.repository.as_str());
-    let (object, data) = rows::columns(&progress.content);
-    let offset = rows::stored_size(progress.offset);
+    let (object, data) = columns::place(&progress.content);
+    let offset = columns::stored_size(progress.offset);
     let recorded = match session.version {
         None => {
             db.execute(
@@ -180,7 +180,7 @@ pub(super) async fn close(db: &Db, session: &Claimed, writer: &str) -> Outcome<O
                 return Err(lost(db, &session.id).await?.into());
             };
             let object: Option<&str> = get(&row, 0)?;
-            let object = object.map(rows::object_key).transpose()?;
+            let object = object.map(columns::object_key).transpose()?;
             db.execute(
                 "UPDATE session SET closed = true, repository = NULL, version = NULL, \"offset\" = NULL,
                  hash_state = NULL, touched = NULL, object = NULL, data = NULL WHERE id = $1",
@@ -213,7 +213,7 @@ async fn lost(db: &Db, id: &SessionId) -> Outcome<Error> {
     let offset: Option<i64> = db.value(find, &[&id.as_str()]).await?;
     Ok(match offset {
         Some(offset) => {
-            let size = rows::size(offset)?;
+            let size = columns::size(offset)?;
             let message =
                 format!("upload {id} was written by another request, and is at {size} bytes");
             Error::new(ErrorKind::RangeInvalid { size }, message)
@@ -224,10 +224,10 @@ async fn lost(db: &Db, id: &SessionId) -> Outcome<Error> {
 
 pub(super) async fn idle(db: &Db, before: i64, limit: usize) -> Outcome<Vec<Claimed>> {
     let list = "SELECT id, version FROM session WHERE NOT closed AND touched < $1 ORDER BY touched LIMIT $2";
-    let found = db.rows(list, &[&before, &rows::stored_limit(limit)]).await?;
+    let found = db.rows(list, &[&before, &columns::stored_limit(limit)]).await?;
     let claimed = |row: &tokio_postgres::Row| {
         let id: &str = get(row, 0)?;
-        let id = SessionId::parse(id).ok_or_else(|| corrupt("an upload id", &id))?;
+        let id = SessionId::parse(id).ok_or_else(|| columns::corrupt("an upload id", &id))?;
         Ok(Claimed { id, version: get(row, 1)? })
     };
     found.iter().map(claimed).collect()
@@ -236,7 +236,7 @@ pub(super) async fn idle(db: &Db, before: i64, limit: usize) -> Outcome<Vec<Clai
 pub(super) async fn forget_closed(db: &Db, below: &SessionId, limit: usize) -> Outcome<usize> {
     let forget = "DELETE FROM session WHERE id IN
                   (SELECT id FROM session WHERE closed AND id < $1 ORDER BY id LIMIT $2)";
-    let forgotten = db.execute(forget, &[&below.as_str(), &rows::stored_limit(limit)]).await?;
+    let forgotten = db.execute(forget, &[&below.as_str(), &columns::stored_limit(limit)]).await?;
     Ok(usize::try_from(forgotten).unwrap_or(usize::MAX))
 }
 
@@ -247,7 +247,8 @@ pub(super) async fn secret(db: &Db, fresh: &[u8; 32]) -> Outcome<[u8; 32]> {
     let kept: Option<Vec<u8>> =
         db.value("SELECT value FROM setting WHERE name = $1", &[&NAME]).await?;
     let kept = kept.unwrap_or_default();
-    kept.try_into().map_err(|_| corrupt("the upload secret", &"a value of another length"))
+    kept.try_into()
+        .map_err(|_| columns::corrupt("the upload secret", &"a value of another length").into())
 }
 
 /// Forgets replicas that are dead and have left nothing.

@@ -7,6 +7,7 @@ use rusqlite::{Connection, ErrorCode as Sql, OptionalExtension};
 use super::failure::Outcome;
 use super::recent::Held;
 use super::{rows, sessions};
+use crate::metadata::columns;
 use crate::metadata::{BlobRecord, Content, NewBlob, Stored};
 use crate::objects::ObjectKey;
 
@@ -31,7 +32,9 @@ pub(super) fn size(
     let found: Option<(i64, Option<i64>)> =
         find.query_row(values, |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
     match found {
-        Some((size, since)) => Ok(Some((rows::size(size)?, since.map_or(Held::FAST, Held::since)))),
+        Some((size, since)) => {
+            Ok(Some((columns::size(size)?, since.map_or(Held::FAST, Held::since))))
+        }
         None => Ok(None),
     }
 }
@@ -68,9 +71,10 @@ pub(super) fn get(
         Ok((row.get(0)?, row.get(1)?, row.get(2)?))
     });
     match found.optional()? {
-        Some((size, object, data)) => {
-            Ok(Some(BlobRecord { size: rows::size(size)?, content: rows::content(object, data)? }))
-        }
+        Some((size, object, data)) => Ok(Some(BlobRecord {
+            size: columns::size(size)?,
+            content: columns::content(object, data)?,
+        })),
         None => Ok(None),
     }
 }
@@ -94,9 +98,9 @@ fn insert(db: &Connection, new: &NewBlob) -> Outcome<i64> {
     if let Content::Object(key) = &new.content {
         take_pending(db, key)?;
     }
-    let (object, data) = rows::columns(&new.content);
+    let (object, data) = columns::place(&new.content);
     db.prepare_cached("INSERT INTO blob (digest, size, object, data) VALUES (?1, ?2, ?3, ?4)")?
-        .execute((new.digest.as_str(), rows::stored_size(new.size), object, data))?;
+        .execute((new.digest.as_str(), columns::stored_size(new.size), object, data))?;
     Ok(db.last_insert_rowid())
 }
 
@@ -222,7 +226,7 @@ pub(super) fn drop_unlinked(db: &Connection, blob: i64, delete_after: i64) -> Ou
         db.prepare_cached("INSERT INTO pending_object (key, delete_after) VALUES (?1, ?2)")?
             .execute((key, delete_after))?;
     }
-    Ok(Some(rows::size(size)?))
+    Ok(Some(columns::size(size)?))
 }
 
 /// The digest of one manifest of the repository that references the blob.

@@ -6,8 +6,9 @@ use bytes::Bytes;
 use oci_spec_types::Descriptor;
 use rusqlite::{Connection, OptionalExtension};
 
-use super::failure::{Outcome, corrupt};
+use super::failure::Outcome;
 use super::{collect, manifests, rows};
+use crate::metadata::columns;
 use crate::metadata::misfits::FORGOTTEN_LINK;
 use crate::metadata::{Content, Recorded, StoredBlob, StoredManifest};
 use crate::objects::ObjectKey;
@@ -56,17 +57,17 @@ pub(super) fn blobs(db: &Connection, after: i64, limit: usize) -> Outcome<Vec<St
              WHERE link.blob = blob.id AND {FORGOTTEN_LINK})
          FROM blob WHERE id > ?1 ORDER BY id LIMIT ?2"
     ))?;
-    let mut found = list.query((after, rows::stored_limit(limit)))?;
+    let mut found = list.query((after, columns::stored_limit(limit)))?;
     let mut blobs = Vec::new();
     while let Some(row) = found.next()? {
         blobs.push(StoredBlob {
             id: row.get(0)?,
-            digest: rows::parse("a digest", &row.get::<_, String>(1)?)?,
-            size: rows::size(row.get(2)?)?,
-            content: rows::content(row.get(3)?, row.get(4)?)?,
+            digest: columns::parse("a digest", &row.get::<_, String>(1)?)?,
+            size: columns::size(row.get(2)?)?,
+            content: columns::content(row.get(3)?, row.get(4)?)?,
             forgotten_in: row
                 .get::<_, Option<String>>(5)?
-                .map(|name| rows::parse("a repository name", &name))
+                .map(|name| columns::parse("a repository name", &name))
                 .transpose()?,
         });
     }
@@ -84,24 +85,24 @@ pub(super) fn manifests(db: &Connection, after: i64, limit: usize) -> Outcome<Ve
          JOIN manifest ON manifest.id = link.manifest
          WHERE link.id > ?1 ORDER BY link.id LIMIT ?2",
     )?;
-    let mut found = list.query((after, rows::stored_limit(limit)))?;
+    let mut found = list.query((after, columns::stored_limit(limit)))?;
     let (mut page, mut bytes) = (Vec::new(), 0);
     while let Some(row) = found.next()? {
         let id = row.get(0)?;
-        let media_type = rows::parse("a media type", &row.get::<_, String>(3)?)?;
-        let digest = rows::parse("a digest", &row.get::<_, String>(2)?)?;
-        let mut descriptor = Descriptor::new(media_type, digest, rows::size(row.get(4)?)?);
+        let media_type = columns::parse("a media type", &row.get::<_, String>(3)?)?;
+        let digest = columns::parse("a digest", &row.get::<_, String>(2)?)?;
+        let mut descriptor = Descriptor::new(media_type, digest, columns::size(row.get(4)?)?);
         descriptor.artifact_type = row.get(5)?;
         let data: Vec<u8> = row.get(6)?;
         bytes += data.len();
         page.push(StoredManifest {
             id,
-            repository: rows::parse("a repository name", &row.get::<_, String>(1)?)?,
+            repository: columns::parse("a repository name", &row.get::<_, String>(1)?)?,
             descriptor,
             bytes: Bytes::from(data),
             tags: texts::<Vec<_>>(db, TAGS, id, MAX_TAGS)?
                 .iter()
-                .map(|tag| rows::parse("a tag", tag))
+                .map(|tag| Ok(columns::parse("a tag", tag)?))
                 .collect::<Outcome<_>>()?,
             recorded: recorded(db, id)?,
             // If only what is no candidate at all does not count as a root.
@@ -153,7 +154,7 @@ fn recorded(db: &Connection, link: i64) -> Outcome<Recorded> {
     let found = find.query_row([link], |row| Ok((row.get(0)?, row.get::<_, String>(1)?)));
     if let Some((subject, json)) = found.optional()? {
         let descriptor = serde_json::from_str(&json)
-            .map_err(|_| corrupt("the descriptor of a referrer", &json))?;
+            .map_err(|_| columns::corrupt("the descriptor of a referrer", &json))?;
         recorded.referrer = Some((subject, descriptor));
     }
     Ok(recorded)
@@ -189,7 +190,7 @@ pub(super) fn discard_blob(
     content: &Content,
     delete_after: i64,
 ) -> Outcome<bool> {
-    let (object, data) = rows::columns(content);
+    let (object, data) = columns::place(content);
     let mut find =
         db.prepare_cached("SELECT 1 FROM blob WHERE id = ?1 AND object IS ?2 AND data IS ?3")?;
     if !find.exists((blob, object, data))? {

@@ -7,7 +7,8 @@ use rusqlite::Connection;
 use super::blobs::Unlinked;
 use super::failure::Outcome;
 use super::recent::Held;
-use super::{blobs, manifests, rows};
+use super::{blobs, manifests};
+use crate::metadata::columns;
 use crate::metadata::{CollectStep, Collected};
 
 /// The candidates of blobs, the oldest first.
@@ -49,7 +50,7 @@ pub(super) fn collect_blobs(
     limit: usize,
 ) -> Outcome<CollectStep> {
     let mut list = db.prepare_cached(BLOBS)?;
-    let found = list.query_map((before, rows::stored_limit(limit)), |row| {
+    let found = list.query_map((before, columns::stored_limit(limit)), |row| {
         Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
     })?;
     let candidates = found.collect::<rusqlite::Result<Vec<_>>>()?;
@@ -81,7 +82,8 @@ pub(super) fn collect_manifests(
     limit: usize,
 ) -> Outcome<CollectStep> {
     let mut list = db.prepare_cached(MANIFESTS)?;
-    let found = list.query_map((before, rows::stored_limit(limit)), |row| row.get::<_, i64>(0))?;
+    let found =
+        list.query_map((before, columns::stored_limit(limit)), |row| row.get::<_, i64>(0))?;
     let candidates = found.collect::<rusqlite::Result<Vec<_>>>()?;
     let mut step = CollectStep { more: candidates.len() == limit, ..CollectStep::default() };
     let deleted = &mut step.collected;

@@ -5,8 +5,9 @@ use oci_ref::{Cursor, Page};
 use oci_spec_types::{Descriptor, Digest, Name, Tag};
 use rusqlite::Connection;
 
-use super::failure::{Outcome, corrupt};
+use super::failure::Outcome;
 use super::rows;
+use crate::metadata::columns;
 
 /// A page of referrers ends after so many bytes, since annotations can be long.
 const REFERRERS_BYTES: usize = 4 << 20;
@@ -19,10 +20,11 @@ pub(super) fn catalog(db: &Connection, after: Option<&str>, limit: usize) -> Out
     // No name is as small as the empty text.
     let mut list =
         db.prepare_cached("SELECT name FROM repository WHERE name > ?1 ORDER BY name LIMIT ?2")?;
-    let found = list
-        .query_map((after.unwrap_or_default(), one_more(limit)), |row| row.get::<_, String>(0))?;
-    let names = found.map(|name| rows::parse("a repository name", &name?));
-    page(names, limit, Name::as_str)
+    let found = list.query_map((after.unwrap_or_default(), columns::one_more(limit)), |row| {
+        row.get::<_, String>(0)
+    })?;
+    let names = found.map(|name| Ok(columns::parse("a repository name", &name?)?));
+    columns::page(names, limit, Name::as_str)
 }
 
 pub(super) fn holders(db: &Connection, digest: &Digest, limit: usize) -> Outcome<Vec<Name>> {
@@ -32,9 +34,9 @@ pub(super) fn holders(db: &Connection, digest: &Digest, limit: usize) -> Outcome
          JOIN repository ON repository.id = repository_blob.repository
          WHERE blob.digest = ?1 LIMIT ?2",
     )?;
-    let values = (digest.as_str(), rows::stored_limit(limit));
+    let values = (digest.as_str(), columns::stored_limit(limit));
     let found = list.query_map(values, |row| row.get::<_, String>(0))?;
-    found.map(|name| rows::parse("a repository name", &name?)).collect()
+    found.map(|name| Ok(columns::parse("a repository name", &name?)?)).collect()
 }
 
 pub(super) fn tags(
@@ -47,10 +49,10 @@ pub(super) fn tags(
         "SELECT tag.name FROM tag JOIN repository ON repository.id = tag.repository
          WHERE repository.name = ?1 AND tag.name > ?2 ORDER BY tag.name LIMIT ?3",
     )?;
-    let values = (repository.as_str(), after.unwrap_or_default(), one_more(limit));
+    let values = (repository.as_str(), after.unwrap_or_default(), columns::one_more(limit));
     let found = list.query_map(values, |row| row.get::<_, String>(0))?;
-    let tags = found.map(|tag| rows::parse("a tag", &tag?));
-    page(tags, limit, Tag::as_str)
+    let tags = found.map(|tag| Ok(columns::parse("a tag", &tag?)?));
+    columns::page(tags, limit, Tag::as_str)
 }
 
 /// Which referrers are asked for.
@@ -80,7 +82,7 @@ pub(super) fn referrers(
         wanted.repository.as_str(),
         wanted.subject.as_str(),
         after.unwrap_or_default(),
-        one_more(limit),
+        columns::one_more(limit),
         wanted.artifact_type.as_deref(),
     );
     let mut found = list.query(values)?;
@@ -94,26 +96,8 @@ pub(super) fn referrers(
         }
         items.push(
             serde_json::from_str(&json)
-                .map_err(|_| corrupt("the descriptor of a referrer", &json))?,
+                .map_err(|_| columns::corrupt("the descriptor of a referrer", &json))?,
         );
     }
     Ok(Page::last(items))
-}
-
-/// One more than asked for, to see whether there are more.
-fn one_more(limit: usize) -> i64 {
-    rows::stored_limit(limit).saturating_add(1)
-}
-
-fn page<T>(
-    entries: impl Iterator<Item = Outcome<T>>,
-    limit: usize,
-    name: impl Fn(&T) -> &str,
-) -> Outcome<Page<T>> {
-    let mut items = entries.collect::<Outcome<Vec<T>>>()?;
-    let more = items.len() > limit;
-    items.truncate(limit);
-    let last = items.last().filter(|_| more);
-    let next = last.map(|last| Cursor::After(name(last).to_owned()));
-    Ok(Page { items, next })
 }

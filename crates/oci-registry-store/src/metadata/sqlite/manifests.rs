@@ -6,11 +6,12 @@ use oci_spec_types::{Descriptor, Digest, ErrorCode, Name, Tag};
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::collect::Hold;
-use super::failure::{Outcome, corrupt};
+use super::failure::Outcome;
 use super::recent::Held;
 use super::{collect, rows};
 use crate::References;
-use crate::metadata::{NewManifest, check_tag};
+use crate::metadata::columns;
+use crate::metadata::{NewManifest, check_tag, missing};
 
 /// The columns from which [`descriptor`] reads.
 const DESCRIBED: &str = "manifest.digest, link.media_type, manifest.size, link.artifact_type";
@@ -22,9 +23,9 @@ fn described(row: &Row<'_>) -> rusqlite::Result<Described> {
 }
 
 fn descriptor((digest, media_type, size, artifact_type): Described) -> Outcome<Descriptor> {
-    let media_type = rows::parse("a media type", &media_type)?;
+    let media_type = columns::parse("a media type", &media_type)?;
     let mut descriptor =
-        Descriptor::new(media_type, rows::parse("a digest", &digest)?, rows::size(size)?);
+        Descriptor::new(media_type, columns::parse("a digest", &digest)?, columns::size(size)?);
     descriptor.artifact_type = artifact_type;
     Ok(descriptor)
 }
@@ -169,12 +170,6 @@ fn check_children(db: &Connection, repository: i64, manifest: &Manifest) -> Outc
     Ok(())
 }
 
-fn missing(kind: &str, descriptor: &Descriptor, manifest: &Manifest) -> Error {
-    let message =
-        format!("{kind} {} of manifest {} is not here", descriptor.digest, manifest.digest());
-    Error::new(ErrorCode::ManifestBlobUnknown, message)
-}
-
 /// A manifest in a repository.
 struct Link {
     id: i64,
@@ -203,7 +198,7 @@ fn link(db: &Connection, repository: i64, new: &NewManifest) -> Outcome<Link> {
         )?
         .execute((
             digest.as_str(),
-            rows::stored_size(bytes.len() as u64),
+            columns::stored_size(bytes.len() as u64),
             bytes.as_ref(),
         ))?;
         return Ok(Link { id, known });
@@ -213,7 +208,7 @@ fn link(db: &Connection, repository: i64, new: &NewManifest) -> Outcome<Link> {
         "INSERT INTO manifest (digest, size, data) VALUES (?1, ?2, ?3)
          ON CONFLICT DO UPDATE SET size = excluded.size, data = excluded.data WHERE data <> excluded.data",
     )?
-    .execute((digest.as_str(), rows::stored_size(bytes.len() as u64), bytes.as_ref()))?;
+    .execute((digest.as_str(), columns::stored_size(bytes.len() as u64), bytes.as_ref()))?;
     db.prepare_cached(
         "INSERT INTO repository_manifest (repository, manifest, media_type, artifact_type, candidate_since)
          SELECT ?1, id, ?3, ?4, ?5 FROM manifest WHERE digest = ?2",
@@ -263,7 +258,7 @@ fn add_references(
     }
     if let (Some(subject), Some(referrer)) = (manifest.subject(), manifest.as_referrer()) {
         let json = serde_json::to_string(&referrer)
-            .map_err(|error| corrupt("the descriptor of a referrer", &error))?;
+            .map_err(|error| columns::corrupt("the descriptor of a referrer", &error))?;
         db.prepare_cached(
             "INSERT INTO referrer (repository, subject, digest, artifact_type, manifest, descriptor)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
@@ -371,7 +366,7 @@ pub(super) fn drop_unlinked(db: &Connection, manifest: i64) -> Outcome<Option<u6
          RETURNING size",
     )?;
     let size: Option<i64> = drop.query_row([manifest], |row| row.get(0)).optional()?;
-    size.map(rows::size).transpose()
+    Ok(size.map(columns::size).transpose()?)
 }
 
 pub(super) fn delete_tag(db: &Connection, name: &Name, tag: &Tag, now: i64) -> Outcome<()> {

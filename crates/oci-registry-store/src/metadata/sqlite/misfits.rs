@@ -5,6 +5,7 @@ use rusqlite::Connection;
 use super::failure::Outcome;
 use super::{blobs, manifests, rows};
 use crate::metadata::Misfit;
+use crate::metadata::columns;
 use crate::metadata::misfits::FORGOTTEN_LINK;
 
 pub(super) fn list(
@@ -14,8 +15,8 @@ pub(super) fn list(
     limit: usize,
 ) -> Outcome<Vec<(i64, String)>> {
     let mut list = db.prepare(kind.list())?;
-    let found =
-        list.query_map((after, rows::stored_limit(limit)), |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let found = list
+        .query_map((after, columns::stored_limit(limit)), |row| Ok((row.get(0)?, row.get(1)?)))?;
     Ok(found.collect::<rusqlite::Result<_>>()?)
 }
 

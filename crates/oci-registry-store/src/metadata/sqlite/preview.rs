@@ -2,8 +2,9 @@
 
 use rusqlite::Connection;
 
+use super::collect;
 use super::failure::Outcome;
-use super::{collect, rows};
+use crate::metadata::columns;
 use crate::metadata::{Collected, Cuts};
 
 /// How many manifests are looked at before it is noted what they held.
@@ -81,10 +82,10 @@ pub(super) fn preview(db: &Connection, cuts: &Cuts) -> Outcome<Collected> {
         db.query_row(BLOBS, [], |row| Ok((row.get(0)?, row.get(1)?, row.get::<_, i64>(2)?)))?;
     drop(state);
     Ok(Collected {
-        manifests: rows::size(manifests)?,
-        links: rows::size(links)?,
-        blobs: rows::size(blobs)?,
-        bytes: rows::size(of_manifests)?.saturating_add(rows::size(of_blobs)?),
+        manifests: columns::size(manifests)?,
+        links: columns::size(links)?,
+        blobs: columns::size(blobs)?,
+        bytes: columns::size(of_manifests)?.saturating_add(columns::size(of_blobs)?),
     })
 }
 

@@ -1,54 +1,9 @@
-//! From columns to types, and the rows that everything else hangs on.
-
-use std::str::FromStr;
+//! The rows that everything else hangs on.
 
 use oci_spec_types::{Digest, Name};
 use rusqlite::{Connection, OptionalExtension};
 
-use super::failure::{Outcome, corrupt};
-use crate::metadata::Content;
-use crate::objects::ObjectKey;
-
-/// A text that was stored as a type.
-pub(super) fn parse<T: FromStr>(what: &str, text: &str) -> Outcome<T> {
-    text.parse().map_err(|_| corrupt(what, &text))
-}
-
-/// A size that was stored.
-pub(super) fn size(found: i64) -> Outcome<u64> {
-    u64::try_from(found).map_err(|_| corrupt("a size", &found))
-}
-
-/// A size as SQLite stores it. No content comes near the limit.
-pub(super) fn stored_size(size: u64) -> i64 {
-    i64::try_from(size).unwrap_or(i64::MAX)
-}
-
-/// A limit as SQLite takes it.
-pub(super) fn stored_limit(limit: usize) -> i64 {
-    i64::try_from(limit).unwrap_or(i64::MAX)
-}
-
-/// Where bytes lie, from the columns `object` and `data`.
-pub(super) fn content(object: Option<String>, data: Option<Vec<u8>>) -> Outcome<Content> {
-    match (object, data) {
-        (Some(key), None) => Ok(Content::Object(object_key(&key)?)),
-        (None, Some(data)) => Ok(Content::Inline(data.into())),
-        neither => Err(corrupt("a place of content", &neither.0)),
-    }
-}
-
-/// The columns `object` and `data`.
-pub(super) fn columns(content: &Content) -> (Option<&str>, Option<&[u8]>) {
-    match content {
-        Content::Inline(data) => (None, Some(data)),
-        Content::Object(key) => (Some(key.as_str()), None),
-    }
-}
-
-pub(super) fn object_key(text: &str) -> Outcome<ObjectKey> {
-    ObjectKey::parse(text).ok_or_else(|| corrupt("an object key", &text))
-}
+use super::failure::Outcome;
 
 /// A repository, if it exists.
 pub(super) fn repository(db: &Connection, name: &Name) -> Outcome<Option<i64>> {

@@ -5,8 +5,8 @@ use oci_ref::{Error, ErrorKind};
 use oci_spec_types::{ErrorCode, Name};
 use rusqlite::{Connection, OptionalExtension};
 
-use super::failure::{Outcome, corrupt};
-use super::rows;
+use super::failure::Outcome;
+use crate::metadata::columns;
 use crate::metadata::{Claimed, Content, Progress, SessionRecord, SessionState};
 use crate::objects::ObjectKey;
 use crate::upload::SessionId;
@@ -53,8 +53,9 @@ pub(super) fn due_objects(db: &Connection, now: i64, limit: usize) -> Outcome<Ve
     let mut list = db.prepare_cached(
         "SELECT key FROM pending_object WHERE delete_after <= ?1 ORDER BY delete_after LIMIT ?2",
     )?;
-    let found = list.query_map((now, rows::stored_limit(limit)), |row| row.get::<_, String>(0))?;
-    found.map(|key| rows::object_key(&key?)).collect()
+    let found =
+        list.query_map((now, columns::stored_limit(limit)), |row| row.get::<_, String>(0))?;
+    found.map(|key| Ok(columns::object_key(&key?)?)).collect()
 }
 
 pub(super) fn postpone_object(db: &Connection, key: &ObjectKey, until: i64) -> Outcome<()> {
@@ -78,8 +79,8 @@ pub(super) fn stray_objects(
     )?;
     let after = after.map_or("", ObjectKey::as_str);
     let found =
-        list.query_map((after, rows::stored_limit(limit)), |row| row.get::<_, String>(0))?;
-    found.map(|key| rows::object_key(&key?)).collect()
+        list.query_map((after, columns::stored_limit(limit)), |row| row.get::<_, String>(0))?;
+    found.map(|key| Ok(columns::object_key(&key?)?)).collect()
 }
 
 pub(super) fn get(db: &Connection, repository: &Name, id: &SessionId) -> Outcome<SessionState> {
@@ -96,9 +97,9 @@ pub(super) fn get(db: &Connection, repository: &Name, id: &SessionId) -> Outcome
     if let Some((version, offset, hash_state, touched, (object, data), state)) = found.optional()? {
         return Ok(SessionState::Open(SessionRecord {
             version,
-            offset: rows::size(offset)?,
+            offset: columns::size(offset)?,
             hash_state,
-            content: rows::content(object, data)?,
+            content: columns::content(object, data)?,
             state: state.unwrap_or_default().into(),
             touched,
         }));
@@ -112,8 +113,8 @@ pub(super) fn record(db: &Connection, progress: &Progress) -> Outcome<()> {
         note_object(db, key, &progress.state)?;
     }
     let session = &progress.session;
-    let (object, data) = rows::columns(&progress.content);
-    let offset = rows::stored_size(progress.offset);
+    let (object, data) = columns::place(&progress.content);
+    let offset = columns::stored_size(progress.offset);
     let recorded = match session.version {
         None if is_closed(db, &session.id)? => 0,
         None => db
@@ -178,7 +179,7 @@ pub(super) fn close(db: &Connection, session: &Claimed) -> Outcome<Option<Object
         .execute([session.id.as_str()])?;
     match closed {
         0 => Err(lost(db, &session.id)?.into()),
-        _ => object.map(|key| rows::object_key(&key)).transpose(),
+        _ => Ok(object.map(|key| columns::object_key(&key)).transpose()?),
     }
 }
 
@@ -192,7 +193,7 @@ fn lost(db: &Connection, id: &SessionId) -> Outcome<Error> {
     let offset: Option<i64> = find.query_row([id.as_str()], |row| row.get(0)).optional()?;
     Ok(match offset {
         Some(offset) => {
-            let size = rows::size(offset)?;
+            let size = columns::size(offset)?;
             let message =
                 format!("upload {id} was written by another request, and is at {size} bytes");
             Error::new(ErrorKind::RangeInvalid { size }, message)
@@ -205,13 +206,13 @@ pub(super) fn idle(db: &Connection, before: i64, limit: usize) -> Outcome<Vec<Cl
     let mut list = db.prepare_cached(
         "SELECT id, version FROM session WHERE touched < ?1 ORDER BY touched LIMIT ?2",
     )?;
-    let found = list.query_map((before, rows::stored_limit(limit)), |row| {
+    let found = list.query_map((before, columns::stored_limit(limit)), |row| {
         Ok((row.get::<_, String>(0)?, row.get(1)?))
     })?;
     found
         .map(|found| {
             let (id, version) = found?;
-            let id = SessionId::parse(&id).ok_or_else(|| corrupt("an upload id", &id))?;
+            let id = SessionId::parse(&id).ok_or_else(|| columns::corrupt("an upload id", &id))?;
             Ok(Claimed { id, version: Some(version) })
         })
         .collect()
@@ -222,7 +223,7 @@ pub(super) fn forget_closed(db: &Connection, below: &SessionId, limit: usize) ->
         "DELETE FROM closed_session WHERE id IN
          (SELECT id FROM closed_session WHERE id < ?1 ORDER BY id LIMIT ?2)",
     )?;
-    Ok(forget.execute((below.as_str(), rows::stored_limit(limit)))?)
+    Ok(forget.execute((below.as_str(), columns::stored_limit(limit)))?)
 }
 
 pub(super) fn secret(db: &Connection, fresh: &[u8; 32]) -> Outcome<[u8; 32]> {
@@ -233,5 +234,6 @@ pub(super) fn secret(db: &Connection, fresh: &[u8; 32]) -> Outcome<[u8; 32]> {
     )?;
     let kept: Vec<u8> =
         db.query_row("SELECT value FROM setting WHERE name = ?1", [NAME], |row| row.get(0))?;
-    kept.try_into().map_err(|_| corrupt("the upload secret", &"a value of another length"))
+    kept.try_into()
+        .map_err(|_| columns::corrupt("the upload secret", &"a value of another length").into())
 }
