@@ -151,22 +151,31 @@ pub(crate) struct Claimed {
 /// The right to write to a session, until it is dropped.
 pub(crate) struct Claim {
     inherited: bool,
-    _release: Box<dyn Release>,
+    release: Box<dyn Release>,
 }
 
 /// What gives a claim back when it is dropped.
-pub(crate) trait Release: Send + Sync {}
+#[async_trait]
+pub(crate) trait Release: Send + Sync {
+    /// Gives it back at once if it can, with nothing recorded.
+    async fn now(&self) {}
+}
 
 impl Claim {
     /// A claim that ends when `release` is dropped.
     pub(crate) fn new(inherited: bool, release: Box<dyn Release>) -> Self {
-        Self { inherited, _release: release }
+        Self { inherited, release }
     }
 
     /// Whether somebody had the claim before and did not give it back. They may be writing still, however long they have not
     /// been heard of: what they write to must not be written to.
     pub(crate) fn inherited(&self) -> bool {
         self.inherited
+    }
+
+    /// Ends it with nothing recorded. Others can claim the session when this returns, unless the database cannot be reached.
+    pub(crate) async fn give_back(self) {
+        self.release.now().await;
     }
 }
 

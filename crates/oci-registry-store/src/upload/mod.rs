@@ -169,7 +169,10 @@ impl Upload {
         let claimed = self.session.as_ref().map(|session| session.claimed.clone());
         let session = claimed.unwrap_or_else(|| Claimed { id: id.clone(), version: None });
         if self.buffer.len() == 0 && session.version.is_none() {
-            // The token alone says all that there is to say.
+            // The token alone says all that there is to say. Who is told so may go on at once, and elsewhere.
+            if let Some(session) = self.session.take() {
+                session.claim.give_back().await;
+            }
             return Ok(());
         }
         let progress = Progress {

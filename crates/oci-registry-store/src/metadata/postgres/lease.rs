@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use oci_ref::Result;
 use tokio::runtime::Handle;
 
@@ -132,6 +133,15 @@ impl Lease {
         self.runner.write("claim an upload", begin, work).await
     }
 
+    /// Gives a claim of ours back with nothing recorded.
+    async fn give_back(&self, id: &SessionId) {
+        let work = |db: Arc<Db>| async move { give_back(&db, id, self.holder()).await };
+        match self.runner.write("give back an upload", Begin::lazily(), work).await {
+            Ok(()) => self.released(id),
+            Err(error) => tracing::debug!(%id, %error, "a claim was not given back at once"),
+        }
+    }
+
     fn hold(&self, id: &SessionId) -> Option<HeldClaim> {
         let mut held = self.lock();
         if held.claims.contains_key(id) {
@@ -209,7 +219,12 @@ struct HeldClaim {
     number: u64,
 }
 
-impl Release for HeldClaim {}
+#[async_trait]
+impl Release for HeldClaim {
+    async fn now(&self) {
+        self.lease.give_back(&self.id).await;
+    }
+}
 
 impl Drop for HeldClaim {
     fn drop(&mut self) {
@@ -221,13 +236,6 @@ impl Drop for HeldClaim {
         // Without a runtime, or if this fails, it is given back with the next renewal, or runs out.
         let Ok(runtime) = Handle::try_current() else { return };
         let (lease, id) = (self.lease.clone(), self.id.clone());
-        runtime.spawn(async move {
-            let (id, holder) = (&id, lease.holder());
-            let work = |db: Arc<Db>| async move { give_back(&db, id, holder).await };
-            match lease.runner.write("give back an upload", Begin::lazily(), work).await {
-                Ok(()) => lease.released(id),
-                Err(error) => tracing::debug!(%id, %error, "a claim was not given back at once"),
-            }
-        });
+        runtime.spawn(async move { lease.give_back(&id).await });
     }
 }

@@ -108,6 +108,23 @@ async fn an_upload_goes_from_one_to_the_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_has_nothing_yet_is_free_when_it_was_suspended() {
+    if !server::is_there("an_upload_that_has_nothing_yet_is_free_when_it_was_suspended") {
+        return;
+    }
+    let replicas = Replicas::new().await;
+    let (one, two) = replicas.stores().await;
+    let mut id = one.stage(sha256()).await.unwrap().suspend().await.unwrap();
+    for store in [&one, &one, &two, &one, &two, &two] {
+        id = store.resume(&id).await.unwrap().suspend().await.unwrap();
+    }
+    let claims = "SELECT count(*) FROM claim";
+    assert_eq!(server::number(&replicas.url, claims).await, 0);
+    let empty = noise(0, 0);
+    two.resume(&id).await.unwrap().commit(&describe(&empty).digest).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn of_two_writers_on_two_replicas_one_wins() {
     if !server::is_there("of_two_writers_on_two_replicas_one_wins") {
         return;
