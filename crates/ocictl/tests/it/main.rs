@@ -8,6 +8,9 @@ mod import;
 #[path = "../../../oci-registry-store/tests/it/postgres/server.rs"]
 mod postgres;
 mod replicas;
+#[path = "../../../oci-registry-store/tests/it/s3.rs"]
+#[allow(dead_code, reason = "those of the store need more of it")]
+mod s3;
 mod upkeep;
 
 use std::io::{BufRead, BufReader};

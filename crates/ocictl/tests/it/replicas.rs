@@ -1,4 +1,4 @@
-//! Two servers on one PostgreSQL database and one directory of objects.
+//! Two servers on one PostgreSQL database and one directory of objects, or one bucket.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -6,6 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::postgres::{self, PASSWORD};
+use crate::s3;
 use crate::{OCICTL, Server, done, sample_layout};
 
 /// Starts a server on a database, which is named in the environment.
@@ -150,6 +151,86 @@ fn an_upload_goes_on_where_its_server_was_killed() {
         let read = ask(&server.host, "GET", &format!("/v2/a/b/blobs/{digest}"), "", b"");
         assert_eq!(read.status, 200);
         assert!(read.body == bytes);
+    }
+}
+
+/// Starts a server with a directory of its own, on a database and a bucket.
+fn start_beside(data: &Path, url: &str, bucket: &s3::S3) -> Server {
+    let mut command = Command::new(OCICTL);
+    command.args(["serve", "--listen", "127.0.0.1:0", "--storage", "s3://bucket/some/prefix"]);
+    command.arg("--data").arg(data).env("OCICTL_DATABASE", url);
+    command.env("AWS_ENDPOINT", &bucket.endpoint).env("AWS_ALLOW_HTTP", "true");
+    command.env("AWS_REGION", "us-east-1");
+    command.env("AWS_ACCESS_KEY_ID", s3::KEY).env("AWS_SECRET_ACCESS_KEY", s3::SECRET);
+    Server::run(&mut command)
+}
+
+fn noise(seed: u32, length: u32) -> Vec<u8> {
+    (seed..seed + length).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
+}
+
+/// Begins an upload of some bytes, and gives its path after so many of them.
+fn begin(host: &str, bytes: &[u8]) -> String {
+    let started = ask(host, "POST", "/v2/a/b/blobs/uploads/", "", b"");
+    assert_eq!(started.status, 202);
+    let stream = "Content-Type: application/octet-stream\r\n";
+    let patched = ask(host, "PATCH", &path_of(started.header("location")), stream, bytes);
+    assert_eq!(patched.status, 202, "{}", String::from_utf8_lossy(&patched.body));
+    path_of(patched.header("location"))
+}
+
+/// Ends an upload with the rest of its bytes, and gives the path of the blob.
+fn finish(host: &str, path: &str, bytes: &[u8], from: usize) -> String {
+    let status = ask(host, "GET", path, "", b"");
+    let range = format!("0-{}", from - 1);
+    assert_eq!((status.status, status.header("range")), (204, range.as_str()));
+    let digest = oci_spec_types::Digest::sha256(bytes);
+    let put = ask(host, "PUT", &format!("{path}?digest={digest}"), "", &bytes[from..]);
+    assert_eq!(put.status, 201, "{}", String::from_utf8_lossy(&put.body));
+    format!("/v2/a/b/blobs/{digest}")
+}
+
+#[test]
+fn replicas_that_share_a_bucket_and_nothing_else() {
+    if !postgres::is_there("replicas_that_share_a_bucket_and_nothing_else") {
+        return;
+    }
+    let url = block_on(postgres::fresh_url());
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let bucket = runtime.block_on(s3::S3::start());
+    let scratch = tempfile::tempdir().unwrap();
+    let at = |name: &str| scratch.path().join(name);
+    let (one, two) =
+        (start_beside(&at("one"), &url, &bucket), start_beside(&at("two"), &url, &bucket));
+
+    // Read at once, whichever took it. The last is sent in parts.
+    let mut blobs = Vec::new();
+    for (number, size) in [700, 50_000, 9 << 20].into_iter().enumerate() {
+        let (to, from) = if number % 2 == 0 { (&one, &two) } else { (&two, &one) };
+        let bytes = noise(number as u32 * 77, size);
+        let digest = oci_spec_types::Digest::sha256(&bytes);
+        let push = format!("/v2/a/b/blobs/uploads/?digest={digest}");
+        assert_eq!(ask(&to.host, "POST", &push, "", &bytes).status, 201);
+        let path = format!("/v2/a/b/blobs/{digest}");
+        let read = ask(&from.host, "GET", &path, "", b"");
+        assert!(read.status == 200 && read.body == bytes, "{size} bytes");
+        blobs.push((path, bytes));
+    }
+    // Begun on one, ended on the other; the second time when the one has been killed.
+    let bytes = noise(1000, 7 << 20);
+    let path = begin(&one.host, &bytes[..6 << 20]);
+    blobs.push((finish(&two.host, &path, &bytes, 6 << 20), bytes));
+    let (large, small) = (noise(2000, 7 << 20), noise(3000, 50_000));
+    let paths = [begin(&one.host, &large[..6 << 20]), begin(&one.host, &small[..100])];
+    drop(one);
+    blobs.push((finish(&two.host, &paths[0], &large, 6 << 20), large));
+    blobs.push((finish(&two.host, &paths[1], &small, 100), small));
+    drop(two);
+
+    let third = start_beside(&at("three"), &url, &bucket);
+    for (path, bytes) in &blobs {
+        let read = ask(&third.host, "GET", path, "", b"");
+        assert!(read.status == 200 && read.body == *bytes, "{path}");
     }
 }
 
