@@ -248,11 +248,12 @@ impl<'a> Lane<'a> {
             std::future::pending::<()>().await;
         };
         let pulls = self.random.percent(PULLS).then(|| self.random.next());
-        let tally = &mut self.tally.pulls;
+        let (tally, grace) = (&mut self.tally.pulls, self.tools.grace());
         let pulls = async {
             match (pulls, victim.host()) {
                 (Some(seed), Some(host)) => {
                     let mut client = Client::new("pulls", &host, Rc::new(|| ()));
+                    client.model.grace = grace;
                     pulls::run(&mut client, seed, OUTLASTS, tally).await
                 }
                 _ => std::future::pending().await,

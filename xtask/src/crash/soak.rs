@@ -162,6 +162,7 @@ async fn soak(tools: &Tools, plan: &Plan, server: &Server, data: &Path) -> Resul
     };
     let mut pulls = Pulls::default();
     let mut puller = Client::new("pulls", &server.host, Rc::new(|| ()));
+    puller.model.grace = tools.grace();
     let works = join_all(workers.iter_mut().map(|worker| worker.run(|| Instant::now() >= end)));
     let (done, sampled) = tokio::select! {
         done = futures_util::future::join(works, sampling) => done,

@@ -269,6 +269,7 @@ impl<'a> Lane<'a> {
         };
         let works = life.workers.iter_mut().map(|worker| work(cluster, worker));
         let mut client = Client::new("pulls", "", Rc::new(|| ()));
+        client.model.grace = self.tools.grace();
         client.connect(Connections::new(cluster.servers.clone(), seed), Rc::new(|| ()));
         let pulls = async {
             match pulls {
