@@ -574,3 +574,25 @@ async fn another_storage_is_refused() {
     let store = registry.repository(&name("a/b"), Access::Read).await.unwrap();
     assert_eq!(pull(&*store, &blob.digest, ByteRange::All).await.unwrap(), noise(100_000, 1));
 }
+
+/// Without the right to sign, each read of a large blob would fail, and nobody would know before.
+#[tokio::test(flavor = "multi_thread")]
+async fn reads_are_redirected_only_if_urls_can_be_signed() {
+    let storage: Storage = "az://images".parse().unwrap();
+    // Allows requests, but has no key.
+    let storage = storage
+        .set("AZURE_STORAGE_ACCOUNT_NAME", "account")
+        .set("AZURE_STORAGE_SAS_TOKEN", format!("sv=2024-11-04&sig={SECRET}"))
+        .set("AZURE_STORAGE_ENDPOINT", "http://127.0.0.1:9")
+        .set("AZURE_ALLOW_HTTP", "true")
+        .retries(0);
+    let mut options = EngineOptions::default();
+    options.storage = storage;
+    options.redirect_reads = true;
+    let directory = tempfile::tempdir().unwrap();
+    let refused =
+        DurableRegistry::open(directory.path().join("data"), options).await.err().unwrap();
+    let told = format!("{refused:?} {refused}");
+    assert!(told.contains("cannot sign URLs for redirected reads"), "{told}");
+    assert!(!told.contains(SECRET), "{told}");
+}

@@ -37,6 +37,9 @@ const MIB: usize = 1 << 20;
 /// The least memory for uploads, with which parts of the first size can be filled and sent.
 const LEAST_MEMORY: usize = 32 * MIB;
 
+/// How long a URL is good that nobody gets.
+const URL_PROBE: Duration = Duration::from_secs(60);
+
 /// What is written to see whether a bucket can be written.
 const PROBE: &[u8] = b"This object may be deleted.\n";
 
@@ -71,8 +74,20 @@ impl Cloud {
             sizes: PartSizes::within(memory as u64),
             memory: Arc::new(Semaphore::new((memory / MIB).min(Semaphore::MAX_PERMITS))),
         };
-        shared.probe().await?;
-        Ok(Some(Self { shared: Arc::new(shared), signer }))
+        let cloud = Self { shared: Arc::new(shared), signer };
+        if options.redirect_reads {
+            cloud.probe_signing().await?;
+        }
+        cloud.shared.probe().await?;
+        Ok(Some(cloud))
+    }
+
+    /// Whether a URL for a read can be signed, if there is anything to sign with: otherwise no large blob could be read.
+    async fn probe_signing(&self) -> Result<()> {
+        let Some(signer) = &self.signer else { return Ok(()) };
+        let signed = signer.signed_url(Method::GET, &Path::from("probe"), URL_PROBE).await;
+        let doing = "sign URLs for redirected reads";
+        signed.map_err(|error| failure::unusable(&self.shared.name, doing, &error)).map(|_| ())
     }
 }
 
@@ -171,7 +186,7 @@ impl Objects for Cloud {
                 false => bucket.put(&path, PutPayload::new()).await.map(|_| ()),
             };
             match aborted {
-                Err(error) if !failure::is_missing(&error) => {
+                Err(error) if !failure::is_over(&error) => {
                     return Err(self.shared.failed("abort the upload of", key, &error));
                 }
                 _ => {}
