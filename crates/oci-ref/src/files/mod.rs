@@ -12,7 +12,6 @@ use std::path::Path;
 
 use bytes::Bytes;
 use tempfile::NamedTempFile;
-use tokio::task::JoinError;
 
 use crate::{Error, ErrorKind, Result};
 
@@ -130,12 +129,10 @@ pub(crate) fn directory_of(path: &Path) -> &Path {
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
-    ended(tokio::task::spawn_blocking(work).await)
-}
-
-/// What came of work on files.
-fn ended<T>(result: Result<Result<T>, JoinError>) -> Result<T> {
-    result.unwrap_or_else(|error| {
-        Err(Error::new(ErrorKind::Internal, "work on files panicked").with_source(error))
-    })
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => {
+            Err(Error::new(ErrorKind::Internal, "work on files panicked").with_source(error))
+        }
+    }
 }

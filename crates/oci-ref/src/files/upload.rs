@@ -7,9 +7,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use oci_spec_types::{Algorithm, Digest, Hasher, VerifyError};
 use tempfile::NamedTempFile;
-use tokio::task::JoinHandle;
 
-use super::{blocking, ended};
+use super::blocking;
 use crate::{Error, ErrorKind, Result, Staged};
 
 /// How many bytes are gathered before they are written.
@@ -25,14 +24,10 @@ pub(crate) trait Place: Send + Sync + 'static {
 }
 
 /// A blob that is being written. Dropping it removes the file.
-///
-/// What has been gathered is written and hashed beside the asynchronous threads while more is gathered: at most twice
-/// [`BUFFER`] is held, and what comes at once.
 pub(crate) struct Upload {
     place: Arc<dyn Place>,
-    /// What has been written; `None` while it is written to, and after that has failed.
+    /// `None` while it is written to, and after that has failed.
     partial: Option<Partial>,
-    writing: Option<JoinHandle<Result<Partial>>>,
     /// What has been appended but not yet written.
     pending: Vec<Bytes>,
     pending_size: usize,
@@ -51,28 +46,31 @@ impl Upload {
         Ok(Self {
             place,
             partial: Some(Partial { file, hasher: algorithm.hasher() }),
-            writing: None,
             pending: Vec::new(),
             pending_size: 0,
             offset: 0,
         })
     }
 
-    /// Waits until nothing is being written. If that has failed, the upload is over.
-    async fn written(&mut self) -> Result<Partial> {
-        if let Some(writing) = &mut self.writing {
-            let written = writing.await;
-            self.writing = None;
-            return ended(written);
-        }
-        self.partial
-            .take()
-            .ok_or_else(|| Error::new(ErrorKind::Cancelled, "the upload has ended: a write failed"))
-    }
-
-    fn take_pending(&mut self) -> Vec<Bytes> {
+    /// Writes and hashes what has been gathered. If this fails or is cancelled, the upload is over.
+    async fn flush(&mut self) -> Result<()> {
+        let mut partial = self.partial.take().ok_or_else(|| {
+            Error::new(
+                ErrorKind::Cancelled,
+                "the upload has ended: a write failed or was cancelled",
+            )
+        })?;
+        let pending = std::mem::take(&mut self.pending);
         self.pending_size = 0;
-        std::mem::take(&mut self.pending)
+        let write = move || {
+            for chunk in pending {
+                partial.file.write_all(&chunk).map_err(failed)?;
+                partial.hasher.update(&chunk);
+            }
+            Ok(partial)
+        };
+        self.partial = Some(blocking(write).await?);
+        Ok(())
     }
 }
 
@@ -81,14 +79,6 @@ fn failed(error: io::Error) -> Error {
 }
 
 impl Partial {
-    fn write(&mut self, pieces: Vec<Bytes>) -> Result<()> {
-        for piece in pieces {
-            self.file.write_all(&piece).map_err(failed)?;
-            self.hasher.update(&piece);
-        }
-        Ok(())
-    }
-
     fn verify(&mut self, digest: &Digest) -> Result<()> {
         if digest.known_algorithm() == Some(self.hasher.algorithm()) {
             let actual = self.hasher.clone().finish();
@@ -123,21 +113,16 @@ impl Staged for Upload {
         self.pending_size += chunk.len();
         self.pending.push(chunk);
         if self.pending_size >= BUFFER {
-            let mut partial = self.written().await?;
-            let pending = self.take_pending();
-            self.writing = Some(tokio::task::spawn_blocking(move || {
-                partial.write(pending)?;
-                Ok(partial)
-            }));
+            self.flush().await?;
         }
         Ok(())
     }
 
     async fn commit(mut self: Box<Self>, digest: &Digest) -> Result<()> {
-        let mut partial = self.written().await?;
-        let (pending, place, digest) = (self.take_pending(), self.place.clone(), digest.clone());
+        self.flush().await?;
+        let (partial, place, digest) = (self.partial.take(), self.place.clone(), digest.clone());
         blocking(move || {
-            partial.write(pending)?;
+            let mut partial = partial.expect("a flush that succeeded leaves a file");
             partial.verify(&digest)?;
             place.name_blob(partial.file, &digest)
         })
@@ -145,8 +130,11 @@ impl Staged for Upload {
     }
 
     async fn cancel(mut self: Box<Self>) -> Result<()> {
-        // That a write failed does not matter any more.
-        let Ok(partial) = self.written().await else { return Ok(()) };
-        blocking(move || partial.file.close().map_err(failed)).await
+        let partial = self.partial.take();
+        blocking(move || match partial {
+            Some(partial) => partial.file.close().map_err(failed),
+            None => Ok(()),
+        })
+        .await
     }
 }
