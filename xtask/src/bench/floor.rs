@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use oci_spec_types::Algorithm;
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::process::Result;
 
@@ -100,14 +101,13 @@ fn copy(from: &mut impl Read, to: &mut impl Write, size: u64) -> io::Result<()> 
 fn timed(work: impl FnOnce() -> io::Result<()>) -> io::Result<Duration> {
     let before = used()?;
     work()?;
-    Ok(used()? - before)
+    Ok(used()?.saturating_sub(before))
 }
 
-/// The processor time that this thread has used, as the kernel's scheduler counts it.
+/// The processor time that this thread has used.
 fn used() -> io::Result<Duration> {
-    let text = fs::read_to_string("/proc/thread-self/schedstat")?;
-    let nanoseconds = text.split_whitespace().next().and_then(|first| first.parse().ok());
-    nanoseconds.map(Duration::from_nanos).ok_or_else(|| io::Error::other("schedstat has no time"))
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time.try_into().map_err(|_| io::Error::other("the thread's clock is before its beginning"))
 }
 
 #[cfg(test)]
