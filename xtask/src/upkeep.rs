@@ -154,7 +154,7 @@ async fn push(
     layers: &[(Descriptor, Bytes)],
     tags: &[Tag],
 ) -> Result<Manifest> {
-    let failed = |doing: &str, error: oci_ref::Error| format!("{doing}: {}", chain(&error));
+    let failed = |doing: &str, error: oci_ref::Error| format!("{doing}: {}", error.chain());
     let config = (Descriptor::of(MediaType::OCI_IMAGE_CONFIG, b"{}"), Bytes::from_static(b"{}"));
     for (descriptor, bytes) in [&config].into_iter().chain(layers) {
         let found = repository.blob_size(&descriptor.digest).await;
@@ -171,7 +171,7 @@ async fn push(
 
 /// Reads all of an image, which must have this digest.
 async fn pull(repository: &Repository, tag: &Tag, expected: &Manifest) -> Result {
-    let failed = |error: oci_ref::Error| format!("pulling {tag}: {}", chain(&error));
+    let failed = |error: oci_ref::Error| format!("pulling {tag}: {}", error.chain());
     let found = repository.manifest(&tag.clone().into()).await.map_err(failed)?;
     if found != *expected {
         return Err(format!("{tag} is {}, expected {}", found.digest(), expected.digest()));
@@ -181,16 +181,6 @@ async fn pull(repository: &Repository, tag: &Tag, expected: &Manifest) -> Result
         content.into_bytes(1 << 20).await.map_err(failed)?;
     }
     Ok(())
-}
-
-fn chain(error: &oci_ref::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = std::error::Error::source(error);
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    text
 }
 
 async fn fill(repository: &Repository, manifests: u64) -> Result {
@@ -349,8 +339,8 @@ async fn check(repository: &Repository, manifests: u64) -> Result {
             match (number % 2, found) {
                 (0, Ok(_)) => pull(repository, &tag(number), &expected).await,
                 (1, Err(error)) if error.is_not_found() => Ok(()),
-                (0, Err(error)) => Err(format!("manifest {number} with a tag: {}", chain(&error))),
-                (_, Err(error)) => Err(format!("manifest {number}: {}", chain(&error))),
+                (0, Err(error)) => Err(format!("manifest {number} with a tag: {}", error.chain())),
+                (_, Err(error)) => Err(format!("manifest {number}: {}", error.chain())),
                 (_, Ok(_)) => Err(format!("manifest {number} without a tag is still there")),
             }
         })

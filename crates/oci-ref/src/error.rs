@@ -152,6 +152,23 @@ impl Error {
         matches!(self.0.kind, ErrorKind::Unavailable | ErrorKind::Code(ErrorCode::TooManyRequests))
     }
 
+    /// The message with those of its causes, in one line: for logs, and for reports that have no room for more.
+    ///
+    /// ```
+    /// let cause = std::io::Error::other("no such device");
+    /// assert_eq!(oci_ref::Error::io("cannot read x", cause).chain(), "cannot read x: no such device");
+    /// ```
+    pub fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut next = StdError::source(self);
+        while let Some(cause) = next {
+            text.push_str(": ");
+            text.push_str(&cause.to_string());
+            next = cause.source();
+        }
+        text
+    }
+
     /// The first error of type `E` among this error's causes.
     pub fn find_source<E: StdError + 'static>(&self) -> Option<&E> {
         let mut next = StdError::source(self);

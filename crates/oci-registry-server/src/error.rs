@@ -103,7 +103,7 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let message = error.message().to_owned();
         match error.kind() {
-            ErrorKind::Code(ErrorCode::Other(_)) => Self::internal(&chain(&error)),
+            ErrorKind::Code(ErrorCode::Other(_)) => Self::internal(&error.chain()),
             ErrorKind::Code(code) => Self::new(code.clone(), message),
             ErrorKind::RangeInvalid { .. } => Self::new(ErrorCode::SizeInvalid, message)
                 .with_status(StatusCode::RANGE_NOT_SATISFIABLE),
@@ -111,17 +111,17 @@ impl From<Error> for Failure {
             ErrorKind::TooLarge { limit } => Self::too_large(*limit),
             ErrorKind::Invalid => Self::bad_request(message),
             ErrorKind::StorageFull => {
-                tracing::error!(error = %chain(&error), "no room left");
+                tracing::error!(error = %error.chain(), "no room left");
                 Self::new(ErrorCode::Unsupported, "the registry has no room left")
                     .with_status(StatusCode::INSUFFICIENT_STORAGE)
             }
             ErrorKind::Unavailable => {
-                tracing::warn!(error = %chain(&error), "not available now");
+                tracing::warn!(error = %error.chain(), "not available now");
                 Self::new(ErrorCode::Unsupported, "the registry cannot do this now")
                     .with_status(StatusCode::SERVICE_UNAVAILABLE)
                     .with_header(RETRY_AFTER, RETRY_SECONDS)
             }
-            _ => Self::internal(&chain(&error)),
+            _ => Self::internal(&error.chain()),
         }
     }
 }
@@ -142,18 +142,6 @@ impl From<etag::PushError> for Failure {
     fn from(error: etag::PushError) -> Self {
         Self::bad_request(error.to_string())
     }
-}
-
-/// An error and its causes, for the log.
-fn chain(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut next = std::error::Error::source(error);
-    while let Some(cause) = next {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        next = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -78,13 +78,5 @@ fn wait<T>(work: impl Future<Output = oci_ref::Result<T>>) -> Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .map_err(|error| format!("starting the async runtime: {error}"))?;
-    runtime.block_on(work).map_err(|error| {
-        let mut text = error.to_string();
-        let mut next = std::error::Error::source(&error);
-        while let Some(cause) = next {
-            text.push_str(&format!(": {cause}"));
-            next = cause.source();
-        }
-        text
-    })
+    runtime.block_on(work).map_err(|error| error.chain())
 }

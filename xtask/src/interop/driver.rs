@@ -59,7 +59,7 @@ pub(crate) fn run(registry: Registry) -> Result {
         .build()
         .map_err(|error| format!("starting the async runtime: {error}"))?;
     runtime.block_on(async {
-        let driver = Driver::new(registry).await.map_err(|error| chain(&error))?;
+        let driver = Driver::new(registry).await.map_err(|error| error.chain())?;
         let mut failed = Vec::new();
         macro_rules! steps {
             ($($step:ident),* $(,)?) => {$(
@@ -78,23 +78,12 @@ pub(crate) fn run(registry: Registry) -> Result {
     })
 }
 
-/// An error and its causes.
-fn chain(error: &oci_ref::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = std::error::Error::source(error);
-    while let Some(cause) = next {
-        text.push_str(&format!(": {cause}"));
-        next = cause.source();
-    }
-    text
-}
-
 /// An error as a step gives it.
 struct Failed(String);
 
 impl From<oci_ref::Error> for Failed {
     fn from(error: oci_ref::Error) -> Self {
-        Self(chain(&error))
+        Self(error.chain())
     }
 }
 
@@ -326,7 +315,7 @@ impl Driver {
         )?;
         let by_tag = repository.resolve(&Target::Tag(Tag::of_referrers(&subject.digest))).await;
         if let Err(error) = repository.delete_manifest(notes[0].digest()).await {
-            expect(error.is_unsupported(), &chain(&error))?;
+            expect(error.is_unsupported(), &error.chain())?;
             return Ok("listed; manifests cannot be deleted here");
         }
         let left = self.repository()?.predecessors(&subject.digest).await?;
@@ -384,7 +373,7 @@ impl Driver {
             }
             Err(error) => {
                 let code = error.code().map(ToString::to_string).unwrap_or_default();
-                expect(code == "DIGEST_INVALID", &chain(&error))?;
+                expect(code == "DIGEST_INVALID", &error.chain())?;
                 tags = "manifests; tags cannot be deleted here, says a wrong code";
             }
         }

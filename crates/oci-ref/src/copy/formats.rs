@@ -117,12 +117,7 @@ fn is_refusal(error: &Error) -> bool {
 fn refused(manifest: &Manifest, attempts: Vec<(&MediaType, Error)>) -> Error {
     let mut text = format!("the destination takes {} in no form", manifest.digest());
     for (media_type, error) in &attempts {
-        text.push_str(&format!("; as {media_type}: {error}"));
-        let mut next = std::error::Error::source(error);
-        while let Some(cause) = next {
-            text.push_str(&format!(": {cause}"));
-            next = cause.source();
-        }
+        text.push_str(&format!("; as {media_type}: {}", error.chain()));
     }
     let error = Error::new(ErrorCode::Unsupported, text);
     match attempts.into_iter().next_back() {

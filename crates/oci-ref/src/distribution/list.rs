@@ -41,7 +41,7 @@ pub(super) fn repositories(files: &Files) -> Result<DistributionRepositories> {
             Ok(entries) => entries,
             // One directory that cannot be read is no reason not to read the others.
             Err(error) if parent.is_some() => {
-                found.problems.push(said(&error));
+                found.problems.push(error.chain());
                 continue;
             }
             Err(error) => return Err(error),
@@ -89,7 +89,7 @@ pub(super) fn contents(files: &Files, name: &Name) -> Result<DistributionContent
         let entries = match files.list(&place) {
             Ok(entries) => entries,
             Err(error) => {
-                found.problems.push(said(&error));
+                found.problems.push(error.chain());
                 continue;
             }
         };
@@ -107,7 +107,7 @@ pub(super) fn contents(files: &Files, name: &Name) -> Result<DistributionContent
                 }
                 // Deleted: the link goes, its directory stays.
                 Ok(None) => {}
-                Err(error) => found.problems.push(said(&error)),
+                Err(error) => found.problems.push(error.chain()),
             }
         }
     }
@@ -128,7 +128,7 @@ fn add_tag(
 ) -> Result<(), String> {
     let tag: Tag =
         entry.parse().map_err(|error| format!("{}: {error}", tags(name).join(entry).escape()))?;
-    let Some(digest) = files.tag(name, &tag).map_err(|error| said(&error))? else {
+    let Some(digest) = files.tag(name, &tag).map_err(|error| error.chain())? else {
         // Deleted, or being made.
         return Ok(());
     };
@@ -137,24 +137,13 @@ fn add_tag(
         known.sort_unstable();
         return Ok(());
     }
-    match files.manifest(name, &digest).map_err(|error| said(&error))? {
+    match files.manifest(name, &digest).map_err(|error| error.chain())? {
         Some(_) => {
             manifests.insert(digest, vec![tag]);
             Ok(())
         }
         None => Err(format!("tag {tag} names {digest}, which is not in the repository")),
     }
-}
-
-/// An error with its causes, in a line.
-fn said(error: &crate::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = std::error::Error::source(error);
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    text
 }
 
 /// Whoever filled the directory chose the names in it, and a terminal may take them for more than text.

@@ -4,7 +4,7 @@ use oci_spec_types::{Algorithm, Descriptor, Digest, ErrorCode, ImageIndex, Media
 
 use super::check::{manifest_is, no_manifest, refused, refused_as};
 use super::content::{Packed, Piece, image, image_with, index, noise_blob, seal, tag};
-use super::{Harness, cases, chain};
+use super::{Harness, cases};
 use crate::{Manifest, Precondition, Ref, Result, Store, Target};
 
 cases![
@@ -114,7 +114,7 @@ async fn missing_blobs_are_refused_by_name(harness: &dyn Harness) -> Result<()> 
         let stored = put(&*store, &packed.manifest, &["refused"]).await;
         let error = refused_as(ErrorCode::ManifestBlobUnknown, stored, "a manifest without a blob");
         let digest = packed.blobs[missing].descriptor.digest.as_str();
-        let said = chain(&error);
+        let said = error.chain();
         assert!(said.contains(digest), "the error does not name {digest}: {said}");
         no_manifest(&*store, packed.manifest.digest().clone()).await;
         no_manifest(&*store, tag("refused")).await;
@@ -138,7 +138,7 @@ async fn missing_manifests_are_refused_by_name(harness: &dyn Harness) -> Result<
     }
     let error = refused_as(ErrorCode::ManifestBlobUnknown, stored, "an index without a manifest");
     let digest = missing.manifest.digest().as_str();
-    let said = chain(&error);
+    let said = error.chain();
     assert!(said.contains(digest), "the error does not name {digest}: {said}");
     no_manifest(&*store, index.digest().clone()).await;
     no_manifest(&*store, tag("refused")).await;

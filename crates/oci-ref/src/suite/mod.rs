@@ -33,7 +33,6 @@ mod tags;
 mod uploads;
 
 use std::any::Any;
-use std::error::Error as _;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,7 +42,7 @@ use futures_core::future::BoxFuture;
 use futures_util::FutureExt;
 use oci_spec_types::Name;
 
-use crate::{Error, Result, Store};
+use crate::{Result, Store};
 
 /// How long a case may take.
 const TIMEOUT: Duration = Duration::from_secs(120);
@@ -94,7 +93,7 @@ impl Case {
         let run = AssertUnwindSafe((self.run)(harness)).catch_unwind();
         match tokio::time::timeout(TIMEOUT, run).await {
             Ok(Ok(Ok(()))) => Ok(()),
-            Ok(Ok(Err(error))) => Err(chain(&error)),
+            Ok(Ok(Err(error))) => Err(error.chain()),
             Ok(Err(panic)) => Err(panic_message(&*panic).to_owned()),
             Err(_) => Err(format!("it has not ended after {TIMEOUT:?}")),
         }
@@ -133,17 +132,6 @@ pub async fn run(harness: &dyn Harness) {
         all().len(),
         failed.join("\n")
     );
-}
-
-/// An error with its causes.
-fn chain(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    text
 }
 
 fn panic_message(panic: &(dyn Any + Send)) -> &str {

@@ -16,7 +16,7 @@ use oci_spec_types::{Digest, ErrorCode};
 use tar::{EntryType, Header};
 use tempfile::TempDir;
 
-use crate::support::{Graph, chain, files};
+use crate::support::{Graph, files};
 
 /// Files that skopeo has written.
 pub(crate) fn golden(name: &str) -> PathBuf {
@@ -224,7 +224,7 @@ async fn nothing_is_named_before_it_is_whole() {
     let at = gathered.iter().find(|name| name.ends_with(hex)).unwrap();
     fs::write(directory.path().join(at), "damaged").unwrap();
     let error = writer.finish().await.unwrap_err();
-    assert!(chain(&error).contains(hex), "{error}");
+    assert!(error.chain().contains(hex), "{error}");
     assert_eq!(files(directory.path()).len(), gathered.len(), "nothing is left of the attempt");
     assert_eq!(fs::read(&path).unwrap(), b"what was there");
     drop(writer);
@@ -425,7 +425,7 @@ async fn hostile_archives_are_refused() {
     ];
     for (name, content, expected) in cases {
         let error = open(&content).await.expect_err(name);
-        let text = chain(&error);
+        let text = error.chain();
         for part in expected {
             assert!(text.contains(part), "{name}: {part:?} is missing in: {text}");
         }
@@ -435,7 +435,7 @@ async fn hostile_archives_are_refused() {
     assert_eq!(error.code(), Some(&ErrorCode::NameUnknown));
     let directory = TempDir::new().unwrap();
     let error = OciArchive::open(directory.path()).await.unwrap_err();
-    assert!(chain(&error).contains("not a regular file"));
+    assert!(error.chain().contains("not a regular file"));
 }
 
 /// Every truncation and many changed bytes of a small archive end in an error or in an archive, never in a panic.

@@ -12,7 +12,6 @@ use oci_ref::{
 use oci_spec_types::{ErrorCode, MediaType};
 
 use crate::probe::{Probe, filled, list, plain_list, run, tag};
-use crate::support::chain;
 
 // covers: C7, C8
 #[tokio::test]
@@ -95,7 +94,7 @@ async fn a_type_that_is_refused_is_followed_by_the_next() {
 
     let preserved = CopyOptions { format: Format::Preserve, ..CopyOptions::default() };
     let error = run(&from, plain.descriptor(), &to, preserved).await.unwrap_err();
-    assert!(chain(&error).contains("is not for me"), "{error:?}");
+    assert!(error.chain().contains("is not for me"), "{error:?}");
 
     let all = [refused, vec![MediaType::DOCKER_MANIFEST, MediaType::DOCKER_MANIFEST_LIST]].concat();
     let to = Arc::new(Probe { refused: all, ..Probe::default() });
@@ -137,12 +136,12 @@ async fn signatures_go_along_or_are_dropped_on_request() {
     // What is signed is not changed behind its back.
     let options = CopyOptions { format: Format::Docker, ..CopyOptions::default() };
     let error = run(&from, plain.descriptor(), &keeps, options.clone()).await.unwrap_err();
-    assert!(chain(&error).contains("is signed"), "{error:?}");
+    assert!(error.chain().contains("is signed"), "{error:?}");
 
     let plain_store = Arc::new(Probe::default());
     let error =
         run(&from, plain.descriptor(), &plain_store, CopyOptions::default()).await.unwrap_err();
-    assert!(chain(&error).contains("cannot keep the 1 signatures"), "{error:?}");
+    assert!(error.chain().contains("cannot keep the 1 signatures"), "{error:?}");
     let options = CopyOptions { drop_signatures: true, ..options };
     run(&from, plain.descriptor(), &plain_store, options).await.unwrap();
 }
@@ -177,7 +176,7 @@ async fn a_destination_that_cannot_keep_signatures_says_so_before_anything_is_co
         let opened = from.opened.load(Ordering::SeqCst);
         match (refused, run(&from, what, &to, options.clone()).await) {
             (true, Err(error)) => {
-                let text = chain(&error);
+                let text = error.chain();
                 assert!(error.is_unsupported(), "case {number}: {text}");
                 let expected = format!("cannot keep the 1 signatures of {signed}");
                 assert!(text.contains(&expected), "case {number}: {text}");

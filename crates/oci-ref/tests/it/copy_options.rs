@@ -10,7 +10,6 @@ use oci_ref::{
 use oci_spec_types::{Descriptor, Digest, ErrorCode, MediaType};
 
 use crate::probe::{Probe, filled, has, list, plain_list, platform, run, tag};
-use crate::support::chain;
 
 // covers: C6
 #[tokio::test]
@@ -187,7 +186,7 @@ async fn a_manifest_that_is_not_admitted_is_not_read_further() {
             ..CopyOptions::default()
         };
         let error = run(&from, plain.descriptor(), &to, options).await.unwrap_err();
-        assert!(error.is_denied() && chain(&error).contains("is not admitted"), "{error:?}");
+        assert!(error.is_denied() && error.chain().contains("is not admitted"), "{error:?}");
         assert!(!has(&to, plain.digest()).await);
         let own = from.manifest(&Target::Digest(refused)).await.unwrap();
         if own.index().is_some() {

@@ -9,7 +9,6 @@ use oci_ref::{
 use oci_spec_types::{Descriptor, ErrorCode, MediaType};
 
 use crate::probe::{Probe, has, platform, run};
-use crate::support::chain;
 
 /// A destination that takes images for these systems.
 fn asking(systems: &[&str]) -> Arc<Probe> {
@@ -118,7 +117,7 @@ async fn a_refused_manifest_is_not_read_for_its_system() {
         ..CopyOptions::default()
     };
     let error = run(&from, list.descriptor(), &asking(&["linux"]), options).await.unwrap_err();
-    assert!(error.is_denied(), "{}", chain(&error));
+    assert!(error.is_denied(), "{}", error.chain());
     assert_eq!(from.opened.load(std::sync::atomic::Ordering::SeqCst), 0);
 }
 

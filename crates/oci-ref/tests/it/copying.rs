@@ -9,7 +9,7 @@ use oci_ref::{
 };
 use oci_spec_types::{Descriptor, Digest, ErrorCode, MediaType};
 
-use crate::support::{Faults, Graph, When, chain, new_layout};
+use crate::support::{Faults, Graph, When, new_layout};
 
 fn by_digest(manifest: &Manifest) -> Target {
     Target::Digest(manifest.digest().clone())
@@ -122,9 +122,9 @@ async fn a_fault_at_any_call_leaves_nothing_dangling() {
                 Err(error) => {
                     failures += 1;
                     assert!(
-                        chain(&error).contains("injected fault"),
+                        error.chain().contains("injected fault"),
                         "call {n} {when:?}: {}",
-                        chain(&error)
+                        error.chain()
                     );
                 }
             }
@@ -184,8 +184,8 @@ async fn wrong_content_of_the_source_is_refused() {
         let error = copy(from.clone(), &by_digest(&lying.manifest), to.clone(), latest())
             .await
             .unwrap_err();
-        assert_eq!(error.code(), Some(&code), "{}", chain(&error));
-        assert!(chain(&error).contains(layer.digest.as_str()), "{}", chain(&error));
+        assert_eq!(error.code(), Some(&code), "{}", error.chain());
+        assert!(error.chain().contains(layer.digest.as_str()), "{}", error.chain());
         assert_eq!(to.blob_size(&layer.digest).await.unwrap(), None);
         assert_eq!(to.entries().await.unwrap(), []);
     }
@@ -235,5 +235,5 @@ async fn an_unknown_target_is_named() {
     let error =
         copy(from, &tag("unknown").into(), Arc::new(Memory::new()), latest()).await.unwrap_err();
     assert!(error.is_not_found());
-    assert!(chain(&error).contains("tag unknown"), "{}", chain(&error));
+    assert!(error.chain().contains("tag unknown"), "{}", error.chain());
 }

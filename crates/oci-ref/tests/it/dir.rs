@@ -18,7 +18,7 @@ use oci_spec_types::{Algorithm, Descriptor, Digest, ErrorCode, ImageIndex, Image
 use tempfile::TempDir;
 
 use crate::archive::{golden, read_all};
-use crate::support::{Graph, chain, files};
+use crate::support::{Graph, files};
 
 async fn new_directory() -> (TempDir, Directory) {
     let parent = TempDir::new().unwrap();
@@ -252,7 +252,7 @@ async fn signatures_go_with_each_manifest() {
     // What cannot keep them refuses, unless they are dropped.
     let memory = Arc::new(Memory::new());
     let refused = copy(signed.clone(), &target, memory.clone(), CopyOptions::default()).await;
-    assert!(chain(&refused.unwrap_err()).contains("cannot keep the 2 signatures"));
+    assert!(refused.unwrap_err().chain().contains("cannot keep the 2 signatures"));
     assert!(memory.is_empty(), "it says so before anything is copied");
     let options = CopyOptions { drop_signatures: true, ..CopyOptions::default() };
     copy(signed.clone(), &target, memory, options.clone()).await.unwrap();
@@ -356,7 +356,7 @@ async fn damage_is_told() {
     fs::write(directory.path().join(&name), "{}").unwrap();
     let error = directory.manifest(&digest.clone().into()).await.unwrap_err();
     assert_eq!(*error.kind(), ErrorKind::Internal);
-    assert!(chain(&error).contains(&name), "{error}");
+    assert!(error.chain().contains(&name), "{error}");
     fs::write(directory.path().join("manifest.json"), "{}").unwrap();
     let error = directory.root().await.unwrap_err();
     assert_eq!(error.code(), Some(&ErrorCode::ManifestInvalid));
@@ -377,7 +377,7 @@ async fn what_is_no_such_directory_is_refused() {
     fs::write(at("other/somebody-elses"), "x").unwrap();
     assert_eq!(code(&open(&at("other")).await.unwrap_err()), Some(ErrorCode::NameUnknown));
     let error = Directory::create(at("other")).await.unwrap_err();
-    assert!(chain(&error).contains("neither empty"), "{error}");
+    assert!(error.chain().contains("neither empty"), "{error}");
     assert_eq!(files(&at("other")), ["somebody-elses"]);
     let layout = Layout::create(at("layout")).await.unwrap();
     Directory::create(layout.path()).await.unwrap_err();

@@ -14,7 +14,7 @@ use oci_ref::{
 use oci_spec_types::{Descriptor, Digest, ErrorCode, MediaType, Name, Tag};
 use tempfile::TempDir;
 
-use crate::support::{chain, files};
+use crate::support::files;
 
 const INDEX: &str = "sha256:edcc4b5b64d9af7144787f0fa7c2bc4fc5acec08cc1f86fbc466191f288e8511";
 const OLD: &str = "sha256:98ad3d711433b4099b7dde23d0b6117988fc0d1673c4fc11334fbe76a881b892";
@@ -213,7 +213,7 @@ async fn damaged_bytes_are_never_given_whole_and_their_file_is_named() {
         for _ in 0..2 {
             let error = read(&repository, LAYER).await.unwrap_err();
             assert_eq!(*error.kind(), ErrorKind::Internal);
-            let said = chain(&error);
+            let said = error.chain();
             assert!(said.contains("blobs/sha256/96/9659") && said.contains("is damaged"), "{said}");
         }
     }
@@ -225,7 +225,7 @@ async fn damaged_bytes_are_never_given_whole_and_their_file_is_named() {
     fs::write(tree.blob(OLD), b"{}").unwrap();
     let error = repository.manifest(&tag("v1")).await.unwrap_err();
     assert_eq!(*error.kind(), ErrorKind::Internal);
-    assert!(chain(&error).contains("blobs/sha256/98/98ad"), "{}", chain(&error));
+    assert!(error.chain().contains("blobs/sha256/98/98ad"), "{}", error.chain());
     fs::remove_file(tree.blob(OLD)).unwrap();
     assert!(repository.manifest(&tag("v1")).await.unwrap_err().is_not_found());
 }
@@ -289,7 +289,7 @@ async fn links_that_are_none_are_problems_and_the_rest_is_read() {
     fs::write(tree.link("team/app", OLD), INDEX).unwrap();
     let app = tree.repository("team/app").await;
     let error = app.manifest(&Target::Digest(digest(OLD))).await.unwrap_err();
-    assert!(chain(&error).contains("is damaged"), "{}", chain(&error));
+    assert!(error.chain().contains("is damaged"), "{}", error.chain());
 
     // Directories in the places of files, and files in those of directories.
     let tree = Tree::new();
@@ -358,10 +358,10 @@ async fn nothing_outside_is_read() {
     let contents = app.contents().await.unwrap();
     assert_eq!(contents.problems.len(), 2);
     let mut said = contents.problems;
-    said.push(chain(&read(&app, LAYER).await.unwrap_err()));
-    said.push(chain(&app.manifest(&tag("latest")).await.unwrap_err()));
+    said.push(read(&app, LAYER).await.unwrap_err().chain());
+    said.push(app.manifest(&tag("latest")).await.unwrap_err().chain());
     // A repository that was not listed is asked for by its name.
-    said.push(chain(&tree.repository("other").await.manifest(&tag("1")).await.unwrap_err()));
+    said.push(tree.repository("other").await.manifest(&tag("1")).await.unwrap_err().chain());
     assert!(said.iter().all(|it| it.contains("symbolic link")), "{said:#?}");
 
     // One that stays inside is nothing else than what it names.
@@ -372,7 +372,7 @@ async fn nothing_outside_is_read() {
     let tree = TempDir::new().unwrap();
     symlink(inside.0.path().join("docker"), tree.path().join("docker")).unwrap();
     let error = DistributionDirectory::open(tree.path()).await.unwrap_err();
-    assert!(chain(&error).contains("symbolic link"), "{}", chain(&error));
+    assert!(error.chain().contains("symbolic link"), "{}", error.chain());
 }
 
 #[tokio::test]
@@ -399,7 +399,7 @@ async fn a_failed_copy_leaves_the_others_alone() {
     for (digest, tags) in app.contents().await.unwrap().manifests {
         match copier.copy(&Target::Digest(digest.clone()), &tags).await {
             Ok(()) => copied.push(digest),
-            Err(error) => failed.push(chain(&error)),
+            Err(error) => failed.push(error.chain()),
         }
     }
     // The two images of the index, the index, and the old image.

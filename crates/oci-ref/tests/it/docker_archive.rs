@@ -18,7 +18,7 @@ use tar::EntryType;
 use tempfile::TempDir;
 
 use crate::archive::{entry, file, golden, link, read_all};
-use crate::support::{chain, files};
+use crate::support::files;
 
 /// An image's config and uncompressed layers.
 struct Parts {
@@ -322,17 +322,17 @@ async fn what_the_format_cannot_hold_is_refused() {
     let error = put(&sample.signature.digest).await;
     assert!(error.is_unsupported() && error.to_string().contains("artifact"), "{error}");
     let error = into(&sample.sha512.digest, none()).await.unwrap_err();
-    assert!(chain(&error).contains("sha256"), "{error}");
+    assert!(error.chain().contains("sha256"), "{error}");
     let tagged = CopyOptions { tags: vec![tag("t")], ..none() };
     let error = into(&sample.image.digest, tagged).await.unwrap_err();
-    assert!(chain(&error).contains("without a repository"), "{error}");
+    assert!(error.chain().contains("without a repository"), "{error}");
     writer.finish().await.unwrap_err();
 
     // One image of the list, as the message says; and then no other.
     let select = Select::Image("linux/arm64/v8".parse().unwrap());
     into(&sample.platforms.digest, CopyOptions { select, ..none() }).await.unwrap();
     let error = into(&sample.image.digest, none()).await.unwrap_err();
-    assert!(chain(&error).contains("one image"), "{error}");
+    assert!(error.chain().contains("one image"), "{error}");
     writer.finish().await.unwrap();
     DockerArchive::open(&path).await.unwrap();
 }
@@ -413,7 +413,7 @@ async fn broken_archives_are_refused() {
     ];
     for (name, content, expected) in cases {
         let error = open(content).await.expect_err(name);
-        let text = chain(&error);
+        let text = error.chain();
         for part in *expected {
             assert!(text.contains(part), "{name}: {part:?} is missing in: {text}");
         }

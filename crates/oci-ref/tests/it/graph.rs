@@ -9,7 +9,7 @@ use oci_ref::{
 };
 use oci_spec_types::{Descriptor, Digest, ErrorCode, ImageManifest, MediaType};
 
-use crate::support::{Graph, chain};
+use crate::support::Graph;
 
 // covers: M1
 #[tokio::test]
@@ -197,7 +197,7 @@ async fn embedded_data_is_verified_and_reads_are_limited() {
         *error.kind(),
         ErrorKind::TooLarge { limit: DEFAULT_BLOB_LIMIT },
         "{}",
-        chain(&error)
+        error.chain()
     );
 }
 

@@ -15,7 +15,6 @@ use oci_spec_types::{Descriptor, Digest, ImageIndex, ImageManifest, MediaType};
 use tempfile::TempDir;
 
 use crate::archive::file;
-use crate::support::chain;
 
 /// Hostile indexes, and what the error says of each.
 fn documents() -> Vec<(&'static str, String, &'static str)> {
@@ -75,7 +74,7 @@ async fn read(opened: Result<Arc<dyn Source>>) -> Result<Manifest, Error> {
 async fn every_reader_refuses_hostile_documents() {
     for (name, document, expected) in documents() {
         let says = |reader: &str, error: Error| {
-            let text = chain(&error);
+            let text = error.chain();
             assert!(text.contains(expected), "{name}, {reader}: {text}");
             assert!(text.len() < 2000 && !text.contains(char::is_control), "{name}: {text:?}");
         };
@@ -127,7 +126,7 @@ async fn hostile_lists_of_docker_archives_are_refused() {
         let path = directory.path().join("archive.tar");
         let archive = [file("c", config.as_bytes()), file("manifest.json", list.as_bytes())];
         fs::write(&path, archive.concat()).unwrap();
-        let text = chain(&DockerArchive::open(&path).await.unwrap_err());
+        let text = DockerArchive::open(&path).await.unwrap_err().chain();
         assert!(text.contains(expected), "{name}: {text}");
     }
 }
@@ -153,7 +152,7 @@ async fn a_thousand_nested_indexes() {
     let too_deep = |error: Error| {
         assert_eq!(*error.kind(), ErrorKind::TooLarge { limit: 16 }, "{error}");
         // It may show the way, but not more than that.
-        assert!(chain(&error).len() < 2000, "{error}");
+        assert!(error.chain().len() < 2000, "{error}");
     };
     let bounds = WalkOptions::default();
     let walked: Result<Vec<_>> = walk_refs(root.clone(), bounds.clone()).try_collect().await;
@@ -215,7 +214,7 @@ async fn sizes_that_nothing_has() {
         let places: [Arc<dyn Store>; 2] = [Arc::new(Memory::new()), Arc::new(layout)];
         for to in places {
             let error = copy(from.clone(), &target, to.clone(), CopyOptions::default()).await;
-            let text = chain(&error.unwrap_err());
+            let text = error.unwrap_err().chain();
             assert!(text.contains(&HUGE.to_string()), "{text}");
             assert!(to.resolve(&target).await.unwrap_err().is_not_found());
         }

@@ -12,12 +12,12 @@ use oci_ref::{
 use oci_spec_types::ErrorCode;
 use tempfile::TempDir;
 
-use crate::support::{chain, files, new_layout};
+use crate::support::{files, new_layout};
 
 /// An error says all of these.
 #[track_caller]
 fn says(error: &Error, expected: &[&str]) {
-    let text = chain(error);
+    let text = error.chain();
     for part in expected {
         assert!(text.contains(part), "{part:?} is missing in: {text}");
     }
@@ -131,9 +131,9 @@ async fn a_broken_index_is_refused_and_not_replaced() {
         let error = open_error(layout.path()).await;
         assert_eq!(error.code(), Some(&ErrorCode::ManifestInvalid), "{text}: {error:?}");
         assert!(
-            chain(&error).contains("index.json") && chain(&error).contains(expected),
+            error.chain().contains("index.json") && error.chain().contains(expected),
             "{text}: {}",
-            chain(&error)
+            error.chain()
         );
         for error in [
             layout.manifest(&tag("t").into()).await.unwrap_err(),

@@ -12,7 +12,7 @@ use oci_ref::{
 use oci_spec_types::{Algorithm, Descriptor, Digest, MediaType};
 use tempfile::TempDir;
 
-use crate::support::{Graph, chain, files, new_layout};
+use crate::support::{Graph, files, new_layout};
 
 fn path(layout: &Layout, digest: &Digest) -> PathBuf {
     layout.path().join("blobs").join(digest.algorithm()).join(digest.encoded())
@@ -153,7 +153,7 @@ async fn nothing_is_removed_where_not_all_is_known() {
     let before = files(layout.path());
     fs::write(path(&layout, graph.inner.digest()), "{}").unwrap();
     let error = layout.gc(GcOptions::default()).await.unwrap_err();
-    assert!(chain(&error).contains(graph.inner.digest().encoded()), "{error}");
+    assert!(error.chain().contains(graph.inner.digest().encoded()), "{error}");
     assert_eq!(files(layout.path()), before);
 
     let directory = TempDir::new().unwrap();

@@ -41,17 +41,6 @@ pub(crate) fn files(root: &Path) -> Vec<String> {
     found
 }
 
-/// Everything that an error says, with its causes.
-pub(crate) fn chain(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut next = std::error::Error::source(error);
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    text
-}
-
 /// A small graph: an index of two images and an index, whose images have a blob in common.
 pub(crate) struct Graph {
     pub(crate) images: Vec<Packed>,

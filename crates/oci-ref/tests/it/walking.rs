@@ -10,7 +10,7 @@ use oci_ref::{
 };
 use oci_spec_types::{Descriptor, Digest, ImageIndex, MediaType};
 
-use crate::support::{Faults, Graph, chain};
+use crate::support::{Faults, Graph};
 
 async fn root(source: Arc<dyn Source>, manifest: &Manifest) -> Ref {
     Ref::read(source, &Target::Digest(manifest.digest().clone())).await.unwrap()
@@ -176,7 +176,7 @@ async fn missing_manifests_fail_or_are_reported() {
     let error =
         walk(root(memory.clone(), &graph.root).await, WalkOptions::default()).await.unwrap_err();
     assert!(error.is_not_found());
-    let text = chain(&error);
+    let text = error.chain();
     assert!(text.contains("manifests/1/manifests/0") && text.contains(missing.as_str()), "{text}");
 
     let options = WalkOptions { sparse: true, ..WalkOptions::default() };
@@ -212,7 +212,7 @@ async fn other_errors_end_a_sparse_walk_too() {
         let options = WalkOptions { sparse: true, ..WalkOptions::default() };
         let error = walk(root(memory.clone(), &list).await, options).await.unwrap_err();
         assert!(!error.is_not_found(), "{what}: {error:?}");
-        assert!(chain(&error).contains("manifests/0"), "{what}: {}", chain(&error));
+        assert!(error.chain().contains("manifests/0"), "{what}: {}", error.chain());
     }
 }
 

@@ -462,12 +462,7 @@ pub(crate) async fn refusal(storage: Storage) -> (ErrorKind, String) {
     options.storage = storage.retries(0);
     let error = error_of(DurableRegistry::open(&data, options).await);
     assert!(!data.exists());
-    let mut message = error.to_string();
-    let mut next = std::error::Error::source(&error);
-    while let Some(cause) = next {
-        message += &cause.to_string();
-        next = cause.source();
-    }
+    let message = error.chain();
     assert!(!message.contains(SECRET) && !message.contains(crate::azurite::KEY), "{message}");
     (error.kind().clone(), message)
 }
