@@ -7,6 +7,7 @@ mod columns;
 mod misfits;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod refusals;
 mod sqlite;
 
 use std::collections::BTreeSet;
@@ -14,8 +15,8 @@ use std::path::Path;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use oci_ref::{Error, ErrorKind, Manifest, Page, Precondition, Result, Target};
-use oci_spec_types::{Descriptor, Digest, ErrorCode, Name, Tag};
+use oci_ref::{Manifest, Page, Precondition, Result, Target};
+use oci_spec_types::{Descriptor, Digest, Name, Tag};
 
 use crate::References;
 use crate::objects::ObjectKey;
@@ -455,29 +456,4 @@ pub(crate) trait Metadata: Send + Sync + 'static {
     /// Writes a copy of one state of the database to a file that is not there, without uploads, what is pending, and settings.
     /// Holds nobody up. A shared one cannot be written so.
     async fn back_up(&self, file: &Path) -> Result<()>;
-}
-
-/// Whether a tag, which names a digest now or nothing, may be moved.
-fn check_tag(tag: &Tag, now: Option<&str>, when: &Precondition) -> Result<()> {
-    let holds = match when {
-        Precondition::None => true,
-        Precondition::Exists => now.is_some(),
-        Precondition::Absent => now.is_none(),
-        Precondition::Matches(digests) => {
-            now.is_some_and(|now| digests.iter().any(|digest| digest.as_str() == now))
-        }
-    };
-    if holds {
-        return Ok(());
-    }
-    let now = now.map_or_else(|| "does not exist".to_owned(), |now| format!("names {now}"));
-    let message = format!("tag {tag} {now}, which is not what the request demands");
-    Err(Error::new(ErrorKind::PreconditionFailed, message))
-}
-
-/// The refusal of a manifest of which something is missing: a blob, or a manifest.
-fn missing(kind: &str, descriptor: &Descriptor, manifest: &Manifest) -> Error {
-    let message =
-        format!("{kind} {} of manifest {} is not here", descriptor.digest, manifest.digest());
-    Error::new(ErrorCode::ManifestBlobUnknown, message)
 }

@@ -1,13 +1,13 @@
 //! The transactions about blobs.
 
-use oci_ref::Error;
-use oci_spec_types::{Digest, ErrorCode, Name};
+use oci_spec_types::{Digest, Name};
 
 use super::failure::{Failure, Outcome};
 use super::run::{Db, get};
 use super::{rows, sessions};
-use crate::metadata::columns;
-use crate::metadata::{BlobRecord, BlobSize, Collected, Content, NewBlob, Stored};
+use crate::metadata::{
+    BlobRecord, BlobSize, Collected, Content, NewBlob, Stored, columns, refusals,
+};
 
 pub(super) async fn size(
     db: &Db,
@@ -137,15 +137,11 @@ pub(super) async fn delete(
     digest: &Digest,
     delete_after: i64,
 ) -> Outcome<()> {
-    let unknown =
-        || Error::new(ErrorCode::BlobUnknown, format!("blob {digest} is not in repository {name}"));
+    let unknown = || refusals::unknown_blob(name, digest);
     let repository = rows::repository(db, name).await?.ok_or_else(unknown)?;
     let blob = rows::linked_blob(db, repository, digest).await?.ok_or_else(unknown)?;
     if let Some(parent) = referenced_by(db, repository, blob).await? {
-        let message = format!(
-            "blob {digest} is referenced by manifest {parent} of repository {name}: delete that first"
-        );
-        return Err(Error::new(ErrorCode::Denied, message).into());
+        return Err(refusals::referenced(name, digest, &parent).into());
     }
     unlink(db, &[repository], &[blob], delete_after).await?;
     Ok(())

@@ -92,25 +92,19 @@ pub(super) fn is_connection(error: &tokio_postgres::Error) -> bool {
                         | SqlState::READ_ONLY_SQL_TRANSACTION
                 )
         }
-        None => error.is_closed() || error.find_io(),
+        None => error.is_closed() || is_caused_by_io(error),
     }
 }
 
-trait FindIo {
-    fn find_io(&self) -> bool;
-}
-
-impl FindIo for tokio_postgres::Error {
-    fn find_io(&self) -> bool {
-        let mut next = std::error::Error::source(self);
-        while let Some(error) = next {
-            if error.is::<std::io::Error>() {
-                return true;
-            }
-            next = error.source();
+fn is_caused_by_io(error: &tokio_postgres::Error) -> bool {
+    let mut next = std::error::Error::source(error);
+    while let Some(error) = next {
+        if error.is::<std::io::Error>() {
+            return true;
         }
-        false
+        next = error.source();
     }
+    false
 }
 
 pub(super) fn kind(error: &tokio_postgres::Error) -> ErrorKind {

@@ -1,16 +1,16 @@
 //! The transactions about manifests and tags, without removing manifests.
 
 use bytes::Bytes;
-use oci_ref::{Error, Manifest, Precondition, Target};
-use oci_spec_types::{Descriptor, Digest, ErrorCode, Name, Tag};
+use oci_ref::{Manifest, Precondition};
+use oci_spec_types::{Descriptor, Digest, Name, Tag};
 use tokio_postgres::Row;
 
 use super::failure::{Failure, Outcome};
 use super::run::{Db, absent, get};
 use super::{remove, rows};
 use crate::References;
-use crate::metadata::columns;
-use crate::metadata::{NewManifest, check_tag, missing};
+use crate::metadata::refusals::{self, check_tag, missing};
+use crate::metadata::{NewManifest, columns};
 
 /// From the columns behind the number of what was asked for.
 fn descriptor(row: &Row) -> Outcome<Descriptor> {
@@ -63,29 +63,6 @@ async fn described(db: &Db, find: &str, asked: &[Asked]) -> Outcome<Vec<Option<D
         *place.ok_or_else(|| absent("name that was asked for"))? = Some(descriptor(&row)?);
     }
     Ok(found)
-}
-
-/// What a target stands for, as it was found.
-pub(super) fn resolved(
-    repository: &Name,
-    target: &Target,
-    found: Option<Descriptor>,
-) -> oci_ref::Result<Descriptor> {
-    let what = if target.tag().is_some() { "tag" } else { "manifest" };
-    let found = found.ok_or_else(|| {
-        let name = target.tag().map_or_else(|| target.to_string(), Tag::to_string);
-        Error::new(
-            ErrorCode::ManifestUnknown,
-            format!("{what} {name} is not in repository {repository}"),
-        )
-    })?;
-    match target {
-        Target::Pinned(tag, expected) if found.digest != *expected => {
-            let message = format!("tag {tag} names {}, expected {expected}", found.digest);
-            Err(Error::new(ErrorCode::ManifestUnknown, message))
-        }
-        _ => Ok(found),
-    }
 }
 
 pub(super) async fn bytes(db: &Db, digest: &Digest) -> Outcome<Option<Bytes>> {
@@ -353,11 +330,7 @@ pub(super) async fn delete_tag(db: &Db, name: &Name, tag: &Tag, now: i64) -> Out
                   RETURNING tag.manifest";
     match db.value(delete, &[&name.as_str(), &tag.as_str()]).await? {
         Some(link) => renew_link(db, link, now).await,
-        None => Err(Error::new(
-            ErrorCode::ManifestUnknown,
-            format!("tag {tag} is not in repository {name}"),
-        )
-        .into()),
+        None => Err(refusals::unknown_tag(name, tag).into()),
     }
 }
 

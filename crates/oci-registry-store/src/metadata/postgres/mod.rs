@@ -77,7 +77,7 @@ use self::run::{Begin, Db, Runner};
 use self::together::Together;
 use super::{
     BlobRecord, BlobSize, Claim, Claimed, CollectStep, Collected, Cuts, Metadata, Misfit, NewBlob,
-    NewManifest, Progress, SessionState, Stored, StoredBlob, StoredManifest,
+    NewManifest, Progress, SessionState, Stored, StoredBlob, StoredManifest, refusals,
 };
 use crate::objects::ObjectKey;
 use crate::upload::SessionId;
@@ -250,7 +250,7 @@ impl Metadata for Postgres {
             // Its own error tells what is wrong.
             None => look_up(&self.runner, by_tag, &[asked]).await?.into_iter().next().flatten(),
         };
-        manifests::resolved(repository, target, found)
+        refusals::resolved(repository, target, found)
     }
 
     async fn manifest_bytes(&self, digest: &Digest) -> Result<Option<Bytes>> {

@@ -1,21 +1,14 @@
 //! Taking manifests out of repositories that are locked alone: on request, and by the garbage collector.
 
-use oci_ref::Error;
-use oci_spec_types::{Digest, ErrorCode, Name};
+use oci_spec_types::{Digest, Name};
 
 use super::failure::{Failure, Outcome};
 use super::run::{Db, get};
 use super::{blobs, rows};
-use crate::metadata::Collected;
-use crate::metadata::columns;
+use crate::metadata::{Collected, columns, refusals};
 
 pub(super) async fn delete(db: &Db, name: &Name, digest: &Digest, now: i64) -> Outcome<()> {
-    let unknown = || {
-        Error::new(
-            ErrorCode::ManifestUnknown,
-            format!("manifest {digest} is not in repository {name}"),
-        )
-    };
+    let unknown = || refusals::unknown_manifest(name, digest);
     let repository = rows::repository(db, name).await?.ok_or_else(unknown)?;
     let link = rows::linked_manifest(db, repository, digest).await?.ok_or_else(unknown)?;
     db.execute("DELETE FROM tag WHERE manifest = $1", &[&link]).await?;

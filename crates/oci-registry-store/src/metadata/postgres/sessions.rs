@@ -2,13 +2,12 @@
 
 use bytes::Bytes;
 use oci_ref::{Error, ErrorKind};
-use oci_spec_types::{ErrorCode, Name};
+use oci_spec_types::Name;
 
 use super::failure::{Failure, Outcome};
 use super::lease::{self, ALIVE};
 use super::run::{Db, get};
-use crate::metadata::columns;
-use crate::metadata::{Claimed, Content, Progress, SessionRecord, SessionState};
+use crate::metadata::{Claimed, Content, Progress, SessionRecord, SessionState, columns, refusals};
 use crate::objects::ObjectKey;
 use crate::upload::SessionId;
 
@@ -211,15 +210,7 @@ pub(super) async fn close(db: &Db, session: &Claimed, writer: &str) -> Outcome<O
 async fn lost(db: &Db, id: &SessionId) -> Outcome<Error> {
     let find = "SELECT \"offset\" FROM session WHERE id = $1 AND NOT closed";
     let offset: Option<i64> = db.value(find, &[&id.as_str()]).await?;
-    Ok(match offset {
-        Some(offset) => {
-            let size = columns::size(offset)?;
-            let message =
-                format!("upload {id} was written by another request, and is at {size} bytes");
-            Error::new(ErrorKind::RangeInvalid { size }, message)
-        }
-        None => Error::new(ErrorCode::BlobUploadUnknown, format!("upload {id} has ended")),
-    })
+    Ok(refusals::lost_claim(id, offset)?)
 }
 
 pub(super) async fn idle(db: &Db, before: i64, limit: usize) -> Outcome<Vec<Claimed>> {

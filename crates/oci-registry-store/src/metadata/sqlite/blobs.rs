@@ -1,14 +1,12 @@
 //! The transactions about blobs.
 
-use oci_ref::{Error, ErrorKind};
-use oci_spec_types::{Digest, ErrorCode, Name};
+use oci_spec_types::{Digest, Name};
 use rusqlite::{Connection, ErrorCode as Sql, OptionalExtension};
 
 use super::failure::Outcome;
 use super::recent::Held;
 use super::{rows, sessions};
-use crate::metadata::columns;
-use crate::metadata::{BlobRecord, Content, NewBlob, Stored};
+use crate::metadata::{BlobRecord, Content, NewBlob, Stored, columns, refusals};
 use crate::objects::ObjectKey;
 
 /// The size of a blob, and what holds it.
@@ -111,10 +109,7 @@ fn take_pending(db: &Connection, key: &ObjectKey) -> Outcome<()> {
         .execute([key.as_str()])?;
     match taken {
         1 => Ok(()),
-        _ => {
-            Err(Error::new(ErrorKind::Internal, format!("object {key} is not pending any more"))
-                .into())
-        }
+        _ => Err(sessions::not_pending(key).into()),
     }
 }
 
@@ -166,15 +161,11 @@ pub(super) fn delete(
     digest: &Digest,
     delete_after: i64,
 ) -> Outcome<()> {
-    let unknown =
-        || Error::new(ErrorCode::BlobUnknown, format!("blob {digest} is not in repository {name}"));
+    let unknown = || refusals::unknown_blob(name, digest);
     let repository = rows::repository(db, name)?.ok_or_else(unknown)?;
     let blob = rows::linked_blob(db, repository, digest)?.ok_or_else(unknown)?;
     if let Some(parent) = referenced_by(db, repository, blob)? {
-        let message = format!(
-            "blob {digest} is referenced by manifest {parent} of repository {name}: delete that first"
-        );
-        return Err(Error::new(ErrorCode::Denied, message).into());
+        return Err(refusals::referenced(name, digest, &parent).into());
     }
     unlink(db, repository, blob, delete_after)?;
     Ok(())

@@ -1,8 +1,8 @@
 //! The transactions about manifests and tags.
 
 use bytes::Bytes;
-use oci_ref::{Error, Manifest, Precondition, Target};
-use oci_spec_types::{Descriptor, Digest, ErrorCode, Name, Tag};
+use oci_ref::{Manifest, Precondition, Target};
+use oci_spec_types::{Descriptor, Digest, Name, Tag};
 use rusqlite::{Connection, OptionalExtension, Row};
 
 use super::collect::Hold;
@@ -10,8 +10,8 @@ use super::failure::Outcome;
 use super::recent::Held;
 use super::{collect, rows};
 use crate::References;
-use crate::metadata::columns;
-use crate::metadata::{NewManifest, check_tag, missing};
+use crate::metadata::refusals::{self, check_tag, missing};
+use crate::metadata::{NewManifest, columns};
 
 /// The columns from which [`descriptor`] reads.
 const DESCRIBED: &str = "manifest.digest, link.media_type, manifest.size, link.artifact_type";
@@ -35,22 +35,8 @@ pub(super) fn resolve(db: &Connection, repository: &Name, target: &Target) -> Ou
         Target::Digest(digest) => by_digest(db, repository, digest)?,
         Target::Tag(tag) | Target::Pinned(tag, _) => by_tag(db, repository, tag)?,
     };
-    let what = if target.tag().is_some() { "tag" } else { "manifest" };
-    let found = found.ok_or_else(|| {
-        let name = target.tag().map_or_else(|| target.to_string(), Tag::to_string);
-        Error::new(
-            ErrorCode::ManifestUnknown,
-            format!("{what} {name} is not in repository {repository}"),
-        )
-    })?;
-    let found = descriptor(found)?;
-    match target {
-        Target::Pinned(tag, expected) if found.digest != *expected => {
-            let message = format!("tag {tag} names {}, expected {expected}", found.digest);
-            Err(Error::new(ErrorCode::ManifestUnknown, message).into())
-        }
-        _ => Ok(found),
-    }
+    let found = found.map(descriptor).transpose()?;
+    Ok(refusals::resolved(repository, target, found)?)
 }
 
 fn by_digest(db: &Connection, repository: &Name, digest: &Digest) -> Outcome<Option<Described>> {
@@ -323,12 +309,7 @@ fn release(db: &Connection, link: i64, since: i64, now: i64) -> Outcome<()> {
 }
 
 pub(super) fn delete(db: &Connection, name: &Name, digest: &Digest, now: i64) -> Outcome<()> {
-    let unknown = || {
-        Error::new(
-            ErrorCode::ManifestUnknown,
-            format!("manifest {digest} is not in repository {name}"),
-        )
-    };
+    let unknown = || refusals::unknown_manifest(name, digest);
     let repository = rows::repository(db, name)?.ok_or_else(unknown)?;
     let link = rows::linked_manifest(db, repository, digest)?.ok_or_else(unknown)?;
     db.prepare_cached("DELETE FROM tag WHERE manifest = ?1")?.execute([link])?;
@@ -381,11 +362,7 @@ pub(super) fn delete_tag(db: &Connection, name: &Name, tag: &Tag, now: i64) -> O
     };
     match deleted {
         Some(link) => renew_link(db, link, now),
-        None => Err(Error::new(
-            ErrorCode::ManifestUnknown,
-            format!("tag {tag} is not in repository {name}"),
-        )
-        .into()),
+        None => Err(refusals::unknown_tag(name, tag).into()),
     }
 }
 

@@ -2,12 +2,11 @@
 
 use bytes::Bytes;
 use oci_ref::{Error, ErrorKind};
-use oci_spec_types::{ErrorCode, Name};
+use oci_spec_types::Name;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::failure::Outcome;
-use crate::metadata::columns;
-use crate::metadata::{Claimed, Content, Progress, SessionRecord, SessionState};
+use crate::metadata::{Claimed, Content, Progress, SessionRecord, SessionState, columns, refusals};
 use crate::objects::ObjectKey;
 use crate::upload::SessionId;
 
@@ -149,7 +148,7 @@ pub(super) fn record(db: &Connection, progress: &Progress) -> Outcome<()> {
     if recorded == 1 { Ok(()) } else { Err(lost(db, &session.id)?.into()) }
 }
 
-fn not_pending(key: &ObjectKey) -> Error {
+pub(super) fn not_pending(key: &ObjectKey) -> Error {
     Error::new(ErrorKind::Internal, format!("object {key} is not pending any more"))
 }
 
@@ -191,15 +190,7 @@ fn is_closed(db: &Connection, id: &SessionId) -> Outcome<bool> {
 fn lost(db: &Connection, id: &SessionId) -> Outcome<Error> {
     let mut find = db.prepare_cached("SELECT offset FROM session WHERE id = ?1")?;
     let offset: Option<i64> = find.query_row([id.as_str()], |row| row.get(0)).optional()?;
-    Ok(match offset {
-        Some(offset) => {
-            let size = columns::size(offset)?;
-            let message =
-                format!("upload {id} was written by another request, and is at {size} bytes");
-            Error::new(ErrorKind::RangeInvalid { size }, message)
-        }
-        None => Error::new(ErrorCode::BlobUploadUnknown, format!("upload {id} has ended")),
-    })
+    Ok(refusals::lost_claim(id, offset)?)
 }
 
 pub(super) fn idle(db: &Connection, before: i64, limit: usize) -> Outcome<Vec<Claimed>> {

@@ -1,0 +1,83 @@
+//! What both databases answer where something that is asked for cannot be.
+
+use oci_ref::{Error, ErrorKind, Manifest, Precondition, Result, Target};
+use oci_spec_types::{Descriptor, Digest, ErrorCode, Name, Tag};
+
+use super::columns;
+use crate::upload::SessionId;
+
+/// What a target stands for, as it was found.
+pub(super) fn resolved(
+    repository: &Name,
+    target: &Target,
+    found: Option<Descriptor>,
+) -> Result<Descriptor> {
+    let found = found.ok_or_else(|| match target {
+        Target::Digest(digest) => unknown_manifest(repository, digest),
+        Target::Tag(tag) | Target::Pinned(tag, _) => unknown_tag(repository, tag),
+    })?;
+    match target {
+        Target::Pinned(tag, expected) if found.digest != *expected => {
+            let message = format!("tag {tag} names {}, expected {expected}", found.digest);
+            Err(Error::new(ErrorCode::ManifestUnknown, message))
+        }
+        _ => Ok(found),
+    }
+}
+
+pub(super) fn unknown_manifest(repository: &Name, digest: &Digest) -> Error {
+    let message = format!("manifest {digest} is not in repository {repository}");
+    Error::new(ErrorCode::ManifestUnknown, message)
+}
+
+pub(super) fn unknown_tag(repository: &Name, tag: &Tag) -> Error {
+    let message = format!("tag {tag} is not in repository {repository}");
+    Error::new(ErrorCode::ManifestUnknown, message)
+}
+
+pub(super) fn unknown_blob(repository: &Name, digest: &Digest) -> Error {
+    Error::new(ErrorCode::BlobUnknown, format!("blob {digest} is not in repository {repository}"))
+}
+
+/// The refusal to delete a blob that a manifest references.
+pub(super) fn referenced(repository: &Name, digest: &Digest, parent: &str) -> Error {
+    let message = format!(
+        "blob {digest} is referenced by manifest {parent} of repository {repository}: delete that first"
+    );
+    Error::new(ErrorCode::Denied, message)
+}
+
+/// The error for a claim that does not hold any more, with the offset at which the session truly is; `None` if it has ended.
+pub(super) fn lost_claim(id: &SessionId, offset: Option<i64>) -> Result<Error> {
+    let Some(offset) = offset else {
+        return Ok(Error::new(ErrorCode::BlobUploadUnknown, format!("upload {id} has ended")));
+    };
+    let size = columns::size(offset)?;
+    let message = format!("upload {id} was written by another request, and is at {size} bytes");
+    Ok(Error::new(ErrorKind::RangeInvalid { size }, message))
+}
+
+/// Whether a tag, which names a digest now or nothing, may be moved.
+pub(super) fn check_tag(tag: &Tag, now: Option<&str>, when: &Precondition) -> Result<()> {
+    let holds = match when {
+        Precondition::None => true,
+        Precondition::Exists => now.is_some(),
+        Precondition::Absent => now.is_none(),
+        Precondition::Matches(digests) => {
+            now.is_some_and(|now| digests.iter().any(|digest| digest.as_str() == now))
+        }
+    };
+    if holds {
+        return Ok(());
+    }
+    let now = now.map_or_else(|| "does not exist".to_owned(), |now| format!("names {now}"));
+    let message = format!("tag {tag} {now}, which is not what the request demands");
+    Err(Error::new(ErrorKind::PreconditionFailed, message))
+}
+
+/// The refusal of a manifest of which something is missing: a blob, or a manifest.
+pub(super) fn missing(kind: &str, descriptor: &Descriptor, manifest: &Manifest) -> Error {
+    let message =
+        format!("{kind} {} of manifest {} is not here", descriptor.digest, manifest.digest());
+    Error::new(ErrorCode::ManifestBlobUnknown, message)
+}
