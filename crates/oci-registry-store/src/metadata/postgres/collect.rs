@@ -9,7 +9,7 @@ use oci_spec_types::{Digest, Name};
 
 use super::failure::Outcome;
 use super::run::{Db, get, lock_key};
-use super::{blobs, remove, rows};
+use super::{blobs, remove};
 use crate::metadata::columns;
 use crate::metadata::{CollectStep, Collected};
 
@@ -170,10 +170,12 @@ pub(super) async fn is_stale(
     digest: &Digest,
     stale_before: i64,
 ) -> Outcome<bool> {
-    let Some(repository) = rows::repository(db, name).await? else { return Ok(false) };
-    let Some(link) = rows::linked_manifest(db, repository, digest).await? else {
-        return Ok(false);
-    };
+    let this = "SELECT link.id FROM repository_manifest AS link
+                JOIN manifest ON manifest.id = link.manifest
+                JOIN repository ON repository.id = link.repository
+                WHERE repository.name = $1 AND manifest.digest = $2";
+    let find = format!("{} {}", above(this), origins_unheld("$3"));
     // Candidates since just that time are not stale yet.
-    Ok(!unheld(db, &[link], stale_before.saturating_sub(1)).await?.is_empty())
+    let before = stale_before.saturating_sub(1);
+    Ok(!db.rows(&find, &[&name.as_str(), &digest.as_str(), &before]).await?.is_empty())
 }
