@@ -374,6 +374,9 @@ pub(crate) trait Metadata: Send + Sync + 'static {
     /// recorded or closed.
     async fn claim_session(&self, id: &SessionId) -> Result<Option<Claim>>;
 
+    /// Tells that a session has just been named, so that nothing can have been recorded of it yet.
+    fn session_begun(&self, id: &SessionId);
+
     /// What is recorded of a session.
     async fn session(&self, repository: &Name, id: &SessionId) -> Result<SessionState>;
 

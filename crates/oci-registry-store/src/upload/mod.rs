@@ -170,8 +170,9 @@ impl Upload {
         let session = claimed.unwrap_or_else(|| Claimed { id: id.clone(), version: None });
         if self.buffer.len() == 0 && session.version.is_none() {
             // The token alone says all that there is to say. Who is told so may go on at once, and elsewhere.
-            if let Some(session) = self.session.take() {
-                session.claim.give_back().await;
+            match self.session.take() {
+                Some(session) => session.claim.give_back().await,
+                None => self.engine.metadata.session_begun(id),
             }
             return Ok(());
         }

@@ -376,6 +376,9 @@ impl Metadata for Postgres {
         self.lease.claim(id).await
     }
 
+    /// Another replica may write to it next.
+    fn session_begun(&self, _id: &SessionId) {}
+
     async fn session(&self, repository: &Name, id: &SessionId) -> Result<SessionState> {
         let query = |db: Arc<Db>| async move { sessions::get_session(&db, repository, id).await };
         self.runner.read("look up an upload", query).await

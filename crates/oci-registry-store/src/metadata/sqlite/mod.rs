@@ -2,6 +2,7 @@
 //!
 //! This process is the only one that opens the file (the data directory is locked), and one thread of it writes.
 
+mod begun;
 mod blobs;
 mod check;
 mod claims;
@@ -27,6 +28,7 @@ use oci_ref::{Manifest, Page, Result, Target};
 use oci_spec_types::{Descriptor, Digest, Name, Tag};
 use rusqlite::Connection;
 
+use self::begun::Begun;
 use self::claims::Claims;
 use self::failure::Outcome;
 use self::readers::Readers;
@@ -47,6 +49,7 @@ pub(crate) struct Sqlite {
     writer: Writer,
     recent: Arc<Recent>,
     claims: Claims,
+    begun: Begun,
 }
 
 impl Sqlite {
@@ -62,8 +65,15 @@ impl Sqlite {
         let recent = Arc::new(Recent::new(cache));
         let ended = Arc::clone(&recent);
         let writer = Writer::start(writer, move || ended.end_transaction())?;
-        let (path, readers, claims) = (path.to_owned(), Readers::new(readers), Claims::default());
-        Ok(Self { path, readers, writer, recent, claims })
+        let (claims, begun) = (Claims::default(), Begun::default());
+        Ok(Self {
+            path: path.to_owned(),
+            readers: Readers::new(readers),
+            writer,
+            recent,
+            claims,
+            begun,
+        })
     }
 
     /// Runs a transaction that may change what is found in a repository.
@@ -376,7 +386,14 @@ impl Metadata for Sqlite {
         Ok(self.claims.claim(id))
     }
 
+    fn session_begun(&self, id: &SessionId) {
+        self.begun.insert(id);
+    }
+
     async fn session(&self, repository: &Name, id: &SessionId) -> Result<SessionState> {
+        if self.begun.take(id) {
+            return Ok(SessionState::Blank);
+        }
         let (name, id) = (repository.clone(), id.clone());
         self.readers.run("look up an upload", move |db| sessions::get(db, &name, &id)).await
     }
