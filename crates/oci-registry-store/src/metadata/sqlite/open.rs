@@ -4,6 +4,7 @@ use std::path::Path;
 
 use oci_ref::{Error, ErrorKind, Result};
 use rusqlite::backup::Backup;
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use super::failure::{Outcome, sql_error};
@@ -45,7 +46,7 @@ pub(super) fn writer(path: &Path, sync: bool) -> Result<Connection> {
 pub(super) fn reader(path: &Path) -> Result<Connection> {
     let open = || {
         let connection = connect(path)?;
-        connection.set_prepared_statement_cache_capacity(STATEMENTS);
+        keep_statements(&connection)?;
         connection.pragma_update(None, "query_only", true)?;
         Ok(connection)
     };
@@ -113,7 +114,7 @@ fn check(connection: &Connection) -> rusqlite::Result<std::result::Result<Found,
 }
 
 fn configure(connection: &Connection, sync: bool) -> rusqlite::Result<()> {
-    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    keep_statements(connection)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     // NORMAL keeps the database whole through a power cut, but may lose the last commits.
     connection.pragma_update(None, "synchronous", if sync { "FULL" } else { "NORMAL" })?;
@@ -121,6 +122,12 @@ fn configure(connection: &Connection, sync: bool) -> rusqlite::Result<()> {
     connection.pragma_update(None, "wal_autocheckpoint", LOG_PAGES)?;
     // In KiB, if negative.
     connection.pragma_update(None, "cache_size", -8192)
+}
+
+/// Prepares each statement once. Else SQLite prepares some anew for each value that is bound to them, to look for a better plan.
+fn keep_statements(connection: &Connection) -> rusqlite::Result<()> {
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map(|_| ())
 }
 
 fn create(connection: &Connection) -> Outcome<()> {
@@ -154,4 +161,32 @@ fn unusable(path: &Path, error: rusqlite::Error) -> Error {
 
 fn foreign(path: &Path, found: &str) -> Error {
     Error::new(ErrorKind::Invalid, format!("metadata database {} {found}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use rusqlite::StatementStatus;
+
+    use super::*;
+
+    #[test]
+    fn a_statement_is_prepared_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("db");
+        let writer = writer(&path, false).unwrap();
+        let reader = reader(&path).unwrap();
+        for connection in [&writer, &reader] {
+            let mut find = connection
+                .prepare_cached(
+                    "SELECT data FROM session
+                     LEFT JOIN pending_object ON pending_object.key = session.object
+                     WHERE id = ?1 AND repository = ?2",
+                )
+                .unwrap();
+            for id in ["one", "two", "three"] {
+                assert!(!find.exists((id, "a/b")).unwrap());
+            }
+            assert_eq!(find.get_status(StatementStatus::RePrepare), 0);
+        }
+    }
 }
