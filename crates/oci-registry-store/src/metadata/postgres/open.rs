@@ -87,6 +87,10 @@ async fn pool(url: &Url, settings: &Settings) -> Result<Pool> {
 }
 
 /// What is set for each connection.
+///
+/// Each statement is planned once for a connection, since planning those for a single row takes several times as long as
+/// running them. Such a plan may be older than the rows, so it uses indexes even where a table is still small. Work
+/// that takes long sets this back (see [`Begin::long`](super::run::Begin::long)).
 fn session(settings: &Settings) -> String {
     let sync = if settings.sync { "on" } else { "off" };
     let statement = STATEMENT.as_millis();
@@ -96,7 +100,9 @@ fn session(settings: &Settings) -> String {
          SET statement_timeout = {statement};
          SET lock_timeout = {statement};
          SET idle_in_transaction_session_timeout = {transaction};
-         SET client_min_messages = warning"
+         SET client_min_messages = warning;
+         SET plan_cache_mode = force_generic_plan;
+         SET enable_seqscan = off"
     )
 }
 

@@ -148,7 +148,8 @@ impl Begin {
     fn statements(self) -> String {
         let mut text = match self.long {
             true => {
-                "BEGIN ISOLATION LEVEL REPEATABLE READ READ WRITE; SET LOCAL statement_timeout = 0"
+                "BEGIN ISOLATION LEVEL REPEATABLE READ READ WRITE; SET LOCAL statement_timeout = 0; \
+                 SET LOCAL plan_cache_mode = auto; SET LOCAL enable_seqscan = on"
             }
             false => "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
         }
