@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use oci_registry_store::Storage;
 use oci_spec_types::Digest;
 
-pub(crate) use crate::connection::ConnectionArgs;
+pub(crate) use crate::connection::{ConnectionArgs, HostArgs, MirrorArgs};
 use crate::location::{Location, RegistryPlace};
 use oci_spec_types::{Host, Name};
 
@@ -289,6 +289,9 @@ pub(crate) struct CopyArgs {
 
     #[command(flatten)]
     pub(crate) connection: ConnectionArgs,
+
+    #[command(flatten)]
+    pub(crate) mirrors: MirrorArgs,
 }
 
 /// What to do with detached signatures.
@@ -376,6 +379,9 @@ pub(crate) struct InspectArgs {
 
     #[command(flatten)]
     pub(crate) connection: ConnectionArgs,
+
+    #[command(flatten)]
+    pub(crate) mirrors: MirrorArgs,
 }
 
 #[derive(Debug, Args)]
@@ -464,7 +470,7 @@ pub(crate) struct LoginArgs {
     pub(crate) password_stdin: bool,
 
     #[command(flatten)]
-    pub(crate) connection: ConnectionArgs,
+    pub(crate) registry: HostArgs,
 }
 
 #[derive(Debug, Args)]

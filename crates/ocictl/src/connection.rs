@@ -13,38 +13,50 @@ use oci_spec_types::{Host, Reference};
 
 use crate::failure::Failure;
 
+/// How a registry is reached.
 #[derive(Clone, Debug, Args)]
-pub(crate) struct ConnectionArgs {
+pub(crate) struct HostArgs {
     /// Use HTTP instead of HTTPS for all registries. Loopback addresses use it anyway.
     #[arg(long)]
-    pub(crate) plain_http: bool,
+    plain_http: bool,
 
     /// The file with the credentials [default: those of Podman and Docker, as `ocictl login` keeps them; or
     /// $REGISTRY_AUTH_FILE]
     #[arg(long, value_name = "FILE")]
-    pub(crate) authfile: Option<PathBuf>,
-
-    /// Ask registries as nobody in particular.
-    #[arg(long, conflicts_with = "authfile")]
-    pub(crate) no_creds: bool,
+    authfile: Option<PathBuf>,
 
     /// Trust the certificates in this PEM file too.
     #[arg(long, value_name = "FILE")]
-    pub(crate) ca_file: Vec<PathBuf>,
-
-    /// Read content of the registry HOST at this mirror first. May be repeated, and is asked in that order; tags are
-    /// asked of the registry itself.
-    #[arg(long, value_name = "HOST=MIRROR")]
-    pub(crate) mirror: Vec<MirrorOf>,
+    ca_file: Vec<PathBuf>,
 
     /// How often a request that failed for a passing reason is tried again.
     #[arg(long, value_name = "N", default_value_t = 3)]
-    pub(crate) retries: u32,
+    retries: u32,
+}
+
+/// How registries are reached, and as whom.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ConnectionArgs {
+    #[command(flatten)]
+    host: HostArgs,
+
+    /// Ask registries as nobody in particular.
+    #[arg(long, conflicts_with = "authfile")]
+    no_creds: bool,
+}
+
+/// Where else content is read from.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct MirrorArgs {
+    /// Read content of the registry HOST at this mirror first. May be repeated, and is asked in that order; tags are
+    /// asked of the registry itself.
+    #[arg(long, value_name = "HOST=MIRROR")]
+    mirror: Vec<MirrorOf>,
 }
 
 /// A registry, and a mirror of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct MirrorOf {
+struct MirrorOf {
     host: Host,
     mirror: Host,
 }
@@ -61,7 +73,7 @@ impl FromStr for MirrorOf {
     }
 }
 
-impl ConnectionArgs {
+impl HostArgs {
     /// Where credentials are kept.
     pub(crate) fn credentials(&self) -> DockerConfig {
         self.authfile.as_ref().map_or_else(DockerConfig::from_env, DockerConfig::at)
@@ -94,25 +106,37 @@ impl ConnectionArgs {
             })?;
             builder = builder.add_root_certificates(pem);
         }
+        Ok(builder)
+    }
+}
+
+impl MirrorArgs {
+    fn add_to(&self, mut builder: ClientBuilder) -> ClientBuilder {
         for MirrorOf { host, .. } in &self.mirror {
             let mirrors = self.mirror.iter().filter(|other| other.host == *host);
             let mirrors = mirrors.map(|other| Mirror::new(other.mirror.clone()));
             builder = builder.mirrors(host.clone(), mirrors);
         }
-        Ok(builder)
+        builder
     }
 }
 
 /// The client of one command, made when it is first needed.
 pub(crate) struct Connection {
     args: ConnectionArgs,
+    mirrors: Option<MirrorArgs>,
     concurrency: Option<usize>,
     client: OnceLock<Client>,
 }
 
 impl Connection {
     pub(crate) fn new(args: ConnectionArgs) -> Self {
-        Self { args, concurrency: None, client: OnceLock::new() }
+        Self { args, mirrors: None, concurrency: None, client: OnceLock::new() }
+    }
+
+    /// Where else content is read from.
+    pub(crate) fn mirrors(self, mirrors: MirrorArgs) -> Self {
+        Self { mirrors: Some(mirrors), ..self }
     }
 
     /// How many requests to a registry run at a time.
@@ -124,12 +148,15 @@ impl Connection {
         if let Some(client) = self.client.get() {
             return Ok(client);
         }
-        let mut builder = self.args.builder()?;
+        let mut builder = self.args.host.builder()?;
+        if let Some(mirrors) = &self.mirrors {
+            builder = mirrors.add_to(builder);
+        }
         if let Some(requests) = self.concurrency {
             builder = builder.concurrency(requests);
         }
         if !self.args.no_creds {
-            builder = builder.credentials(self.args.credentials());
+            builder = builder.credentials(self.args.host.credentials());
         }
         let client = builder
             .build()

@@ -20,7 +20,9 @@ const BYTES_IN_FLIGHT: u64 = 256 << 20;
 
 pub(crate) async fn run(args: CopyArgs) -> Result<(), Failure> {
     let doing = format!("copying {} to {}", args.source, args.destination);
-    let connection = Connection::new(args.connection.clone()).concurrency(args.concurrency.into());
+    let connection = Connection::new(args.connection.clone())
+        .mirrors(args.mirrors.clone())
+        .concurrency(args.concurrency.into());
     let from = open::source(&args.source, &connection).await?;
     // Before anything is made at the destination. What was read is what is copied, even if the tag moves meanwhile.
     let manifest = from.source.manifest(&from.target).await;

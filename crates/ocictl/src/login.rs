@@ -32,9 +32,9 @@ pub(crate) async fn login(args: LoginArgs) -> Result<(), Failure> {
     let given = StaticCredentials::new().with(host.clone(), credentials.clone());
     let doing = format!("logging in to {host}");
     let failed = |error: oci_registry_client::Error| Failure::of(&doing, error.into());
-    let client = args.connection.builder()?.credentials(given).build().map_err(failed)?;
+    let client = args.registry.builder()?.credentials(given).build().map_err(failed)?;
     client.registry(host).map_err(failed)?.ping().await.map_err(failed)?;
-    let kept = args.connection.credentials().store(host, &credentials).await;
+    let kept = args.registry.credentials().store(host, &credentials).await;
     kept.map_err(|error| Failure::of(format!("keeping the credentials for {host}"), error.into()))?;
     output::print(format!("logged in to {host}\n").as_bytes())
 }

@@ -135,3 +135,18 @@ fn content_comes_from_a_mirror_if_it_has_it() {
     assert!(said(&copied).contains(sample.index.digest.as_str()), "{}", said(&copied));
     assert_eq!(primary.requests().len(), 1, "what the tag names");
 }
+
+#[test]
+fn what_means_nothing_to_a_command_is_no_option_of_it() {
+    let (scratch, ..) = scratch();
+    let mirror = "--mirror=registry.example=mirror.example";
+    let login = ["login", "registry.example", "--username", "alice", "--password-stdin"];
+    let import = ["import", "/var/lib/registry", "docker://registry.example"];
+    for (command, option) in
+        [(&login[..], mirror), (&login[..], "--no-creds"), (&import[..], mirror)]
+    {
+        let refused = run(scratch.path(), &[command, &[option]].concat(), "secret");
+        assert_eq!(code(&refused), Some(2), "{command:?}: {}", said(&refused));
+        assert!(said(&refused).contains("unexpected argument"), "{}", said(&refused));
+    }
+}
