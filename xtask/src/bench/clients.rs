@@ -11,6 +11,7 @@ use oci_ref::{Compression, ImageBuilder, LayerContent, Layout};
 use crate::bench::client_aims;
 use crate::bench::delay::Delay;
 use crate::bench::floor::Floor;
+use crate::bench::settle;
 use crate::bench::stats::{self, Usage};
 use crate::interop::program::Programs;
 use crate::process::{Result, Server, say};
@@ -101,106 +102,125 @@ impl Row {
 /// Layers at least so large, in bytes, make the start of a process count for nothing.
 const LARGE: usize = 1 << 20;
 
-pub(crate) fn run(
-    ocictl: &Path,
-    client_dir: &[PathBuf],
-    rounds: usize,
-    filter: Option<&str>,
-) -> Result {
-    let programs = Programs { first: client_dir.to_vec() };
-    let mut clients = vec![Client { name: "ocictl", kind: Kind::Ours, program: ocictl.to_owned() }];
-    for (name, kind) in [("skopeo", Kind::Skopeo), ("crane", Kind::Crane)] {
-        match programs.find(name) {
-            Some(program) => clients.push(Client { name, kind, program }),
-            None => say(&format!("{name} is not installed: it is not measured")),
-        }
-    }
-    let mut rows = Vec::new();
-    for image in &IMAGES {
-        if filter.is_some_and(|filter| !image.name.contains(filter)) {
-            continue;
-        }
-        rows.extend(measure(image, ocictl, &clients, rounds)?);
-    }
-    say(&table(&rows));
-    say(&client_aims::table(&rows));
-    Ok(())
+/// The clients that are measured, and the server that they are measured at.
+pub(super) struct Clients<'a> {
+    ocictl: &'a Path,
+    clients: Vec<Client>,
 }
 
-fn measure(image: &Image, ocictl: &Path, clients: &[Client], rounds: usize) -> Result<Vec<Row>> {
-    let scratch =
-        tempfile::tempdir().map_err(|error| format!("making a scratch directory: {error}"))?;
-    let layout = scratch.path().join("image");
-    image.write(&layout)?;
-    let mut rows: Vec<Row> = Vec::new();
-    let blobs = layout.join("blobs/sha256");
-    let mut floor: Option<Floor> = None;
-    for round in 0..rounds {
-        if image.size >= LARGE {
-            let measured = Floor::measure(&files(&blobs)?, scratch.path())?;
-            floor = Some(floor.map_or(measured, |floor| floor.least(measured)));
-        }
-        for client in clients {
-            // Each finds a server that has nothing.
-            let here = scratch.path().join(format!("{}-{round}", client.name));
-            fs::create_dir(&here).map_err(|error| format!("{}: {error}", here.display()))?;
-            let server = Server::start(ocictl, &here.join("data"), &["--no-sync"])?;
-            let delay = image.far.then(|| Delay::start(&server.host, FAR)).transpose()?;
-            let host = delay.as_ref().map_or(&server.host, |delay| &delay.host);
-            let places = Places {
-                layout: &layout,
-                registry: format!("{host}/bench/one:v1"),
-                other: format!("{host}/bench/two:v1"),
-                back: here.join("back"),
-            };
-            for (name, task) in TASKS {
-                let (wall, used) = client.run(task, &places, &here)?;
-                let seconds = wall.as_secs_f64();
-                say(&format!("{}: {name}: {}: {seconds:.2} s", image.name, client.name));
-                let best =
-                    rows.iter_mut().find(|row| row.task == task && row.client == client.name);
-                match best {
-                    Some(best) if best.wall <= wall => {}
-                    Some(best) => (best.wall, best.used) = (wall, used),
-                    None => rows.push(Row {
-                        image: image.name,
-                        what: name,
-                        task,
-                        layers: (image.layers, image.size),
-                        far: image.far,
-                        client: client.name,
-                        ours: client.kind == Kind::Ours,
-                        wall,
-                        used,
-                        hash: None,
-                        least: None,
-                    }),
-                }
+impl<'a> Clients<'a> {
+    /// Ours, and those others that are installed.
+    pub(super) fn find(ocictl: &'a Path, directories: &[PathBuf]) -> Self {
+        let programs = Programs { first: directories.to_vec() };
+        let mut clients =
+            vec![Client { name: "ocictl", kind: Kind::Ours, program: ocictl.to_owned() }];
+        for (name, kind) in [("skopeo", Kind::Skopeo), ("crane", Kind::Crane)] {
+            match programs.find(name) {
+                Some(program) => clients.push(Client { name, kind, program }),
+                None => say(&format!("{name} is not installed: it is not measured")),
             }
-            drop(server);
-            fs::remove_dir_all(&here).map_err(|error| format!("{}: {error}", here.display()))?;
         }
+        Self { ocictl, clients }
     }
-    if let Some(floor) = floor {
-        say(&format!(
-            "{}: processor time of hashing {:.2} s, of receiving and writing {:.2} s, of reading and sending {:.2} s",
-            image.name,
-            floor.hash.as_secs_f64(),
-            floor.receive.as_secs_f64(),
-            floor.send.as_secs_f64(),
-        ));
-        for row in &mut rows {
-            row.hash = Some(floor.hash);
-            row.least = match row.task {
-                Task::Push => Some(floor.hash + floor.send),
-                Task::Pull => Some(floor.hash + floor.receive),
-                // Mounted: nothing is moved.
-                Task::Copy => None,
-            };
+
+    pub(super) fn run(&self, rounds: usize, filter: Option<&str>, touch_memory: bool) -> Result {
+        let mut rows = Vec::new();
+        for image in &IMAGES {
+            if filter.is_some_and(|filter| !image.name.contains(filter)) {
+                continue;
+            }
+            rows.extend(self.measure(image, rounds, touch_memory)?);
         }
+        say(&table(&rows));
+        say(&client_aims::table(&rows));
+        Ok(())
     }
-    rows.sort_by_key(|row| row.what);
-    Ok(rows)
+
+    fn measure(&self, image: &Image, rounds: usize, touch_memory: bool) -> Result<Vec<Row>> {
+        let scratch =
+            tempfile::tempdir().map_err(|error| format!("making a scratch directory: {error}"))?;
+        let layout = scratch.path().join("image");
+        image.write(&layout)?;
+        let large = image.size >= LARGE;
+        let settle = || {
+            settle::disk();
+            if touch_memory && large { settle::memory() } else { Ok(()) }
+        };
+        let mut rows: Vec<Row> = Vec::new();
+        let blobs = layout.join("blobs/sha256");
+        let mut floor: Option<Floor> = None;
+        for round in 0..rounds {
+            if large {
+                settle()?;
+                let measured = Floor::measure(&files(&blobs)?, scratch.path())?;
+                floor = Some(floor.map_or(measured, |floor| floor.least(measured)));
+            }
+            // Each comes first in turn.
+            let (first, last) = self.clients.split_at(round % self.clients.len());
+            for client in last.iter().chain(first) {
+                // Each finds a server that has nothing.
+                let here = scratch.path().join(format!("{}-{round}", client.name));
+                fs::create_dir(&here).map_err(|error| format!("{}: {error}", here.display()))?;
+                let server = Server::start(self.ocictl, &here.join("data"), &["--no-sync"])?;
+                let delay = image.far.then(|| Delay::start(&server.host, FAR)).transpose()?;
+                let host = delay.as_ref().map_or(&server.host, |delay| &delay.host);
+                let places = Places {
+                    layout: &layout,
+                    registry: format!("{host}/bench/one:v1"),
+                    other: format!("{host}/bench/two:v1"),
+                    back: here.join("back"),
+                };
+                settle()?;
+                for (name, task) in TASKS {
+                    let (wall, used) = client.run(task, &places, &here)?;
+                    let seconds = wall.as_secs_f64();
+                    say(&format!("{}: {name}: {}: {seconds:.2} s", image.name, client.name));
+                    let best =
+                        rows.iter_mut().find(|row| row.task == task && row.client == client.name);
+                    match best {
+                        Some(best) if best.wall <= wall => {}
+                        Some(best) => (best.wall, best.used) = (wall, used),
+                        None => rows.push(Row {
+                            image: image.name,
+                            what: name,
+                            task,
+                            layers: (image.layers, image.size),
+                            far: image.far,
+                            client: client.name,
+                            ours: client.kind == Kind::Ours,
+                            wall,
+                            used,
+                            hash: None,
+                            least: None,
+                        }),
+                    }
+                }
+                drop(server);
+                fs::remove_dir_all(&here)
+                    .map_err(|error| format!("{}: {error}", here.display()))?;
+            }
+        }
+        if let Some(floor) = floor {
+            say(&format!(
+                "{}: processor time of hashing {:.2} s, of receiving and writing {:.2} s, of reading and sending {:.2} s",
+                image.name,
+                floor.hash.as_secs_f64(),
+                floor.receive.as_secs_f64(),
+                floor.send.as_secs_f64(),
+            ));
+            for row in &mut rows {
+                row.hash = Some(floor.hash);
+                row.least = match row.task {
+                    Task::Push => Some(floor.hash + floor.send),
+                    Task::Pull => Some(floor.hash + floor.receive),
+                    // Mounted: nothing is moved.
+                    Task::Copy => None,
+                };
+            }
+        }
+        rows.sort_by_key(|row| (row.what, !row.ours, row.client));
+        Ok(rows)
+    }
 }
 
 fn files(directory: &Path) -> Result<Vec<PathBuf>> {

@@ -17,6 +17,7 @@ mod load;
 mod machine;
 mod report;
 mod scenarios;
+mod settle;
 mod stats;
 mod target;
 
@@ -75,6 +76,11 @@ pub(crate) struct Options {
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u8).range(1..=100))]
     rounds: u8,
 
+    /// Write to all free memory once before each turn that writes much: where a hypervisor takes back what is free, whoever
+    /// writes first would else pay for it. Takes some seconds each time, and nearly all memory.
+    #[arg(long)]
+    touch_memory: bool,
+
     /// Where skopeo and crane are looked for before PATH; may be given several times.
     #[arg(long, value_name = "DIR")]
     client_dir: Vec<PathBuf>,
@@ -97,7 +103,8 @@ pub(crate) fn run(options: &Options) -> Result {
     };
     if options.clients {
         let rounds = usize::from(options.rounds);
-        return clients::run(&ocictl, &options.client_dir, rounds, options.filter.as_deref());
+        let clients = clients::Clients::find(&ocictl, &options.client_dir);
+        return clients.run(rounds, options.filter.as_deref(), options.touch_memory);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -125,9 +132,11 @@ async fn servers(ocictl: &Path, options: &Options) -> Result {
             rows.push(fill(ocictl, options.manifests as usize, &mut running).await?);
         }
         if scenario.name == scenarios::PUSH_LARGE {
+            settle(scenario, options)?;
             machine = Some(Machine::measure(running.scratch.path(), &content.large.bytes)?);
         }
         for target in running.targets.iter().filter(|target| scenario.runs_on(target)) {
+            settle(scenario, options)?;
             match measure(scenario, target, options, &content).await {
                 Ok(row) => {
                     say(&row.line());
@@ -149,6 +158,17 @@ async fn servers(ocictl: &Path, options: &Options) -> Result {
     if let Some(path) = &options.json {
         report::write_json(path, &figures)?;
         say(&format!("figures in {}", path.display()));
+    }
+    Ok(())
+}
+
+/// Lets nothing that was done before be paid for by a scenario that writes.
+fn settle(scenario: &Scenario, options: &Options) -> Result {
+    if scenario.writes() {
+        settle::disk();
+        if options.touch_memory && scenario.large {
+            settle::memory()?;
+        }
     }
     Ok(())
 }

@@ -27,7 +27,8 @@ pub(crate) const REFERRERS: &str = "list of 500 referrers";
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     on: On,
-    large: bool,
+    /// Whether its content is large.
+    pub(crate) large: bool,
     /// Whether it runs beside uploads that rest and downloads that are slow.
     pub(crate) crowd: bool,
     kind: Kind,
@@ -127,6 +128,11 @@ impl Scenario {
         }
     }
 
+    /// Whether the targets write content.
+    pub(crate) fn writes(&self) -> bool {
+        matches!(self.kind, Kind::PushBlob | Kind::PushImage)
+    }
+
     /// Whether it needs a server with very many manifests.
     pub(crate) fn needs_many(&self) -> bool {
         self.on == On::Filled
@@ -152,8 +158,7 @@ impl Scenario {
 
     /// Makes what an operation sends.
     pub(crate) fn prepare(&self, content: &Content, number: u64) -> Prepared {
-        let blob = matches!(self.kind, Kind::PushBlob | Kind::PushImage)
-            .then(|| content.fresh(self.large, number));
+        let blob = self.writes().then(|| content.fresh(self.large, number));
         let manifest = match (&self.kind, &blob) {
             (Kind::PushImage, Some(blob)) => Some(content.image_of(blob)),
             _ => None,
