@@ -11,6 +11,7 @@ use oci_ref::{Error, ErrorKind, Result};
 use tokio::sync::Mutex;
 
 use crate::blocking;
+use crate::buffers::{Buffers, LARGE};
 use crate::directory::DataDirectory;
 use crate::engine::Engine;
 use crate::metadata::{Content, Metadata, Sqlite, StoredBlob};
@@ -53,7 +54,7 @@ pub(crate) async fn run(
     let (database, place) = (directory.database(), directory.objects());
     let (metadata, objects) = blocking::run(move || {
         let metadata = Sqlite::open(&database, true, 0)?;
-        Ok((metadata, Files::open(place, true)?))
+        Ok((metadata, Files::open(place, true, &Buffers::new(0, LARGE))?))
     })
     .await?;
     let report = Mutex::new(BackupReport::default());

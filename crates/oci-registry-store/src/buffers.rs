@@ -31,6 +31,11 @@ impl Buffers {
         Self { state: Arc::new(Mutex::new(state)), small }
     }
 
+    /// The same buffers, for somebody who does with so many bytes where there is none left.
+    pub(crate) fn or(&self, small: usize) -> Self {
+        Self { state: Arc::clone(&self.state), small }
+    }
+
     /// A buffer to fill: a large one if there is one, and it is worth it.
     pub(crate) fn take(&self, wanted: u64) -> Buffer {
         if wanted > self.small as u64
@@ -109,6 +114,17 @@ mod tests {
         assert_eq!(pool.take(1 << 40).room().len(), LARGE);
         drop(two);
         assert_eq!(pool.state.lock().unwrap().idle.len(), 2);
+    }
+
+    #[test]
+    fn those_who_share_buffers_share_their_number() {
+        let one = Buffers::new(LARGE, SMALL);
+        let other = one.or(2 * SMALL);
+        let mut taken = one.take(1 << 40);
+        assert_eq!(taken.room().len(), LARGE);
+        assert_eq!(other.take(1 << 40).room().len(), 2 * SMALL);
+        drop(taken);
+        assert_eq!(other.take(1 << 40).room().len(), LARGE);
     }
 
     #[test]

@@ -9,13 +9,17 @@ use oci_ref::{Error, ErrorKind, Result};
 use tokio::sync::{Mutex, RwLock, watch};
 
 use crate::blocking;
-use crate::buffers::Buffers;
+use crate::buffers::{Buffers, LARGE};
 use crate::cache::ManifestCache;
 use crate::directory::DataDirectory;
 use crate::metadata::{Metadata, Sqlite};
 use crate::objects::{Files, Journal, ObjectKey, Objects};
 use crate::options::EngineOptions;
 use crate::upload::{self, SessionId, Tokens, idle_since, seconds};
+
+/// How many bytes of memory all that is on its way between connections and files may take together, before everybody has to do
+/// with little at a time: 20 MiB.
+const MEMORY: usize = 20 << 20;
 
 /// How many rows are looked at in one step of cleaning up.
 const STEP: usize = 1000;
@@ -60,6 +64,8 @@ impl Engine {
         let (path, sync, create): (PathBuf, bool, bool) =
             (path.into(), options.sync, options.create);
         let cache = options.cache / 2;
+        let buffers = Buffers::new(MEMORY, LARGE);
+        let upload_buffers = upload::buffers(&buffers, bucket.is_some());
         let shared = options.database.connect(&options).await?;
         let (directory, metadata, objects) = blocking::run(move || {
             let (directory, metadata) = match shared {
@@ -73,14 +79,13 @@ impl Engine {
                     (directory, Box::new(sqlite) as Box<dyn Metadata>)
                 }
             };
-            let objects = Files::open(directory.objects(), sync)?;
+            let objects = Files::open(directory.objects(), sync, &buffers)?;
             directory.complete()?;
             Ok((directory, metadata, objects))
         })
         .await?;
         check_storage(&*metadata, &options).await?;
         let secret = metadata.session_secret(crate::random::bytes()?).await?;
-        let upload_buffers = upload::buffers(bucket.is_some());
         let engine = Arc::new(Self {
             metadata,
             objects: bucket.unwrap_or_else(|| through(objects)),

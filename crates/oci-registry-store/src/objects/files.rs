@@ -20,10 +20,7 @@ use super::{Finished, Journal, ObjectKey, ObjectWrite, Objects, Suspended};
 use crate::blocking;
 use crate::buffers::Buffers;
 
-/// How many bytes of memory all readers together may take, before they have to do with little.
-const READ_MEMORY: usize = 16 << 20;
-
-/// How many bytes are read at a time then.
+/// How many bytes are read at a time when there are no large buffers left.
 const LITTLE: usize = 16 << 10;
 
 /// Objects in a directory.
@@ -34,10 +31,11 @@ pub(crate) struct Files {
 }
 
 impl Files {
-    /// Objects in the directory `root`, which is there. Without `sync`, nothing is guarded against a power cut. Blocks.
+    /// Objects in the directory `root`, which is there, read by way of buffers that others may share. Without `sync`, nothing
+    /// is guarded against a power cut. Blocks.
     ///
     /// All the directories below are made at once, so that no upload has to wait for another to make one lasting.
-    pub(crate) fn open(root: PathBuf, sync: bool) -> Result<Self> {
+    pub(crate) fn open(root: PathBuf, sync: bool, buffers: &Buffers) -> Result<Self> {
         for number in 0..=u8::MAX {
             let directory = root.join(format!("{number:02x}"));
             match fs::create_dir(&directory) {
@@ -51,7 +49,7 @@ impl Files {
         if sync {
             sync_directory(&root).map_err(|error| failed("sync", &root, error))?;
         }
-        Ok(Self { root, sync, buffers: Buffers::new(READ_MEMORY, LITTLE) })
+        Ok(Self { root, sync, buffers: buffers.or(LITTLE) })
     }
 
     fn path(&self, key: &ObjectKey) -> PathBuf {

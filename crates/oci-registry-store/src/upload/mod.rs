@@ -23,18 +23,15 @@ use crate::metadata::{Claimed, Content, NewBlob, Progress, SessionRecord, Sessio
 
 pub(crate) use id::{SessionId, Tokens, now};
 
-/// How many bytes of memory all uploads to files together may take for what is on its way there, before they have to do with
-/// little.
-const MEMORY: usize = 16 << 20;
-
-/// How many bytes are written at a time then.
+/// How many bytes are written to a file at a time when there are no large buffers left.
 const LITTLE: usize = 64 << 10;
 
-/// What uploads are gathered in. What is on its way to a bucket waits there for long; it is counted there.
-pub(crate) fn buffers(to_bucket: bool) -> Buffers {
+/// What uploads are gathered in: buffers that others may share. What is on its way to a bucket waits there for long; it is
+/// counted there.
+pub(crate) fn buffers(shared: &Buffers, to_bucket: bool) -> Buffers {
     match to_bucket {
         true => Buffers::new(0, LARGE),
-        false => Buffers::new(MEMORY, LITTLE),
+        false => shared.or(LITTLE),
     }
 }
 
