@@ -9,6 +9,7 @@ mod claims;
 mod collect;
 mod failure;
 mod lists;
+mod log;
 mod manifests;
 mod misfits;
 mod open;
@@ -64,7 +65,7 @@ impl Sqlite {
         let readers = (0..count).map(|_| open::reader(path)).collect::<Result<_>>()?;
         let recent = Arc::new(Recent::new(cache));
         let ended = Arc::clone(&recent);
-        let writer = Writer::start(writer, move || ended.end_transaction())?;
+        let writer = Writer::start(writer, open::merger(path)?, move || ended.end_transaction())?;
         let (claims, begun) = (Claims::default(), Begun::default());
         Ok(Self {
             path: path.to_owned(),

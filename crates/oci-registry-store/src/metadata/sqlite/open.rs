@@ -19,9 +19,6 @@ const SCHEMA: i32 = 3;
 /// How each older version becomes the next, from version 1 on.
 const MIGRATIONS: [&str; 2] = [include_str!("migrations/2.sql"), include_str!("migrations/3.sql")];
 
-/// How many pages the write-ahead log may have before it is merged into the database: 16 MiB.
-const LOG_PAGES: i32 = 4096;
-
 /// Prepared statements kept for each connection.
 const STATEMENTS: usize = 64;
 
@@ -48,6 +45,17 @@ pub(super) fn reader(path: &Path) -> Result<Connection> {
         let connection = connect(path)?;
         keep_statements(&connection)?;
         connection.pragma_update(None, "query_only", true)?;
+        Ok(connection)
+    };
+    open().map_err(|error| sql_error("open a connection", error))
+}
+
+/// Opens the connection that merges the log into the database. It syncs both, else a power cut could leave a database that is no
+/// database.
+pub(super) fn merger(path: &Path) -> Result<Connection> {
+    let open = || {
+        let connection = connect(path)?;
+        connection.pragma_update(None, "synchronous", "NORMAL")?;
         Ok(connection)
     };
     open().map_err(|error| sql_error("open a connection", error))
@@ -119,7 +127,6 @@ fn configure(connection: &Connection, sync: bool) -> rusqlite::Result<()> {
     // NORMAL keeps the database whole through a power cut, but may lose the last commits.
     connection.pragma_update(None, "synchronous", if sync { "FULL" } else { "NORMAL" })?;
     connection.pragma_update(None, "foreign_keys", true)?;
-    connection.pragma_update(None, "wal_autocheckpoint", LOG_PAGES)?;
     // In KiB, if negative.
     connection.pragma_update(None, "cache_size", -8192)
 }

@@ -11,6 +11,7 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 use super::failure::{Failure, Outcome, kind, sql_error};
+use super::log::Log;
 
 /// How many requests may wait.
 const QUEUE: usize = 1024;
@@ -28,12 +29,18 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Starts the thread. It calls `ended` after every transaction, before anybody hears of it.
-    pub(super) fn start(connection: Connection, ended: impl Fn() + Send + 'static) -> Result<Self> {
+    /// Starts the thread. It calls `ended` after every transaction, before anybody hears of it. The `merger` is another connection,
+    /// for the log.
+    pub(super) fn start(
+        mut connection: Connection,
+        merger: Connection,
+        ended: impl Fn() + Send + 'static,
+    ) -> Result<Self> {
+        let log = Log::follow(&mut connection, merger)?;
         let (requests, queue) = mpsc::channel(QUEUE);
         let thread = std::thread::Builder::new()
             .name("metadata-writer".into())
-            .spawn(move || serve(&connection, queue, ended))
+            .spawn(move || serve(&connection, queue, log, ended))
             .map_err(|error| Error::io("cannot start the thread that writes metadata", error))?;
         Ok(Self { requests: Some(requests), thread: Some(thread) })
     }
@@ -120,7 +127,12 @@ where
     }
 }
 
-fn serve(connection: &Connection, mut queue: mpsc::Receiver<Box<dyn Request>>, ended: impl Fn()) {
+fn serve(
+    connection: &Connection,
+    mut queue: mpsc::Receiver<Box<dyn Request>>,
+    mut log: Log,
+    ended: impl Fn(),
+) {
     let mut waiting = Vec::new();
     while let Some(first) = queue.blocking_recv() {
         waiting.push(first);
@@ -137,6 +149,7 @@ fn serve(connection: &Connection, mut queue: mpsc::Receiver<Box<dyn Request>>, e
         for request in waiting.drain(..) {
             request.answer(failed.as_ref());
         }
+        log.committed(connection);
     }
 }
 
@@ -211,10 +224,11 @@ mod tests {
     async fn requests_that_wait_share_a_commit() {
         const REQUESTS: usize = 100;
         let directory = tempfile::tempdir().unwrap();
-        let connection = Connection::open(directory.path().join("db")).unwrap();
+        let path = directory.path().join("db");
+        let connection = Connection::open(&path).unwrap();
         connection.pragma_update(None, "journal_mode", "WAL").unwrap();
         connection.execute_batch("CREATE TABLE t (n INTEGER)").unwrap();
-        let writer = Writer::start(connection, || ()).unwrap();
+        let writer = Writer::start(connection, Connection::open(&path).unwrap(), || ()).unwrap();
         let log = directory.path().join("db-wal");
 
         let (go, wait) = mpsc::channel::<()>();
@@ -242,7 +256,7 @@ mod tests {
         let path = directory.path().join("db");
         let connection = Connection::open(&path).unwrap();
         connection.execute_batch("CREATE TABLE t (n INTEGER)").unwrap();
-        let writer = Writer::start(connection, || ()).unwrap();
+        let writer = Writer::start(connection, Connection::open(&path).unwrap(), || ()).unwrap();
         let requests = (0..20).map(|n: i64| {
             writer.run("insert", move |db| {
                 db.execute("INSERT INTO t VALUES (?1)", [n])?;
@@ -269,7 +283,7 @@ mod tests {
         let path = directory.path().join("db");
         let connection = Connection::open(&path).unwrap();
         connection.execute_batch("CREATE TABLE t (n INTEGER)").unwrap();
-        let writer = Writer::start(connection, || ()).unwrap();
+        let writer = Writer::start(connection, Connection::open(&path).unwrap(), || ()).unwrap();
         let insert = writer.run("insert", |db| Ok(db.execute("INSERT INTO t VALUES (1)", [])?));
         // Polled once, which queues it, and then forgotten.
         futures_util::future::select(Box::pin(insert), std::future::ready(())).await;
