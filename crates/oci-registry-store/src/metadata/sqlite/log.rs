@@ -100,10 +100,12 @@ fn serve(merger: &Connection, asked: &Receiver<()>, state: &State) {
 /// nothing: the log has it all.
 fn merge(connection: &Connection) -> u32 {
     let merged = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| row.get(2));
-    merged.unwrap_or_else(|error| {
+    let merged: i64 = merged.unwrap_or_else(|error| {
         tracing::warn!(%error, "the metadata log could not be merged into the database");
         0
-    })
+    });
+    // Below 0 if somebody else is merging it.
+    u32::try_from(merged).unwrap_or(0)
 }
 
 #[cfg(test)]
