@@ -1,7 +1,8 @@
 //! Going on in a fresh object, where somebody else may still be writing to the one that is recorded.
 //!
 //! Whoever claimed a session before may have been taken for dead although it was only slow, and may wake up at any time. It finds
-//! then that nothing it does counts any more, but its bytes would have been written by that time.
+//! then that nothing it does counts any more, but its bytes would have been written by that time. The same is done with an object that
+//! can take no more bytes, because it has been finished.
 
 use std::sync::Arc;
 

@@ -160,7 +160,13 @@ impl Object {
                 let hasher = Hasher::restore(&hash_state)
                     .inspect_err(|reason| tracing::info!(%key, %reason, "an upload will be hashed by reading it"))
                     .ok();
-                let (key, writer, recorded, replaced) = if inherited && engine.objects.must_fork() {
+                let taken = match engine.objects.must_fork() {
+                    true => inherited,
+                    // A bucket shows an object when it is finished: somebody went on before, finished it, and was killed before
+                    // it could be recorded.
+                    false => engine.objects.size(&key).await?.is_some(),
+                };
+                let (key, writer, recorded, replaced) = if taken {
                     let (fresh, writer) = fork(&engine, &key, offset).await?;
                     (fresh, writer, None, Some(key))
                 } else {

@@ -90,7 +90,12 @@ impl TestEngine {
     pub(crate) async fn expire(self) -> Self {
         let Self { registry, options, directory } = self;
         registry.close().await;
-        try_change(directory.path(), &options.database, "UPDATE session SET touched = 0").await;
+        try_change(
+            directory.path(),
+            &options.database,
+            "UPDATE session SET touched = 0 WHERE touched IS NOT NULL",
+        )
+        .await;
         let registry = DurableRegistry::open(directory.path(), options.clone()).await.unwrap();
         Self { registry, options, directory }
     }
