@@ -11,6 +11,8 @@ mod backup;
 mod bucket_outage;
 #[cfg(feature = "clouds")]
 mod clouds;
+#[cfg(feature = "clouds")]
+mod clouds_over;
 mod collect;
 mod content;
 mod durability;
