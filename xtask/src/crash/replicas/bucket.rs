@@ -79,7 +79,14 @@ async fn accept(listener: TcpListener, service: Arc<S3Service>, root: PathBuf) {
         let (service, root) = (Arc::clone(&service), root.clone());
         let answer = service_fn(move |request| {
             let (service, root) = (Arc::clone(&service), root.clone());
-            async move { answer(&service, &root, request).await }
+            // To its end even if whoever asked is killed: completing an upload is one step at S3, and several here.
+            let answered = tokio::spawn(async move { answer(&service, &root, request).await });
+            async move {
+                match answered.await {
+                    Ok(answer) => answer,
+                    Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
+                }
+            }
         });
         let connection = hyper::server::conn::http1::Builder::new();
         // A registry that is killed leaves in the middle of anything.
