@@ -1,12 +1,22 @@
 //! Uploads to a bucket that the bucket says are over.
 
 use hyper::Method;
-use oci_ref::ByteRange;
+use oci_ref::{ByteRange, Store};
 use oci_spec_types::ErrorCode;
 
 use crate::clouds::{MIB, suspended};
 use crate::s3::{Fault, S3};
 use crate::support::*;
+
+/// Aborts an upload behind the engine's back, which tells its client so.
+pub(crate) async fn forget_an_upload(s3: &S3, store: &dyn Store) {
+    let id = suspended(store, noise(6 * MIB, 1)).await;
+    s3.abort_all();
+    let staged = store.resume(&id).await.unwrap();
+    let result = staged.commit(&describe(&noise(6 * MIB, 1)).digest).await;
+    assert_code(result, ErrorCode::BlobUploadUnknown);
+    assert_code(store.resume(&id).await, ErrorCode::BlobUploadUnknown);
+}
 
 /// An upload that somebody else has aborted, such as a rule of the bucket, is begun anew.
 #[tokio::test(flavor = "multi_thread")]
@@ -14,12 +24,7 @@ async fn an_upload_that_the_bucket_has_forgotten() {
     let s3 = S3::start().await;
     let engine = TestEngine::with(s3.options()).await;
     let store = engine.repository("a/b").await;
-    let id = suspended(&*store, noise(6 * MIB, 1)).await;
-    s3.abort_all();
-    let staged = store.resume(&id).await.unwrap();
-    let result = staged.commit(&describe(&noise(6 * MIB, 1)).digest).await;
-    assert_code(result, ErrorCode::BlobUploadUnknown);
-    assert_code(store.resume(&id).await, ErrorCode::BlobUploadUnknown);
+    forget_an_upload(&s3, &*store).await;
     push(&*store, &noise(6 * MIB, 1)).await;
     assert_eq!((s3.objects().len(), s3.uploads()), (1, (0, 0)));
 }

@@ -3,9 +3,9 @@
 
 use oci_ref::{ByteRange, ErrorKind, Store};
 use oci_registry_store::Storage;
-use oci_spec_types::ErrorCode;
 
 use crate::clouds::{MIB, OFFSETS, contents, refusal, suspended, work};
+use crate::clouds_over::forget_an_upload;
 use crate::s3::{Fault, S3, SECRET};
 use crate::support::*;
 
@@ -77,12 +77,7 @@ async fn google_forgets_an_upload() {
     let s3 = S3::without_credentials().await;
     let engine = engine(&s3).await;
     let store = engine.repository("a/b").await;
-    let id = suspended(&*store, noise(6 * MIB, 1)).await;
-    s3.abort_all();
-    let staged = store.resume(&id).await.unwrap();
-    let result = staged.commit(&describe(&noise(6 * MIB, 1)).digest).await;
-    assert_code(result, ErrorCode::BlobUploadUnknown);
-    assert_code(store.resume(&id).await, ErrorCode::BlobUploadUnknown);
+    forget_an_upload(&s3, &*store).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
