@@ -5,8 +5,7 @@
 //! version of its session changed, or its object condemned, and fails. A session that was taken from somebody goes on in a
 //! fresh object (see `Claim::inherited`), so that two never write to one.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -14,6 +13,7 @@ use oci_ref::Result;
 use tokio::runtime::Handle;
 
 use super::failure::Outcome;
+use super::held::{GivingBack, Held};
 use super::run::{Begin, Db, Runner};
 use crate::metadata::{Claim, Release};
 use crate::upload::SessionId;
@@ -37,21 +37,7 @@ struct Shared {
     id: String,
     /// In seconds.
     duration: f64,
-    held: Mutex<Claims>,
-}
-
-#[derive(Default)]
-struct Claims {
-    claims: HashMap<SessionId, Held>,
-    next: u64,
-}
-
-/// A session that nobody else in this process may claim.
-struct Held {
-    /// Tells one claim from the next.
-    number: u64,
-    /// Nobody writes to it any more, but the database does not know that yet.
-    ended: bool,
+    held: Held,
 }
 
 impl Lease {
@@ -60,7 +46,7 @@ impl Lease {
         let id = hex::encode(crate::random::bytes::<16>()?);
         let duration = duration.as_secs_f64();
         let lease =
-            Self { runner, shared: Arc::new(Shared { id, duration, held: Mutex::default() }) };
+            Self { runner, shared: Arc::new(Shared { id, duration, held: Held::default() }) };
         lease.renew().await?;
         Ok(lease)
     }
@@ -81,13 +67,9 @@ impl Lease {
         }
     }
 
-    /// Renews the lease, and gives back claims that ended when the database could not be told.
+    /// Renews the lease, and has claims given back that ended when the database could not be told.
     async fn renew(&self) -> Result<()> {
-        let ended: Vec<SessionId> = {
-            let held = self.lock();
-            held.claims.iter().filter(|(_, held)| held.ended).map(|(id, _)| id.clone()).collect()
-        };
-        let (shared, ended) = (&self.shared, &ended);
+        let shared = &self.shared;
         self.runner
             .write("renew the lease", Begin::lazily(), |db| async move {
                 db.execute(
@@ -97,14 +79,13 @@ impl Lease {
                     &[&shared.id, &shared.duration],
                 )
                 .await?;
-                for id in ended {
-                    give_back(&db, id, &shared.id).await?;
-                }
                 Ok(())
             })
             .await?;
-        for id in ended {
-            self.released(id);
+        if let Some(left) = shared.held.left() {
+            // That may have to wait for another transaction, and the lease may not.
+            let lease = self.clone();
+            tokio::spawn(async move { lease.give_back(left).await });
         }
         Ok(())
     }
@@ -122,7 +103,7 @@ impl Lease {
             Claimed::Yes { inherited, .. } => Some(Claim::new(inherited, Box::new(release))),
             Claimed::No => {
                 // There is nothing to give back.
-                self.released(id);
+                self.ended(id);
                 None
             }
         })
@@ -133,33 +114,29 @@ impl Lease {
         self.runner.write("claim an upload", begin, work).await
     }
 
-    /// Gives a claim of ours back with nothing recorded.
-    async fn give_back(&self, id: &SessionId) {
-        let work = |db: Arc<Db>| async move { give_back(&db, id, self.holder()).await };
+    /// Gives claims of ours back with nothing recorded.
+    async fn give_back(&self, claims: GivingBack) {
+        let giving = &claims;
+        let work = |db: Arc<Db>| async move {
+            for id in giving.ids() {
+                give_back(&db, id, self.holder()).await?;
+            }
+            Ok(())
+        };
         match self.runner.write("give back an upload", Begin::lazily(), work).await {
-            Ok(()) => self.released(id),
-            Err(error) => tracing::debug!(%id, %error, "a claim was not given back at once"),
+            Ok(()) => claims.done(),
+            Err(error) => tracing::debug!(%error, "claims were not given back at once"),
         }
     }
 
     fn hold(&self, id: &SessionId) -> Option<HeldClaim> {
-        let mut held = self.lock();
-        if held.claims.contains_key(id) {
-            return None;
-        }
-        held.next += 1;
-        let number = held.next;
-        held.claims.insert(id.clone(), Held { number, ended: false });
+        let number = self.shared.held.hold(id)?;
         Some(HeldClaim { lease: self.clone(), id: id.clone(), number })
     }
 
-    /// Notes that a transaction has given a claim back.
-    pub(super) fn released(&self, id: &SessionId) {
-        self.lock().claims.remove(id);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Claims> {
-        self.shared.held.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Notes that a transaction of the holder's has ended its claim.
+    pub(super) fn ended(&self, id: &SessionId) {
+        self.shared.held.ended(id);
     }
 }
 
@@ -219,23 +196,28 @@ struct HeldClaim {
     number: u64,
 }
 
+impl HeldClaim {
+    fn give_back(&self) -> Option<GivingBack> {
+        self.lease.shared.held.give_back(&self.id, self.number)
+    }
+}
+
 #[async_trait]
 impl Release for HeldClaim {
     async fn now(&self) {
-        self.lease.give_back(&self.id).await;
+        if let Some(claim) = self.give_back() {
+            self.lease.give_back(claim).await;
+        }
     }
 }
 
 impl Drop for HeldClaim {
     fn drop(&mut self) {
-        match self.lease.lock().claims.get_mut(&self.id) {
-            Some(held) if held.number == self.number => held.ended = true,
-            // It ended when the session was recorded or closed.
-            _ => return,
-        }
-        // Without a runtime, or if this fails, it is given back with the next renewal, or runs out.
+        // Otherwise it ended when the session was recorded or closed, or is being given back.
+        let Some(claim) = self.give_back() else { return };
+        // Without a runtime, or if this fails, it is given back after the next renewal, or runs out.
         let Ok(runtime) = Handle::try_current() else { return };
-        let (lease, id) = (self.lease.clone(), self.id.clone());
-        runtime.spawn(async move { lease.give_back(&id).await });
+        let lease = self.lease.clone();
+        runtime.spawn(async move { lease.give_back(claim).await });
     }
 }

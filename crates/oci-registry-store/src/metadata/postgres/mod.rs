@@ -44,6 +44,7 @@ mod check;
 mod collect;
 mod existing;
 mod failure;
+mod held;
 mod lease;
 mod lists;
 mod manifests;
@@ -215,7 +216,7 @@ impl Metadata for Postgres {
         let stored =
             self.runner.write("store a blob", Begin::adding(&blob.repository), work).await?;
         if let Some(session) = &blob.session {
-            self.lease.released(&session.id);
+            self.lease.ended(&session.id);
         }
         Ok(stored)
     }
@@ -389,7 +390,7 @@ impl Metadata for Postgres {
         let work =
             |db: Arc<Db>| async move { sessions::record(&db, new, self.lease.holder()).await };
         self.runner.write("record an upload", Begin::default(), work).await?;
-        self.lease.released(&progress.session.id);
+        self.lease.ended(&progress.session.id);
         Ok(())
     }
 
@@ -398,7 +399,7 @@ impl Metadata for Postgres {
         let work =
             |db: Arc<Db>| async move { sessions::close(&db, claimed, self.lease.holder()).await };
         let object = self.runner.write("close an upload", Begin::default(), work).await?;
-        self.lease.released(&session.id);
+        self.lease.ended(&session.id);
         Ok(object)
     }
 

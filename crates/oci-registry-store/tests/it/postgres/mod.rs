@@ -5,6 +5,7 @@ pub(crate) mod server;
 mod backup;
 #[cfg(feature = "clouds")]
 mod bucket;
+mod claims;
 mod interleavings;
 mod model;
 mod opening;
