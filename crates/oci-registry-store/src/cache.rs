@@ -7,8 +7,10 @@ use oci_spec_types::Descriptor;
 use quick_cache::sync::Cache;
 use quick_cache::{Equivalent, Weighter};
 
-/// What a manifest takes at least, besides its bytes.
-const OVERHEAD: u64 = 1024;
+use crate::weight;
+
+/// What a manifest takes at least, besides what is known of it.
+const OVERHEAD: usize = 256;
 
 /// What a manifest takes on average.
 const TYPICAL: usize = 8 << 10;
@@ -54,13 +56,14 @@ impl Equivalent<Key> for (&str, &str) {
     }
 }
 
-/// The bytes, and about three times as much for what they parse into.
+/// The bytes, and what they parse into.
 #[derive(Clone)]
 struct Cost;
 
 impl Weighter<Key, Manifest> for Cost {
-    fn weight(&self, _: &Key, manifest: &Manifest) -> u64 {
-        (manifest.bytes().len() as u64).saturating_mul(4).saturating_add(OVERHEAD)
+    fn weight(&self, key: &Key, manifest: &Manifest) -> u64 {
+        let key = weight::text(&key.digest) + weight::text(&key.media_type);
+        (OVERHEAD + key + weight::manifest(manifest)) as u64
     }
 }
 

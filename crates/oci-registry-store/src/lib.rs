@@ -54,6 +54,7 @@ mod repository;
 mod storage;
 mod upload;
 mod verify;
+mod weight;
 
 pub use backup::BackupReport;
 pub use collect::{CollectOptions, CollectReport};

@@ -9,18 +9,19 @@ use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use oci_ref::Page;
+use oci_ref::{Cursor, Page};
 use oci_spec_types::{Descriptor, Name};
 use quick_cache::sync::Cache;
 use quick_cache::{Equivalent, Weighter};
 
 use crate::metadata::{BlobRecord, BlobSize, Content};
+use crate::weight;
 
 /// Repositories share so many marks. Two of them that share one forget for each other, which costs a read.
 const MARKS: usize = 1024;
 
-/// What an entry takes at least, besides its texts and bytes.
-const OVERHEAD: usize = 256;
+/// What an entry takes besides what is in it.
+const OVERHEAD: usize = 96;
 
 /// How many bytes an entry for a manifest's name takes on average.
 const DESCRIBED: usize = 512;
@@ -170,7 +171,8 @@ struct Bytes;
 
 impl<T: Clone + Weigh> Weighter<Key, (Moment, T)> for Bytes {
     fn weight(&self, key: &Key, found: &(Moment, T)) -> u64 {
-        (OVERHEAD + key.repository.len() + key.name.len() + found.1.weight()) as u64
+        let key_bytes = weight::text(&key.repository) + weight::text(&key.name);
+        (OVERHEAD + size_of_val(key) + size_of_val(found) + key_bytes + found.1.weight()) as u64
     }
 }
 
@@ -199,19 +201,17 @@ impl Weigh for (u64, Held) {
 
 impl Weigh for Descriptor {
     fn weight(&self) -> usize {
-        self.media_type.as_str().len() + self.digest.as_str().len()
+        weight::descriptor(self)
     }
 }
 
 impl Weigh for Arc<Page<Descriptor>> {
     fn weight(&self) -> usize {
-        let texts = |descriptor: &Descriptor| {
-            let annotations = descriptor.annotations.iter();
-            let annotations: usize =
-                annotations.map(|(key, value)| key.len() + value.len() + 64).sum();
-            OVERHEAD + descriptor.weight() + annotations
+        let next = match &self.next {
+            Some(Cursor::After(position) | Cursor::Opaque(position)) => weight::text(position),
+            None => 0,
         };
-        self.items.iter().map(texts).sum()
+        size_of::<Page<Descriptor>>() + weight::descriptors(&self.items) + next
     }
 }
 
@@ -286,5 +286,22 @@ mod tests {
         }
         assert!(recent.blobs.0.weight() <= 1 << 20);
         assert!(recent.blobs.0.len() > 50);
+    }
+
+    /// Whoever pushes decides how long a type is, and how many tags name it.
+    #[test]
+    fn long_types_are_counted_for_each_name_that_has_one() {
+        const LONG: usize = 4000;
+        let recent = Recent::new(1 << 20);
+        let typed = Descriptor { artifact_type: Some("x".repeat(LONG)), ..described(b"typed") };
+        let page = Page { items: vec![typed.clone()], next: None };
+        for n in 0..1000 {
+            let (team, name) = (name("a"), format!("{n}"));
+            recent.manifests.insert(recent.moment(), &team, &name, typed.clone());
+            recent.referrers.insert(recent.moment(), &team, &name, Arc::new(page.clone()));
+        }
+        let kept = (recent.manifests.0.len(), recent.referrers.0.len());
+        assert!((1..=(1 << 18) / LONG).contains(&kept.0), "{kept:?}");
+        assert!((1..=(1 << 17) / LONG).contains(&kept.1), "{kept:?}");
     }
 }
