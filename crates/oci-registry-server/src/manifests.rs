@@ -16,6 +16,9 @@ use crate::body::RequestBody;
 use crate::error::Failure;
 use crate::{Access, Operation, etag, respond};
 
+/// The most bytes of an artifact type: those of a media type (RFC 6838, section 4.2).
+const MAX_ARTIFACT_TYPE: usize = 255;
+
 /// The most `tag` parameters of one push. The spec asks for at least 10.
 const MAX_TAGS: usize = 100;
 
@@ -75,6 +78,7 @@ pub(crate) async fn put(
     if unknown && !call.app.options.unknown_manifests {
         return Err(not_taken(manifest.media_type()));
     }
+    check_artifact_type(&manifest)?;
     let store = call.store(name, Access::Write).await?;
     check_store(&*store, &manifest, tags, &when).await?;
     store.put_manifest(&manifest, tags, &when).await?;
@@ -137,6 +141,20 @@ async fn check_store(
         true => Ok(()),
         false => Err(Failure::precondition(format!("manifest {digest} is not in that state"))),
     }
+}
+
+/// It is kept for each manifest, and listed. Clients are known that give other words than media types, but none that gives what
+/// could not be one.
+fn check_artifact_type(manifest: &Manifest) -> Result<(), Failure> {
+    let Some(found) = manifest.descriptor().artifact_type.as_deref() else { return Ok(()) };
+    let wrong = if found.len() > MAX_ARTIFACT_TYPE {
+        format!("has {} bytes, expected at most {MAX_ARTIFACT_TYPE}", found.len())
+    } else if let Some(control) = found.chars().find(|found| found.is_control()) {
+        format!("has the control character {control:?}, expected a media type")
+    } else {
+        return Ok(());
+    };
+    Err(Failure::new(ErrorCode::ManifestInvalid, format!("artifactType {wrong}")))
 }
 
 fn not_taken(media_type: &MediaType) -> Failure {

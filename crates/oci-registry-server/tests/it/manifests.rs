@@ -96,6 +96,34 @@ async fn the_size_is_limited() {
     api.push_manifest("a", "small", &manifest).await.expect(201);
 }
 
+#[tokio::test]
+async fn an_artifact_type_could_be_a_media_type() {
+    let api = Api::start().await;
+    api.push_blob("a", b"{}").await;
+    let longest = format!("application/{}", "x".repeat(243));
+    for taken in ["application/vnd.example+json", "example; v=1 ü", "", &longest] {
+        for mut manifest in [image(&[]), index(&[])] {
+            manifest["artifactType"] = json!(taken);
+            api.push_manifest("a", "v1", &manifest).await.expect(201);
+        }
+    }
+    let long = format!("{longest}x");
+    for (refused, why) in [
+        (long.as_str(), "has 256 bytes"),
+        ("a\0b", "'\\0'"),
+        ("a/b\n", "'\\n'"),
+        ("\u{85}", "'\\u{85}'"),
+    ] {
+        for mut manifest in [image(&[]), index(&[])] {
+            manifest["artifactType"] = json!(refused);
+            let answer = api.push_manifest("a", "v2", &manifest).await;
+            let message = answer.expect_error(400, "MANIFEST_INVALID").message();
+            assert!(message.contains("artifactType") && message.contains(why), "{message}");
+        }
+    }
+    api.get("/v2/a/manifests/v2").send().await.expect(404);
+}
+
 // spec: R16
 #[tokio::test]
 async fn what_is_referenced_must_be_there() {
