@@ -12,7 +12,7 @@ use oci_ref::{
 use oci_spec_types::{Algorithm, Descriptor, Digest, ErrorCode, Name, Tag};
 
 use crate::engine::Engine;
-use crate::metadata::{BlobRecord, BlobSize, Content, NewManifest};
+use crate::metadata::{BlobRecord, BlobSize, Content, NewManifest, refusals};
 use crate::objects::ObjectKey;
 use crate::upload::Upload;
 use crate::{References, blocking};
@@ -214,6 +214,7 @@ impl Store for Repository {
         tags: &[Tag],
         when: &Precondition,
     ) -> Result<()> {
+        refusals::check_artifact_type(manifest)?;
         let new = NewManifest {
             repository: self.name.clone(),
             manifest: manifest.clone(),

@@ -7,7 +7,7 @@ mod columns;
 mod misfits;
 #[cfg(feature = "postgres")]
 mod postgres;
-mod refusals;
+pub(crate) mod refusals;
 mod sqlite;
 
 use std::collections::BTreeSet;

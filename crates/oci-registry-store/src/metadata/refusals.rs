@@ -81,3 +81,16 @@ pub(super) fn missing(kind: &str, descriptor: &Descriptor, manifest: &Manifest) 
         format!("{kind} {} of manifest {} is not here", descriptor.digest, manifest.digest());
     Error::new(ErrorCode::ManifestBlobUnknown, message)
 }
+
+/// Refuses a type with a NUL, of which PostgreSQL takes none in a text, and which is no media type anyway.
+pub(crate) fn check_artifact_type(manifest: &Manifest) -> Result<()> {
+    let artifact_type = manifest.descriptor().artifact_type.as_deref();
+    if artifact_type.is_none_or(|found| !found.contains('\0')) {
+        return Ok(());
+    }
+    let message = format!(
+        "the artifactType of manifest {} has a NUL, expected a media type",
+        manifest.digest()
+    );
+    Err(Error::new(ErrorCode::ManifestInvalid, message))
+}

@@ -1,9 +1,9 @@
 //! Lists by pages.
 
 use bytes::Bytes;
-use oci_ref::{Cursor, ErrorKind, Page, Precondition, Source, Store};
+use oci_ref::{Cursor, ErrorKind, Manifest, Page, Precondition, Source, Store};
 use oci_registry_server::Registry;
-use oci_spec_types::Descriptor;
+use oci_spec_types::{Descriptor, ErrorCode};
 
 use crate::support::*;
 
@@ -86,6 +86,45 @@ async fn referrers_by_type() {
     });
     let none = store.referrers(&config.digest, None, None, 9).await.unwrap();
     assert_eq!(none.page, Page::last(vec![]));
+}
+
+/// Nothing that is kept has a NUL, but whoever asks may.
+#[tokio::test(flavor = "multi_thread")]
+async fn questions_with_a_nul() {
+    let engine = TestEngine::new().await;
+    let store = engine.repository("a/b").await;
+    push(&*engine.repository("a").await, &noise(10, 1)).await;
+    let config = push(&*store, &Bytes::from_static(b"{}")).await;
+    let subject = describe(b"subject");
+    let referrer = image(&config, &[], "annotated \0", Some(&subject));
+    store.put_manifest(&referrer, &["a", "ab", "b"].map(tag), &Precondition::None).await.unwrap();
+    let after = |text: &str| Cursor::After(text.to_owned());
+
+    let tags = store.tags(Some(&after("a\0z")), 9).await.unwrap();
+    assert_eq!(tags, Page::last(["ab", "b"].map(tag).into()));
+    let names = engine.registry.catalog(Some(&after("a\0")), 9).await.unwrap();
+    assert_eq!(names, Page::last(vec![name("a/b")]));
+    let listed = async |artifact_type: Option<&str>, position: Option<Cursor>| {
+        let found = store.referrers(&subject.digest, artifact_type, position.as_ref(), 9).await;
+        found.unwrap().page
+    };
+    let all = Page::last(vec![referrer.as_referrer().unwrap()]);
+    assert_eq!(listed(None, None).await, all);
+    assert_eq!(listed(None, Some(after("\0"))).await, all);
+    let behind = format!("{}\0", referrer.digest());
+    assert_eq!(listed(None, Some(after(&behind))).await, Page::last(vec![]));
+    let kind = config.media_type.as_str();
+    for unknown in ["\0", "a\0", &format!("{kind}\0"), &format!("\0{kind}")] {
+        assert_eq!(listed(Some(unknown), None).await, Page::last(vec![]));
+    }
+    assert_eq!(listed(Some(kind), None).await, all);
+
+    let mut typed = index(&[]).index().unwrap().clone();
+    typed.artifact_type = Some("a\0".into());
+    let typed = serde_json::to_vec(&typed).unwrap();
+    let typed = Manifest::parse(typed.into(), None, None).unwrap();
+    let refused = store.put_manifest(&typed, &[], &Precondition::None).await;
+    assert_code(refused, ErrorCode::ManifestInvalid);
 }
 
 /// A page of referrers is bounded in bytes, too, since annotations can be long.

@@ -12,6 +12,12 @@ use crate::metadata::columns;
 /// A page of referrers ends after so many bytes, since annotations can be long.
 const REFERRERS_BYTES: i64 = 4 << 20;
 
+/// Where a list goes on. No text here has a NUL, and none can be asked for: what comes after one that has it is what comes after
+/// its part before that.
+fn position(after: Option<&str>) -> &str {
+    after.unwrap_or_default().split('\0').next().unwrap_or_default()
+}
+
 pub(super) async fn has_repository(db: &Db, name: &Name) -> Outcome<bool> {
     Ok(rows::repository(db, name).await?.is_some())
 }
@@ -19,7 +25,7 @@ pub(super) async fn has_repository(db: &Db, name: &Name) -> Outcome<bool> {
 pub(super) async fn catalog(db: &Db, after: Option<&str>, limit: usize) -> Outcome<Page<Name>> {
     // No name is as small as the empty text.
     let list = "SELECT name FROM repository WHERE name > $1 ORDER BY name LIMIT $2";
-    let found = db.rows(list, &[&after.unwrap_or_default(), &columns::one_more(limit)]).await?;
+    let found = db.rows(list, &[&position(after), &columns::one_more(limit)]).await?;
     let names = found.iter().map(|row| Ok(columns::parse("a repository name", get(row, 0)?)?));
     columns::page(names, limit, Name::as_str)
 }
@@ -41,7 +47,7 @@ pub(super) async fn tags(
 ) -> Outcome<Page<Tag>> {
     let list = "SELECT tag.name FROM tag JOIN repository ON repository.id = tag.repository
                 WHERE repository.name = $1 AND tag.name > $2 ORDER BY tag.name LIMIT $3";
-    let after = after.unwrap_or_default();
+    let after = position(after);
     let found = db.rows(list, &[&repository.as_str(), &after, &columns::one_more(limit)]).await?;
     let tags = found.iter().map(|row| Ok(columns::parse("a tag", get(row, 0)?)?));
     columns::page(tags, limit, Tag::as_str)
@@ -55,6 +61,9 @@ pub(super) async fn referrers(
     after: Option<&str>,
     limit: usize,
 ) -> Outcome<Page<Descriptor>> {
+    if artifact_type.is_some_and(|wanted| wanted.contains('\0')) {
+        return Ok(Page::last(Vec::new()));
+    }
     let filter = match artifact_type {
         Some(_) => "md5(artifact_type) = md5($5) AND artifact_type = $5",
         None => "$5::text IS NULL",
@@ -72,7 +81,7 @@ pub(super) async fn referrers(
          WHERE number <= $4 - 1 AND (bytes <= {REFERRERS_BYTES} OR number = 1)
          ORDER BY digest"
     );
-    let after = after.unwrap_or_default();
+    let after = position(after);
     let (repository, subject) = (repository.as_str(), subject.as_str());
     let values: super::run::Values<'_> =
         &[&repository, &subject, &after, &columns::one_more(limit), &artifact_type];
