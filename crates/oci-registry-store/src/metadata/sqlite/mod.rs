@@ -206,6 +206,9 @@ impl Metadata for Sqlite {
     }
 
     async fn commit_blob(&self, blob: NewBlob) -> Result<Stored> {
+        if let Some(session) = &blob.session {
+            self.begun.remove(&session.id);
+        }
         self.writer.run("store a blob", move |db| blobs::commit(db, &blob)).await
     }
 
@@ -392,7 +395,7 @@ impl Metadata for Sqlite {
     }
 
     async fn session(&self, repository: &Name, id: &SessionId) -> Result<SessionState> {
-        if self.begun.take(id) {
+        if self.begun.contains(id) {
             return Ok(SessionState::Blank);
         }
         let (name, id) = (repository.clone(), id.clone());
@@ -400,10 +403,12 @@ impl Metadata for Sqlite {
     }
 
     async fn record_session(&self, progress: Progress) -> Result<()> {
+        self.begun.remove(&progress.session.id);
         self.writer.run("record an upload", move |db| sessions::record(db, &progress)).await
     }
 
     async fn close_session(&self, session: Claimed) -> Result<Option<ObjectKey>> {
+        self.begun.remove(&session.id);
         self.writer.run("close an upload", move |db| sessions::close(db, &session)).await
     }
 

@@ -40,6 +40,13 @@ impl Readers {
         .await
     }
 
+    /// Keeps everybody else from reading until this is dropped.
+    #[cfg(test)]
+    pub(super) async fn hold_up(&self) -> OwnedSemaphorePermit {
+        let all = u32::try_from(self.permits.available_permits()).unwrap();
+        Arc::clone(&self.permits).acquire_many_owned(all).await.unwrap()
+    }
+
     fn take(&self) -> Option<Connection> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()
     }
