@@ -177,6 +177,32 @@ async fn an_upload_goes_on_from_where_it_was_when_there_is_room_again() {
     assert_readable(&store, &blob, &bytes).await;
 }
 
+/// What came after nothing had been recorded belongs to nobody, whether or not the database can note that the upload has ended.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_recorded_goes_even_if_its_upload_cannot_be_closed() {
+    let data = tempfile::tempdir().unwrap();
+    let (engine, store, room) = small_disk(data.path()).await;
+    let (other, _) = content(1, 9);
+    let (_, bytes) = content(1_500_000, 1);
+    let upload = store.stage(oci_spec_types::Algorithm::Sha256).await.unwrap();
+    let upload = upload.suspend().await.unwrap();
+    let database = data.path().join("metadata.sqlite");
+    rusqlite::Connection::open(database)
+        .unwrap()
+        .execute_batch(
+            "CREATE TRIGGER no_room BEFORE INSERT ON closed_session BEGIN SELECT raise(FAIL, 'full'); END",
+        )
+        .unwrap();
+    let mut staged = store.resume(&upload).await.unwrap();
+    staged.append(bytes).await.unwrap();
+    let refused = staged.commit(&other.digest).await.unwrap_err();
+    assert_eq!(refused.code(), Some(&oci_spec_types::ErrorCode::DigestInvalid), "{refused:?}");
+    assert_eq!(engine.objects.list(None, 9).await.unwrap(), []);
+    assert_eq!(room.load(Ordering::SeqCst), ROOM);
+    // And the upload is where it was.
+    assert_eq!(store.upload_offset(&upload).await.unwrap(), 0);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_without_room_refuses_writes_and_goes_on_reading() {
     let data = tempfile::tempdir().unwrap();

@@ -327,12 +327,18 @@ impl Object {
     }
 
     async fn cancel(mut self) -> Result<()> {
-        if let Some(session) = self.session.take() {
-            self.engine.metadata.close_session(session).await?;
+        let closed = match self.session.take() {
+            Some(session) => self.engine.metadata.close_session(session).await.map(|_| ()),
+            None => Ok(()),
+        };
+        // A session that is not closed keeps what it has recorded, and nothing else.
+        if closed.is_ok() || self.recorded.is_none() {
+            self.discard().await;
         }
-        self.discard().await;
-        self.discard_replaced().await;
-        Ok(())
+        if closed.is_ok() {
+            self.discard_replaced().await;
+        }
+        closed
     }
 
     async fn discard_replaced(&self) {
@@ -359,7 +365,7 @@ impl Object {
     async fn close(self) {
         let key = self.key.clone();
         if let Err(error) = self.cancel().await {
-            tracing::warn!(%key, %error, "an upload could not be closed; it will expire");
+            tracing::warn!(%key, %error, "an upload could not be closed; what is recorded of it will expire");
         }
     }
 
