@@ -1,7 +1,7 @@
 //! Uploads to a bucket that the bucket says are over.
 
 use hyper::Method;
-use oci_ref::{ByteRange, Store};
+use oci_ref::{ByteRange, ErrorKind, Store};
 use oci_spec_types::ErrorCode;
 
 use crate::clouds::{MIB, suspended};
@@ -62,6 +62,44 @@ async fn an_upload_that_was_finished_and_not_recorded() {
             opened.assert_sound().await;
             assert_eq!((s3.objects().len(), s3.uploads()), (1, (0, 0)));
         }
+    }
+}
+
+/// What a killed server asked for may be done only when another has gone on with the upload: that one is told where to go on.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_is_finished_while_another_goes_on() {
+    let bytes = noise(20 * MIB, 1);
+    for sent in [6 * MIB, 10 * MIB] {
+        let s3 = S3::start().await;
+        let engine = TestEngine::with(s3.options()).await;
+        let store = engine.repository("a/b").await;
+        let id = suspended(&*store, bytes.slice(..sent)).await;
+        let other = engine.crashed().await;
+        let others = other.repository("a/b").await;
+        s3.forget();
+        let mut staged = others.resume(&id).await.unwrap();
+        // It has seen that the object is not there.
+        s3.ended(1).await;
+        assert_eq!(s3.seen().len(), 1);
+        let mut finished = store.resume(&id).await.unwrap();
+        finished.append(bytes.slice(sent..)).await.unwrap();
+        finished.commit(&describe(&bytes).digest).await.unwrap();
+        drop((store, engine));
+
+        let late = async {
+            staged.append(bytes.slice(sent..)).await?;
+            staged.commit(&describe(&bytes).digest).await
+        };
+        assert_kind(late.await, ErrorKind::RangeInvalid { size: sent as u64 });
+        assert_eq!(others.upload_offset(&id).await.unwrap(), sent as u64);
+        let mut staged = others.resume(&id).await.unwrap();
+        staged.append(bytes.slice(sent..)).await.unwrap();
+        staged.commit(&describe(&bytes).digest).await.unwrap();
+        let found = pull(&*others, &describe(&bytes).digest, ByteRange::All).await;
+        assert!(found.unwrap() == bytes, "{sent}");
+        drop(others);
+        other.reopen().await.assert_sound().await;
+        assert_eq!((s3.objects().len(), s3.uploads()), (1, (0, 0)));
     }
 }
 

@@ -37,6 +37,8 @@ pub(super) struct CloudWriter {
     running: VecDeque<Running>,
     /// How many bytes all those parts have.
     sent: u64,
+    /// How many bytes there were when it was suspended.
+    recorded: u64,
     buffer: Vec<Bytes>,
     buffered: u64,
     /// Memory for the buffer.
@@ -55,6 +57,7 @@ impl CloudWriter {
             parts: Vec::new(),
             running: VecDeque::new(),
             sent: 0,
+            recorded: 0,
             buffer: Vec::new(),
             buffered: 0,
             memory: None,
@@ -72,6 +75,7 @@ impl CloudWriter {
             parts: parts.into_iter().map(|content_id| PartId { content_id }).collect(),
             running: VecDeque::new(),
             sent: stored,
+            recorded: stored + tail.len() as u64,
             buffered: tail.len() as u64,
             buffer: vec![tail],
             memory: None,
@@ -113,7 +117,7 @@ impl CloudWriter {
         }
         let path = path_of(&self.key);
         let upload = self.shared.bucket.create_multipart(&path).await;
-        let upload = upload.map_err(|error| self.failed("begin", &error))?;
+        let upload = upload.map_err(|error| self.shared.failed("begin", &self.key, &error))?;
         if let Some(journal) = &self.journal {
             let state = State::new(upload.clone(), &[], 0, Bytes::new()).encode();
             if let Err(error) = journal.note(&self.key, state.into()).await {
@@ -166,7 +170,7 @@ impl CloudWriter {
                 self.parts.push(part);
                 Ok(())
             }
-            Err(error) => Err(self.failed("write", &error)),
+            Err(error) => Err(self.failed("write", &error).await),
         }
     }
 
@@ -177,13 +181,27 @@ impl CloudWriter {
         Ok(())
     }
 
-    fn failed(&mut self, doing: &str, error: &object_store::Error) -> Error {
-        if self.upload.is_some() && failure::is_over(error) {
-            self.over = true;
-            let message = "the storage has not all of this upload any more: begin it anew";
-            return Error::new(ErrorCode::BlobUploadUnknown, message);
+    async fn failed(&mut self, doing: &str, error: &object_store::Error) -> Error {
+        if self.upload.is_none() || !failure::is_over(error) {
+            return self.shared.failed(doing, &self.key, error);
         }
-        self.shared.failed(doing, &self.key, error)
+        match self.shared.bucket.head(&path_of(&self.key)).await {
+            // A server that was killed had asked for that, and it was done only now. What is recorded is in it: who goes on with the
+            // upload does so in a copy.
+            Ok(_) => {
+                let size = self.recorded;
+                let message = format!(
+                    "the upload was finished by another request, and is at {size} bytes: go on there"
+                );
+                Error::new(ErrorKind::RangeInvalid { size }, message)
+            }
+            Err(missing) if failure::is_missing(&missing) => {
+                self.over = true;
+                let message = "the storage has not all of this upload any more: begin it anew";
+                Error::new(ErrorCode::BlobUploadUnknown, message)
+            }
+            Err(error) => self.shared.failed("look up", &self.key, &error),
+        }
     }
 
     /// What is in the buffer, in one piece.
@@ -218,7 +236,7 @@ impl ObjectWrite for CloudWriter {
         if self.upload.is_none() {
             let payload = PutPayload::from_iter(self.buffer.iter().cloned());
             let stored = self.shared.bucket.put(&path, payload).await;
-            stored.map_err(|error| self.failed("write", &error))?;
+            stored.map_err(|error| self.shared.failed("write", &self.key, &error))?;
             self.over = true;
             return Ok(Finished::Surely);
         }
@@ -239,7 +257,7 @@ impl ObjectWrite for CloudWriter {
                     self.over = true;
                     Ok(Finished::Perhaps)
                 }
-                _ => Err(self.failed("finish", &error)),
+                _ => Err(self.failed("finish", &error).await),
             },
         }
     }
