@@ -43,6 +43,7 @@ mod etag;
 mod lists;
 mod manifests;
 mod memory;
+mod near;
 mod options;
 mod paced;
 mod percent;

@@ -17,8 +17,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tower::Service as _;
 
-use crate::PeerAddr;
 use crate::paced::Paced;
+use crate::{PeerAddr, near};
 
 /// How long to wait before the next attempt when no connection can be accepted, for want of file descriptors above all.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -181,6 +181,7 @@ async fn connection(
 ) {
     // Small answers must not wait for acknowledgements. Where it cannot be set, they do.
     let _ = stream.set_nodelay(true);
+    near::bound(&stream, peer);
     let stream = Paced::new(stream, options.idle_timeout, options.min_rate);
     let heard = stream.heard();
     let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
