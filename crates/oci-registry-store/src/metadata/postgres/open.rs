@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use deadpool_postgres::{
-    GenericClient, Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError,
+    GenericClient, Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError, QueueMode,
     RecyclingMethod, Runtime,
 };
 use oci_ref::{Error, ErrorKind, Result};
@@ -75,6 +75,8 @@ async fn pool(url: &Url, settings: &Settings) -> Result<Pool> {
     Pool::builder(manager)
         .max_size(settings.connections.max(2))
         .runtime(Runtime::Tokio1)
+        // What the last query left in the processor's caches, here and there, helps the next.
+        .queue_mode(QueueMode::Lifo)
         .wait_timeout(Some(CONNECT))
         .create_timeout(Some(CONNECT * 2))
         .recycle_timeout(Some(CONNECT))

@@ -14,6 +14,9 @@ use tokio::sync::oneshot;
 /// How many queries are under way at most.
 const QUERIES: usize = 2;
 
+/// How often all others may go on before a query begins, so that those come along who are about to ask.
+const TURNS: usize = 2;
+
 /// Asks for some keys, and gives what each stands for in the same order. `None` if that failed.
 type Ask<K, V> = Box<dyn Fn(Arc<[K]>) -> BoxFuture<'static, Option<Vec<V>>> + Send + Sync>;
 
@@ -97,7 +100,11 @@ impl<K, V> Drop for Running<K, V> {
 }
 
 async fn run<K: Clone, V: Clone>(mut running: Running<K, V>) {
-    while let Some(waiting) = running.next() {
+    loop {
+        for _ in 0..TURNS {
+            tokio::task::yield_now().await;
+        }
+        let Some(waiting) = running.next() else { return };
         let (keys, replies): (Vec<K>, Vec<_>) = waiting.into_iter().unzip();
         let Some(found) = (running.shared.ask)(keys.into()).await else { continue };
         for (found, replies) in found.into_iter().zip(replies) {
