@@ -9,6 +9,7 @@ use oci_spec_types::MediaType;
 
 use crate::bench::content::expect;
 use crate::bench::http::Connection;
+use crate::bench::lists::{List, PAGE};
 use crate::bench::target::{Kind, Target};
 use crate::process::{Result, Server, say};
 
@@ -89,34 +90,29 @@ fn choose(target: &Target, number: u64) -> Result<usize> {
     }
 }
 
-async fn get(connection: &mut Connection, path: &str) -> Result<u64> {
-    let answer = connection.send("GET", path, "", &[]).await?;
-    expect(answer.status, 200, path)?;
-    Ok(answer.length)
-}
-
 pub(crate) async fn manifest(
     connection: &mut Connection,
     target: &Target,
     number: u64,
 ) -> Result<u64> {
-    get(connection, &path(choose(target, number)?)).await
+    let path = path(choose(target, number)?);
+    let answer = connection.send("GET", &path, "", &[]).await?;
+    expect(answer.status, 200, &path)?;
+    Ok(answer.length)
 }
 
-pub(crate) async fn tag_page(
-    connection: &mut Connection,
-    target: &Target,
-    number: u64,
-) -> Result<u64> {
+pub(crate) fn tag_page(target: &Target, number: u64) -> Result<List> {
     let repository = choose(target, number)? / EACH;
-    get(connection, &format!("/v2/many/r{repository:06}/tags/list?n=100")).await
+    let path = format!("/v2/many/r{repository:06}/tags/list?n=100");
+    Ok(List { path, field: "tags", length: EACH })
 }
 
-pub(crate) async fn catalog_page(
-    connection: &mut Connection,
-    target: &Target,
-    number: u64,
-) -> Result<u64> {
+pub(crate) fn catalog_page(target: &Target, number: u64) -> Result<List> {
     let last = choose(target, number)? / EACH;
-    get(connection, &format!("/v2/_catalog?n=100&last=many/r{last:06}")).await
+    let path = format!("/v2/_catalog?n={PAGE}&last=many/r{last:06}");
+    let after = match target.kind {
+        Kind::Filled { manifests } => manifests.div_ceil(EACH) - 1 - last,
+        _ => 0,
+    };
+    Ok(List { path, field: "repositories", length: after.min(PAGE) })
 }

@@ -1,5 +1,6 @@
 //! A keep-alive HTTP/1.1 connection that costs next to nothing, so that what is measured is the server.
 
+use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -11,6 +12,8 @@ pub(crate) struct Connection {
     stream: TcpStream,
     buffer: Vec<u8>,
     filled: usize,
+    /// The body of the answer, where somebody wants it.
+    kept: Option<Vec<u8>>,
 }
 
 /// What came back.
@@ -27,7 +30,13 @@ impl Connection {
         let failed = |error| format!("connecting to {host}: {error}");
         let stream = TcpStream::connect(host).await.map_err(failed)?;
         stream.set_nodelay(true).map_err(failed)?;
-        Ok(Self { host: host.to_owned(), stream, buffer: vec![0; 256 << 10], filled: 0 })
+        Ok(Self {
+            host: host.to_owned(),
+            stream,
+            buffer: vec![0; 256 << 10],
+            filled: 0,
+            kept: None,
+        })
     }
 
     /// Sends a request, and reads the answer to its end.
@@ -39,6 +48,18 @@ impl Connection {
         body: &[u8],
     ) -> Result<Answer> {
         self.send_parts(method, path, headers, [body, &[]]).await
+    }
+
+    /// Asks for a document, and reads it.
+    pub(crate) async fn document(&mut self, path: &str) -> Result<Value> {
+        self.kept = Some(Vec::new());
+        let answer = self.send("GET", path, "", &[]).await;
+        let body = self.kept.take().unwrap_or_default();
+        let answer = answer?;
+        if answer.status != 200 {
+            return Err(format!("GET {path}: status {}, expected 200", answer.status));
+        }
+        serde_json::from_slice(&body).map_err(|error| format!("GET {path}: {error}"))
     }
 
     /// The same with a body in two parts.
@@ -114,10 +135,12 @@ impl Connection {
     }
 
     async fn drain(&mut self, start: usize, length: u64) -> Result {
+        self.keep(start, self.filled);
         let mut remaining = length.saturating_sub((self.filled - start) as u64);
         while remaining > 0 {
             self.filled = 0;
             remaining = remaining.saturating_sub(self.fill().await? as u64);
+            self.keep(0, self.filled);
         }
         Ok(())
     }
@@ -140,6 +163,8 @@ impl Connection {
             let mut remaining = size + 2;
             loop {
                 let here = remaining.min(self.filled - at);
+                // Without the end of the line that follows a chunk.
+                self.keep(at, at + here.min(remaining.saturating_sub(2)));
                 at += here;
                 remaining -= here;
                 if remaining == 0 {
@@ -152,6 +177,12 @@ impl Connection {
             if size == 0 {
                 return Ok(total);
             }
+        }
+    }
+
+    fn keep(&mut self, start: usize, end: usize) {
+        if let Some(kept) = &mut self.kept {
+            kept.extend_from_slice(&self.buffer[start..end]);
         }
     }
 

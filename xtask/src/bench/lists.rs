@@ -1,6 +1,7 @@
 //! Tags and referrers: storing many, and asking for a page of them.
 
 use oci_spec_types::{ImageManifest, MediaType};
+use serde_json::Value;
 
 use crate::bench::content::{Blob, Content, REPOSITORY, expect, push_blob, push_manifest};
 use crate::bench::http::Connection;
@@ -11,10 +12,44 @@ use crate::process::Result;
 const TAGS_PER_PUSH: usize = 100;
 
 /// How many tags a page has.
-const PAGE: usize = 100;
+pub(crate) const PAGE: usize = 100;
 
 /// How many referrers there are.
 const REFERRERS: usize = 500;
+
+/// A list that is asked for.
+pub(crate) struct List {
+    pub(crate) path: String,
+    /// The field of the answer that has the list.
+    pub(crate) field: &'static str,
+    /// How many entries it has.
+    pub(crate) length: usize,
+}
+
+impl List {
+    /// Asks for it, and says how many bytes came.
+    pub(crate) async fn get(&self, connection: &mut Connection) -> Result<u64> {
+        let answer = connection.send("GET", &self.path, "", &[]).await?;
+        expect(answer.status, 200, &self.path)?;
+        Ok(answer.length)
+    }
+
+    /// How many entries come. Ours must be all; others may have smaller pages, but not empty ones.
+    pub(crate) async fn count(&self, target: &Target) -> Result<usize> {
+        let document = Connection::open(&target.host).await?.document(&self.path).await?;
+        let entries = document.get(self.field).and_then(Value::as_array);
+        let found = entries.map_or(0, Vec::len);
+        let enough = match target.kind {
+            Kind::Peer => found > 0,
+            _ => found == self.length,
+        };
+        if !enough {
+            let expected = self.length;
+            return Err(format!("GET {}: {found} entries, expected {expected}", self.path));
+        }
+        Ok(found)
+    }
+}
 
 /// The repository that has so many tags.
 fn repository(tags: usize) -> String {
@@ -55,14 +90,12 @@ pub(crate) async fn store_tags(target: &Target, content: &Content, tags: usize) 
     Ok(())
 }
 
-/// Asks for a page somewhere among so many tags.
-pub(crate) async fn tag_page(connection: &mut Connection, tags: usize, number: u64) -> Result<u64> {
+/// A page somewhere among so many tags.
+pub(crate) fn tag_page(tags: usize, number: u64) -> List {
     // Elsewhere every time. No remainder is larger than `tags`.
     let last = tag((number * 7919 % (tags - PAGE) as u64) as usize);
     let path = format!("/v2/{}/tags/list?n={PAGE}&last={last}", repository(tags));
-    let answer = connection.send("GET", &path, "", &[]).await?;
-    expect(answer.status, 200, "GET of a page of tags")?;
-    Ok(answer.length)
+    List { path, field: "tags", length: PAGE }
 }
 
 /// Stores the referrers of the manifest that everybody reads.
@@ -82,10 +115,8 @@ pub(crate) async fn store_referrers(target: &Target, content: &Content) -> Resul
     Ok(())
 }
 
-/// Asks for the referrers: the first page, which is all of them wherever pages are of a reasonable size.
-pub(crate) async fn referrers(connection: &mut Connection, subject: &Blob) -> Result<u64> {
+/// The first page of the referrers, which is all of them wherever pages are of a reasonable size.
+pub(crate) fn referrers(subject: &Blob) -> List {
     let path = format!("/v2/{REPOSITORY}/referrers/{}", subject.digest);
-    let answer = connection.send("GET", &path, "", &[]).await?;
-    expect(answer.status, 200, "GET of referrers")?;
-    Ok(answer.length)
+    List { path, field: "manifests", length: REFERRERS }
 }

@@ -180,7 +180,7 @@ async fn fill(ocictl: &Path, manifests: usize, running: &mut Running) -> Result<
     running.add(target::FILLED, Kind::Filled { manifests }, server);
     let target = running.targets.last().ok_or("the server has gone")?;
     let used = Used { cpu: None, anonymous: 0 };
-    let row = Row::new(filled::RESTART, target, &Measured::one_by_one(times), used);
+    let row = Row::new(filled::RESTART, target, 1, &Measured::one_by_one(times), used);
     say(&row.line());
     Ok(row)
 }
@@ -193,6 +193,7 @@ async fn measure(
 ) -> Result<Row> {
     let stored = scenario.store(target, content).await;
     stored.map_err(|error| format!("storing what is read: {error}"))?;
+    let entries = scenario.entries(target, content).await?;
     let crowd = match scenario.crowd {
         true => Some(
             crowd::Crowd::gather(target, content)
@@ -210,7 +211,10 @@ async fn measure(
     let measured = load.run(target, scenario, content).await;
     let anonymous = watch.map_or(0, Watch::end);
     let cpu = Usage::of(target.pid).cpu.saturating_sub(before.cpu);
-    drop(crowd);
+    let measured = measured?;
+    if let Some(crowd) = crowd {
+        crowd.still_there().await?;
+    }
     let used = Used { cpu: target.pid.map(|_| cpu), anonymous };
-    Ok(Row::new(scenario.name, target, &measured?, used))
+    Ok(Row::new(scenario.name, target, entries, &measured, used))
 }

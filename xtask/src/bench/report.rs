@@ -17,6 +17,8 @@ pub(crate) struct Row {
     pub(crate) target: String,
     operations: usize,
     pub(crate) per_second: f64,
+    /// How many entries an operation gave, where it is a list; else one.
+    pub(crate) entries: usize,
     pub(crate) megabytes_per_second: f64,
     p50_us: f64,
     p99_us: f64,
@@ -38,6 +40,7 @@ impl Row {
     pub(crate) fn new(
         scenario: &'static str,
         target: &Target,
+        entries: usize,
         measured: &Measured,
         used: Used,
     ) -> Self {
@@ -49,6 +52,7 @@ impl Row {
             target: target.name.clone(),
             operations,
             per_second: operations as f64 / seconds,
+            entries,
             megabytes_per_second: measured.bytes as f64 / seconds / 1e6,
             p50_us: micros(50),
             p99_us: micros(99),
@@ -64,6 +68,7 @@ impl Row {
             target: target.to_owned(),
             operations: 1,
             per_second,
+            entries: 1,
             megabytes_per_second: 1.0,
             p50_us: 1.0,
             p99_us: 1.0,
@@ -83,6 +88,7 @@ impl Row {
             "target": self.target,
             "operations": self.operations,
             "per_second": self.per_second,
+            "entries": self.entries,
             "megabytes_per_second": self.megabytes_per_second,
             "p50_microseconds": self.p50_us,
             "p99_microseconds": self.p99_us,

@@ -6,7 +6,8 @@ use crate::bench::content::{
     Blob, Content, LARGE, REPOSITORY, TAG, blob_path, expect, manifest_path, push_blob,
     push_manifest, store,
 };
-use crate::bench::http::Connection;
+use crate::bench::http::{Answer, Connection};
+use crate::bench::lists::List;
 use crate::bench::target::{Kind as Who, Target};
 use crate::bench::{filled, lists};
 use crate::process::Result;
@@ -55,11 +56,28 @@ enum Kind {
     GetRange,
     PushBlob,
     PushImage,
-    TagPage { tags: usize },
+    List(Listed),
+    FilledManifest,
+}
+
+/// A list that is asked for.
+enum Listed {
+    Tags(usize),
     Referrers,
     FilledCatalog,
     FilledTags,
-    FilledManifest,
+}
+
+impl Listed {
+    /// The list of one operation.
+    fn of(&self, target: &Target, content: &Content, number: u64) -> Result<List> {
+        match self {
+            Self::Tags(tags) => Ok(lists::tag_page(*tags, number)),
+            Self::Referrers => Ok(lists::referrers(&content.manifest)),
+            Self::FilledCatalog => filled::catalog_page(target, number),
+            Self::FilledTags => filled::tag_page(target, number),
+        }
+    }
 }
 
 pub(crate) const ALL: &[Scenario] = &[
@@ -78,15 +96,23 @@ pub(crate) const ALL: &[Scenario] = &[
         )
     },
     push(PUSH_SMALL, Kind::PushBlob),
+    Scenario {
+        crowd: true,
+        ..list("push blob 4 KiB, beside 64 resting uploads and 64 slow downloads", Kind::PushBlob)
+    },
     Scenario { large: true, ..push(PUSH_LARGE, Kind::PushBlob) },
     push(PUSH_IMAGE, Kind::PushImage),
-    list(TAGS_1_000, Kind::TagPage { tags: 1_000 }),
-    only(On::Ours, "page of 100 among 10,000 tags", Kind::TagPage { tags: 10_000 }),
-    only(On::Ours, TAGS_100_000, Kind::TagPage { tags: 100_000 }),
-    list(REFERRERS, Kind::Referrers),
+    list(TAGS_1_000, Kind::List(Listed::Tags(1_000))),
+    only(On::Ours, "page of 100 among 10,000 tags", Kind::List(Listed::Tags(10_000))),
+    only(On::Ours, TAGS_100_000, Kind::List(Listed::Tags(100_000))),
+    list(REFERRERS, Kind::List(Listed::Referrers)),
     only(On::Filled, "GET manifest by tag, among very many manifests", Kind::FilledManifest),
-    only(On::Filled, "page of 10 tags, among very many manifests", Kind::FilledTags),
-    only(On::Filled, "page of 100 of the catalogue of very many manifests", Kind::FilledCatalog),
+    only(On::Filled, "page of 10 tags, among very many manifests", Kind::List(Listed::FilledTags)),
+    only(
+        On::Filled,
+        "page of 100 of the catalogue of very many manifests",
+        Kind::List(Listed::FilledCatalog),
+    ),
 ];
 
 const fn only(on: On, name: &'static str, kind: Kind) -> Scenario {
@@ -119,9 +145,7 @@ impl Scenario {
             Who::Ours => self.on != On::Filled,
             Who::Peer => matches!(self.on, On::Files | On::Registries | On::Pushed),
             // Large content has nothing to do with the database.
-            Who::OnDatabase => {
-                matches!(self.on, On::Files | On::Registries | On::Pushed) && !self.large
-            }
+            Who::OnDatabase => self.on != On::Filled && !self.large,
             Who::Unsynced => self.on == On::Pushed,
             Who::Filled { .. } => self.on == On::Filled,
             Who::Files => self.on == On::Files,
@@ -145,8 +169,8 @@ impl Scenario {
         }
         store(target, content).await?;
         match self.kind {
-            Kind::TagPage { tags } => lists::store_tags(target, content, tags).await,
-            Kind::Referrers => lists::store_referrers(target, content).await,
+            Kind::List(Listed::Tags(tags)) => lists::store_tags(target, content, tags).await,
+            Kind::List(Listed::Referrers) => lists::store_referrers(target, content).await,
             _ => Ok(()),
         }
     }
@@ -166,6 +190,14 @@ impl Scenario {
         Prepared { blob, manifest, number }
     }
 
+    /// How many entries an operation gives: those of a list, which are counted once, or else one.
+    pub(crate) async fn entries(&self, target: &Target, content: &Content) -> Result<usize> {
+        match &self.kind {
+            Kind::List(list) => list.of(target, content, 0)?.count(target).await,
+            _ => Ok(1),
+        }
+    }
+
     /// Does one operation, and says how many bytes of content moved.
     pub(crate) async fn run(
         &self,
@@ -182,17 +214,14 @@ impl Scenario {
                 let accept = format!("Accept: {}\r\n", MediaType::OCI_IMAGE_MANIFEST);
                 let answer = connection.send(method, &path, &accept, &[]).await?;
                 expect(answer.status, 200, method)?;
-                Ok(answer.length)
+                let length = if *method == "HEAD" { 0 } else { content.manifest.length() };
+                whole(&answer, length as u64)
             }
             Kind::GetBlob => {
                 let blob = if self.large { &content.large } else { &content.small };
                 let answer = connection.send("GET", &blob_path(&blob.digest), "", &[]).await?;
                 expect(answer.status, 200, "GET")?;
-                if answer.length != blob.length() as u64 {
-                    let (expected, found) = (blob.length(), answer.length);
-                    return Err(format!("a blob of {expected} bytes came with {found}"));
-                }
-                Ok(answer.length)
+                whole(&answer, blob.length() as u64)
             }
             Kind::GetRange => {
                 const LENGTH: u64 = 64 << 10;
@@ -202,10 +231,8 @@ impl Scenario {
                 let path = blob_path(&content.large.digest);
                 let answer = connection.send("GET", &path, &range, &[]).await?;
                 expect(answer.status, 206, "GET of a range")?;
-                Ok(answer.length)
+                whole(&answer, LENGTH)
             }
-            Kind::TagPage { tags } => lists::tag_page(connection, *tags, number).await,
-            Kind::Referrers => lists::referrers(connection, &content.manifest).await,
             Kind::PushBlob | Kind::PushImage => {
                 let blob = prepared.blob.as_ref().ok_or("nothing was prepared to be pushed")?;
                 push_blob(connection, REPOSITORY, blob).await?;
@@ -215,9 +242,16 @@ impl Scenario {
                 }
                 Ok(blob.length() as u64)
             }
-            Kind::FilledCatalog => filled::catalog_page(connection, target, number).await,
-            Kind::FilledTags => filled::tag_page(connection, target, number).await,
             Kind::FilledManifest => filled::manifest(connection, target, number).await,
+            Kind::List(list) => list.of(target, content, number)?.get(connection).await,
         }
+    }
+}
+
+/// The length of an answer, which must be all of it.
+fn whole(answer: &Answer, expected: u64) -> Result<u64> {
+    match answer.length {
+        found if found == expected => Ok(found),
+        found => Err(format!("{found} bytes came, expected {expected}")),
     }
 }
