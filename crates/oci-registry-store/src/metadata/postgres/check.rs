@@ -90,10 +90,9 @@ pub(super) async fn stored_manifests(
 ) -> Outcome<Vec<StoredManifest>> {
     let next = "SELECT link.id, repository.name, manifest.digest, link.media_type, manifest.size,
                        link.artifact_type, manifest.data
-                FROM repository_manifest AS link
+                FROM (SELECT * FROM repository_manifest WHERE id > $1 ORDER BY id LIMIT 1) AS link
                 JOIN repository ON repository.id = link.repository
-                JOIN manifest ON manifest.id = link.manifest
-                WHERE link.id > $1 ORDER BY link.id LIMIT 1";
+                JOIN manifest ON manifest.id = link.manifest";
     let (mut page, mut bytes, mut last) = (Vec::<StoredManifest>::new(), 0, after);
     while page.len() < limit && bytes <= PAGE_BYTES {
         let Some(row) = db.row(next, &[&last]).await? else { break };

@@ -56,9 +56,10 @@ pub(super) async fn collect_blobs(
     delete_after: i64,
     limit: usize,
 ) -> Outcome<CollectStep> {
-    let list = "SELECT link.repository, link.blob, repository.name FROM repository_blob AS link
-                JOIN repository ON repository.id = link.repository
-                WHERE link.candidate_since <= $1 ORDER BY link.candidate_since LIMIT $2";
+    let list = "SELECT link.repository, link.blob, repository.name
+                FROM (SELECT repository, blob FROM repository_blob
+                      WHERE candidate_since <= $1 ORDER BY candidate_since LIMIT $2) AS link
+                JOIN repository ON repository.id = link.repository";
     let found = db.rows(list, &[&before, &columns::stored_limit(limit)]).await?;
     let more = found.len() == limit;
     let (mut repositories, mut linked) = (Vec::<i64>::new(), Vec::<i64>::new());
@@ -99,9 +100,10 @@ pub(super) async fn collect_manifests(
     now: i64,
     limit: usize,
 ) -> Outcome<CollectStep> {
-    let list = "SELECT link.id, repository.name FROM repository_manifest AS link
-                JOIN repository ON repository.id = link.repository
-                WHERE link.candidate_since <= $1 ORDER BY link.candidate_since LIMIT $2";
+    let list = "SELECT link.id, repository.name
+                FROM (SELECT id, repository FROM repository_manifest
+                      WHERE candidate_since <= $1 ORDER BY candidate_since LIMIT $2) AS link
+                JOIN repository ON repository.id = link.repository";
     let found = db.rows(list, &[&before, &columns::stored_limit(limit)]).await?;
     let mut step = CollectStep { more: found.len() == limit, ..CollectStep::default() };
     let candidates = ids(&found)?;

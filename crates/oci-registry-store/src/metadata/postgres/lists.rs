@@ -1,5 +1,6 @@
 //! Lists, a page at a time. A page is read whole, so that no connection is held for a slow client, and it costs the same
-//! wherever it begins.
+//! wherever it begins, and however much comes after it: the page is taken from one index, and joined to nothing before it is
+//! cut off, since PostgreSQL might read all there is then to sort it.
 
 use oci_ref::{Cursor, Page};
 use oci_spec_types::{Descriptor, Digest, Name, Tag};
@@ -45,8 +46,10 @@ pub(super) async fn tags(
     after: Option<&str>,
     limit: usize,
 ) -> Outcome<Page<Tag>> {
-    let list = "SELECT tag.name FROM tag JOIN repository ON repository.id = tag.repository
-                WHERE repository.name = $1 AND tag.name > $2 ORDER BY tag.name LIMIT $3";
+    let list = "SELECT page.name FROM repository CROSS JOIN LATERAL (
+                    SELECT tag.name FROM tag WHERE tag.repository = repository.id AND tag.name > $2
+                    ORDER BY tag.name LIMIT $3) AS page
+                WHERE repository.name = $1 ORDER BY page.name";
     let after = position(after);
     let found = db.rows(list, &[&repository.as_str(), &after, &columns::one_more(limit)]).await?;
     let tags = found.iter().map(|row| Ok(columns::parse("a tag", get(row, 0)?)?));
@@ -74,10 +77,11 @@ pub(super) async fn referrers(
              SELECT digest, descriptor, count(*) OVER () AS total,
                     sum(octet_length(descriptor)) OVER (ORDER BY digest) AS bytes,
                     row_number() OVER (ORDER BY digest) AS number
-             FROM (SELECT referrer.digest, referrer.descriptor
-                   FROM repository JOIN referrer ON referrer.repository = repository.id
-                   WHERE repository.name = $1 AND referrer.subject = $2 AND referrer.digest > $3 AND {filter}
-                   ORDER BY referrer.digest LIMIT $4) AS page) AS sized
+             FROM repository CROSS JOIN LATERAL (
+                 SELECT digest, descriptor FROM referrer
+                 WHERE referrer.repository = repository.id AND subject = $2 AND digest > $3 AND {filter}
+                 ORDER BY digest LIMIT $4) AS page
+             WHERE repository.name = $1) AS sized
          WHERE number <= $4 - 1 AND (bytes <= {REFERRERS_BYTES} OR number = 1)
          ORDER BY digest"
     );

@@ -92,7 +92,8 @@ async fn pool(url: &Url, settings: &Settings) -> Result<Pool> {
 ///
 /// Each statement is planned once for a connection, since planning those for a single row takes several times as long as
 /// running them. Such a plan may be older than the rows, so it uses indexes even where a table is still small. Work
-/// that takes long sets this back (see [`Begin::long`](super::run::Begin::long)).
+/// that takes long sets this back (see [`Begin::long`](super::run::Begin::long)). Nothing is worth compiling, which takes longer than any of
+/// the statements.
 fn session(settings: &Settings) -> String {
     let sync = if settings.sync { "on" } else { "off" };
     let statement = STATEMENT.as_millis();
@@ -104,7 +105,8 @@ fn session(settings: &Settings) -> String {
          SET idle_in_transaction_session_timeout = {transaction};
          SET client_min_messages = warning;
          SET plan_cache_mode = force_generic_plan;
-         SET enable_seqscan = off"
+         SET enable_seqscan = off;
+         SET jit = off"
     )
 }
 

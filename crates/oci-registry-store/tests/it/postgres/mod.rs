@@ -10,5 +10,6 @@ mod interleavings;
 mod model;
 mod opening;
 mod outage;
+mod pages;
 mod replicas;
 mod tls;
