@@ -13,7 +13,7 @@ use crate::crash::client::{Client, Failed};
 use crate::crash::life::Life;
 use crate::crash::pulls;
 use crate::crash::tally::Tally;
-use crate::crash::tools::{OUTLASTS, Tools, runtime};
+use crate::crash::tools::{COLLECTING, GRACE, OUTLASTS, Tools, runtime};
 use crate::noise::Random;
 use crate::process::{Result, Server, say};
 
@@ -173,7 +173,7 @@ impl<'a> Lane<'a> {
     fn life(&mut self) -> Life {
         self.lives += 1;
         self.data = self.scratch.path().join(format!("data{}", self.lives));
-        Life::new(&mut self.random, self.plan.clients, self.tools.grace())
+        Life::new(&mut self.random, self.plan.clients, GRACE)
     }
 
     /// A start, a check of everything, a load and a kill. The last round has no load.
@@ -197,7 +197,7 @@ impl<'a> Lane<'a> {
     }
 
     fn start(&self, life: &mut Life) -> Result<Rc<Victim>> {
-        let server = self.tools.start(&self.data, &self.tools.collecting())?;
+        let server = self.tools.start(&self.data, &COLLECTING)?;
         let host = server.host.clone();
         let victim = Rc::new(Victim {
             server: RefCell::new(Some(server)),
@@ -215,7 +215,7 @@ impl<'a> Lane<'a> {
     fn kill_at_start(&mut self) -> Result {
         let mut child = self
             .tools
-            .serve(&self.data, &self.tools.collecting())?
+            .serve(&self.data, &COLLECTING)?
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()
@@ -248,12 +248,12 @@ impl<'a> Lane<'a> {
             std::future::pending::<()>().await;
         };
         let pulls = self.random.percent(PULLS).then(|| self.random.next());
-        let (tally, grace) = (&mut self.tally.pulls, self.tools.grace());
+        let tally = &mut self.tally.pulls;
         let pulls = async {
             match (pulls, victim.host()) {
                 (Some(seed), Some(host)) => {
                     let mut client = Client::new("pulls", &host, Rc::new(|| ()));
-                    client.model.grace = grace;
+                    client.model.grace = Some(GRACE);
                     pulls::run(&mut client, seed, OUTLASTS, tally).await
                 }
                 _ => std::future::pending().await,

@@ -22,12 +22,12 @@ pub(super) struct Life {
 }
 
 impl Life {
-    /// Clients of an empty registry. `grace`: how long it keeps what nothing references, if it collects garbage.
-    pub(super) fn new(random: &mut Random, clients: usize, grace: Option<Duration>) -> Self {
+    /// Clients of an empty registry. `grace`: how long it keeps what nothing references.
+    pub(super) fn new(random: &mut Random, clients: usize, grace: Duration) -> Self {
         let common = Common::new(random.next() >> 24);
         let workers = (0..clients).map(|number| {
             let mut client = Client::new(&format!("w{number}"), "", Rc::new(|| ()));
-            client.model.grace = grace;
+            client.model.grace = Some(grace);
             Worker::new(client, random.next(), common.clone())
         });
         Self { workers: workers.collect(), common: common.clone() }

@@ -108,8 +108,8 @@ pub(crate) fn run(options: &Options) -> Result {
         None => build_ocictl()?,
     };
     let seed = options.seed.unwrap_or_else(tools::fresh_seed);
-    let tools = tools::Tools::of(ocictl)?;
-    say(&format!("seed {seed}; {}", tools.said()));
+    let tools = tools::Tools { ocictl };
+    say(&format!("seed {seed}"));
     if options.power_cut {
         return power::run(
             &tools,

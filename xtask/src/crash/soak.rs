@@ -13,7 +13,7 @@ use crate::crash::client::Client;
 use crate::crash::load::{Common, Worker};
 use crate::crash::pulls::{self, Pulls};
 use crate::crash::shared::SharedTags;
-use crate::crash::tools::{OUTLASTS, Tools, runtime};
+use crate::crash::tools::{COLLECTING, GRACE, OUTLASTS, Tools, runtime};
 use crate::noise::Random;
 use crate::process::{Result, Server, say};
 
@@ -62,13 +62,13 @@ pub(super) fn run(tools: &Tools, plan: &Plan) -> Result {
         tempfile::tempdir().map_err(|error| format!("making a scratch directory: {error}"))?;
     let data = scratch.path().join("data");
     // Without the cache, which fills for a long time: what grows all the same is a leak.
-    let options = [&tools.collecting()[..], &["--cache", "0"]].concat();
+    let options = [&COLLECTING[..], &["--cache", "0"]].concat();
     let mut command = tools.serve(&data, &options)?;
     // It says what it collects.
     command.env("OCICTL_LOG", "warn,ocictl=info").env("NO_COLOR", "1");
     let server =
         Server::spawn(command).map_err(|error| format!("{error}: {}", tools.said_last(&data)))?;
-    runtime()?.block_on(soak(tools, plan, &server, &data))?;
+    runtime()?.block_on(soak(plan, &server, &data))?;
     server.kill()?;
     tools.fsck(&data)?;
     say("all is there, and fsck finds nothing");
@@ -113,7 +113,7 @@ impl Collected {
     }
 }
 
-async fn soak(tools: &Tools, plan: &Plan, server: &Server, data: &Path) -> Result {
+async fn soak(plan: &Plan, server: &Server, data: &Path) -> Result {
     let begun = Instant::now();
     let end = begun + Duration::from_secs(plan.seconds);
     let mut random = Random::new(plan.seed);
@@ -124,7 +124,7 @@ async fn soak(tools: &Tools, plan: &Plan, server: &Server, data: &Path) -> Resul
             let acknowledged = acknowledged.clone();
             let count = Rc::new(move || acknowledged.set(acknowledged.get() + 1));
             let mut client = Client::new(&format!("w{number}"), &server.host, count);
-            client.model.grace = tools.grace();
+            client.model.grace = Some(GRACE);
             Worker::new(client, random.next(), common.clone())
         })
         .collect();
@@ -162,7 +162,7 @@ async fn soak(tools: &Tools, plan: &Plan, server: &Server, data: &Path) -> Resul
     };
     let mut pulls = Pulls::default();
     let mut puller = Client::new("pulls", &server.host, Rc::new(|| ()));
-    puller.model.grace = tools.grace();
+    puller.model.grace = Some(GRACE);
     let works = join_all(workers.iter_mut().map(|worker| worker.run(|| Instant::now() >= end)));
     let (done, sampled) = tokio::select! {
         done = futures_util::future::join(works, sampling) => done,

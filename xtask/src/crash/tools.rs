@@ -8,34 +8,22 @@ use std::time::Duration;
 use crate::process::{Result, Server, run};
 
 /// How long unreferenced content stays, so that much of it is collected under load.
-const GRACE: Duration = Duration::from_secs(4);
-const COLLECT: [&str; 4] = ["--gc-interval", "700ms", "--gc-grace", "4s"];
+pub(super) const GRACE: Duration = Duration::from_secs(4);
+/// What makes a server collect garbage all the time, and delete the bytes of deleted blobs at once.
+pub(super) const COLLECTING: [&str; 6] =
+    ["--gc-interval", "700ms", "--gc-grace", "4s", DELETING[0], DELETING[1]];
 /// The bytes of what was collected, or deleted, go with the next collection, under load.
-const DELETE: [&str; 2] = ["--longest-read", "0s"];
+pub(super) const DELETING: [&str; 2] = ["--longest-read", "0s"];
 /// A pull that pauses for so long outlasts the bytes of a blob that was deleted.
 pub(super) const OUTLASTS: Duration = Duration::from_millis(1500);
 
-/// The tool under test, and what it can do.
+/// The tool under test.
 #[derive(Clone)]
 pub(super) struct Tools {
     pub(super) ocictl: PathBuf,
-    has_fsck: bool,
-    /// Whether a server can be told to collect garbage.
-    collects: bool,
-    /// Whether it can be told how soon their bytes go.
-    deletes: bool,
 }
 
 impl Tools {
-    pub(super) fn of(ocictl: PathBuf) -> Result<Self> {
-        let help = run(Command::new(&ocictl).arg("--help"))?;
-        let has = |name: &str| help.lines().any(|line| line.trim_start().starts_with(name));
-        let serve = run(Command::new(&ocictl).args(["serve", "--help"]))?;
-        let collects = serve.contains("--gc-grace");
-        let deletes = serve.contains("--longest-read");
-        Ok(Self { has_fsck: has("fsck "), collects, deletes, ocictl })
-    }
-
     /// The command that serves a directory. What it has to say goes to the end of a log beside the directory.
     pub(super) fn serve(&self, data: &Path, options: &[&str]) -> Result<Command> {
         let path = data.with_extension("log");
@@ -59,33 +47,6 @@ impl Tools {
         log.lines().next_back().unwrap_or_default().to_owned()
     }
 
-    /// What makes a server collect garbage all the time, if it can.
-    pub(super) fn collecting(&self) -> Vec<&'static str> {
-        let collect = if self.collects { &COLLECT[..] } else { &[] };
-        [collect, self.deleting()].concat()
-    }
-
-    /// What makes it delete the bytes of deleted blobs at once, if it can.
-    pub(super) fn deleting(&self) -> &'static [&'static str] {
-        if self.deletes { &DELETE } else { &[] }
-    }
-
-    /// How long content stays that nothing references then.
-    pub(super) fn grace(&self) -> Option<Duration> {
-        self.collects.then_some(GRACE)
-    }
-
-    /// What of the tool is used, for the report.
-    pub(super) fn said(&self) -> String {
-        let said = |has| if has { "yes" } else { "this ocictl has none" };
-        format!(
-            "fsck: {}; collections: {}; deletions of their bytes: {}",
-            said(self.has_fsck),
-            said(self.collects),
-            said(self.deletes)
-        )
-    }
-
     /// Checks a data directory that no server uses: nothing may be wrong with it.
     pub(super) fn fsck(&self, data: &Path) -> Result {
         self.fsck_at(data, &[], &[])
@@ -98,9 +59,6 @@ impl Tools {
         options: &[String],
         environment: &[(String, String)],
     ) -> Result {
-        if !self.has_fsck {
-            return Ok(());
-        }
         let mut command = Command::new(&self.ocictl);
         command.arg("fsck").arg("--data").arg(data).args(options);
         command.envs(environment.iter().map(|(name, value)| (name, value)));

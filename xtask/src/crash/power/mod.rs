@@ -54,15 +54,8 @@ pub(super) fn run(tools: &Tools, plan: &Plan) -> Result {
     let mut recordings = vec![
         record::usual(&tools.ocictl, &directory("usual")?, options)?,
         record::checkpointed(&tools.ocictl, &directory("checkpointed")?, options)?,
+        record::collected(&tools.ocictl, &directory("collected")?, options)?,
     ];
-    if tools.grace().is_some() {
-        let directory = directory("collected")?;
-        recordings.push(record::collected(
-            &tools.ocictl,
-            &directory,
-            &[options, tools.deleting()].concat(),
-        )?);
-    }
     for sync in 1.. {
         let directory = directory(&format!("interrupted{sync}"))?;
         match record::interrupted(&tools.ocictl, &directory, options, sync)? {

@@ -11,7 +11,7 @@ use crate::crash::check::finish_upload;
 use crate::crash::client::{Client, Failed, Step};
 use crate::crash::content::{Blob, Manifest};
 use crate::crash::model::Model;
-use crate::crash::tools::runtime;
+use crate::crash::tools::{DELETING, runtime};
 use crate::process::{Result, Server};
 
 /// Longer strings are not written to the log. The engine writes at most 256 KiB at a time.
@@ -218,8 +218,7 @@ pub(super) fn checkpointed(ocictl: &Path, directory: &Path, options: &[&str]) ->
 pub(super) fn collected(ocictl: &Path, directory: &Path, options: &[&str]) -> Result<Recording> {
     const POLLS: usize = 200;
     let collecting = ["--gc-interval", "300ms", "--gc-grace", "1s"];
-    let deletes = options.contains(&"--longest-read");
-    let options = [options, &collecting].concat();
+    let options = [options, &collecting, &DELETING].concat();
     let mut recorder = Recorder { ocictl, directory, options: &options, logs: Vec::new() };
     let mut clients = Clients::new(["one"]);
     clients.0[0].model.grace = Some(Duration::from_secs(1));
@@ -251,7 +250,7 @@ pub(super) fn collected(ocictl: &Path, directory: &Path, options: &[&str]) -> Re
         one.delete_blob("c", &Blob::noise(45, 60_000).digest).await?;
         for poll in 0.. {
             one.push_at_once("a", &Blob::noise(46 + poll, 50)).await?;
-            if !deletes || files(&objects) <= 1 {
+            if files(&objects) <= 1 {
                 break;
             }
             if poll == POLLS as u64 {

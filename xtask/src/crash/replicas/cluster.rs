@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use super::bucket::Bucket;
 use super::database::Database;
 use crate::crash::servers::Servers;
-use crate::crash::tools::Tools;
+use crate::crash::tools::{COLLECTING, Tools};
 use crate::process::{Result, Server};
 
 /// How long a killed replica is taken for alive.
@@ -115,8 +115,7 @@ impl Cluster {
         let lease = format!("{}s", LEASE.as_secs());
         let mut options: Vec<&str> = storage.iter().map(String::as_str).collect();
         options.extend(["--lease", &lease]);
-        let collecting = self.tools.collecting();
-        options.extend(&collecting);
+        options.extend(COLLECTING);
         let mut command = self.tools.serve(&self.data(number), &options)?;
         command.envs(environment);
         Ok((command, user))

@@ -20,7 +20,7 @@ use crate::crash::load::Worker;
 use crate::crash::pulls;
 use crate::crash::servers::Connections;
 use crate::crash::tally::Tally;
-use crate::crash::tools::{OUTLASTS, Tools, runtime};
+use crate::crash::tools::{GRACE, OUTLASTS, Tools, runtime};
 use crate::noise::Random;
 use crate::process::{Result, say};
 
@@ -172,7 +172,7 @@ impl<'a> Lane<'a> {
         let replicas = self.plan.replicas;
         let cluster =
             Cluster::new(self.tools, self.storage, (directory, &name), database, replicas);
-        let mut life = Life::new(&mut self.random, self.plan.clients, self.tools.grace());
+        let mut life = Life::new(&mut self.random, self.plan.clients, GRACE);
         for worker in &mut life.workers {
             let connections = Connections::new(cluster.servers.clone(), self.random.next());
             let acknowledge = cluster.clone();
@@ -269,7 +269,7 @@ impl<'a> Lane<'a> {
         };
         let works = life.workers.iter_mut().map(|worker| work(cluster, worker));
         let mut client = Client::new("pulls", "", Rc::new(|| ()));
-        client.model.grace = self.tools.grace();
+        client.model.grace = Some(GRACE);
         client.connect(Connections::new(cluster.servers.clone(), seed), Rc::new(|| ()));
         let pulls = async {
             match pulls {
