@@ -11,6 +11,7 @@ use futures_util::future::join_all;
 
 use crate::crash::client::{Client, Failed};
 use crate::crash::life::Life;
+use crate::crash::load::Worker;
 use crate::crash::pulls;
 use crate::crash::tally::Tally;
 use crate::crash::tools::{COLLECTING, GRACE, OUTLASTS, Tools, runtime};
@@ -23,6 +24,9 @@ const LIFE: usize = 20;
 const FSCK_EVERY: usize = 5;
 /// In so many of a hundred rounds blobs are pulled that are deleted meanwhile.
 const PULLS: usize = 15;
+/// In so many of a hundred rounds that end at an acknowledgement every request is answered before the kill: what never is
+/// shows.
+const QUIET: usize = 15;
 
 /// How much is done.
 pub(super) struct Plan {
@@ -93,11 +97,25 @@ struct Lane<'a> {
 struct Victim {
     server: RefCell<Option<Server>>,
     acknowledged: Cell<u64>,
-    /// It is killed at this acknowledgement.
+    /// At this acknowledgement it is killed.
     last: Cell<u64>,
+    /// Or not yet: nothing more is asked then, and it is killed when all is answered.
+    quiet: Cell<bool>,
+    /// Nothing more is asked.
+    ends: Cell<bool>,
 }
 
 impl Victim {
+    fn new(server: Server) -> Rc<Self> {
+        Rc::new(Self {
+            server: RefCell::new(Some(server)),
+            acknowledged: Cell::new(0),
+            last: Cell::new(u64::MAX),
+            quiet: Cell::new(false),
+            ends: Cell::new(false),
+        })
+    }
+
     fn host(&self) -> Option<String> {
         self.server.borrow().as_ref().map(|server| server.host.clone())
     }
@@ -116,7 +134,10 @@ impl Victim {
     fn acknowledge(&self) {
         self.acknowledged.set(self.acknowledged.get() + 1);
         if self.acknowledged.get() == self.last.get() {
-            self.kill();
+            match self.quiet.get() {
+                true => self.ends.set(true),
+                false => self.kill(),
+            }
         }
     }
 }
@@ -199,11 +220,7 @@ impl<'a> Lane<'a> {
     fn start(&self, life: &mut Life) -> Result<Rc<Victim>> {
         let server = self.tools.start(&self.data, &COLLECTING)?;
         let host = server.host.clone();
-        let victim = Rc::new(Victim {
-            server: RefCell::new(Some(server)),
-            acknowledged: Cell::new(0),
-            last: Cell::new(u64::MAX),
-        });
+        let victim = Victim::new(server);
         for worker in &mut life.workers {
             let victim = victim.clone();
             worker.client.reconnect(&host, Rc::new(move || victim.acknowledge()));
@@ -230,24 +247,38 @@ impl<'a> Lane<'a> {
         Ok(())
     }
 
-    /// The load, until the server is killed.
+    /// The load, until the server is killed: at a time, or at an acknowledgement.
     async fn load(&mut self, life: &mut Life, victim: &Rc<Victim>) -> Result {
-        let acknowledged = victim.acknowledged.get();
-        let delay = match self.random.percent(50) {
+        let after = match self.random.percent(50) {
             true => {
-                victim.last.set(acknowledged + 1 + self.random.below(400) as u64);
-                Duration::from_secs(20)
+                let more = 1 + self.random.below(400) as u64;
+                victim.last.set(victim.acknowledged.get() + more);
+                victim.quiet.set(self.random.percent(QUIET));
+                None
             }
-            false => Duration::from_micros(self.random.below(1_000_000) as u64),
-        };
-        let works =
-            join_all(life.workers.iter_mut().map(|worker| worker.run(|| victim.is_killed())));
-        let kill = async {
-            tokio::time::sleep(delay).await;
-            victim.kill();
-            std::future::pending::<()>().await;
+            false => Some(Duration::from_micros(self.random.below(1_000_000) as u64)),
         };
         let pulls = self.random.percent(PULLS).then(|| self.random.next());
+        self.load_until(life, victim, after, pulls).await
+    }
+
+    /// The load, until the server is killed after a time. Without one nothing ends it but an acknowledgement, so that a server
+    /// that answers no more is found by those who wait.
+    async fn load_until(
+        &mut self,
+        life: &mut Life,
+        victim: &Rc<Victim>,
+        after: Option<Duration>,
+        pulls: Option<u64>,
+    ) -> Result {
+        let works = join_all(life.workers.iter_mut().map(|worker| work(victim, worker)));
+        let kill = async {
+            if let Some(after) = after {
+                tokio::time::sleep(after).await;
+                victim.kill();
+            }
+            std::future::pending::<()>().await;
+        };
         let tally = &mut self.tally.pulls;
         let pulls = async {
             match (pulls, victim.host()) {
@@ -264,18 +295,59 @@ impl<'a> Lane<'a> {
             () = kill => Vec::new(),
             error = pulls => return Err(error),
         };
+        victim.kill();
         self.tally.kills += 1;
         self.tally.acknowledged += victim.acknowledged.get();
-        for (number, done) in done.into_iter().enumerate() {
-            match done {
-                Ok(()) => {}
-                Err(Failed::Lost(_)) if victim.is_killed() => {}
-                Err(Failed::Lost(error)) => {
-                    return Err(format!("client w{number}: the server went away: {error}"));
-                }
-                Err(Failed::Wrong(error)) => return Err(format!("client w{number}: {error}")),
-            }
+        done.into_iter().collect()
+    }
+}
+
+/// One client's load. That there is no answer is for a kill only to explain, and only if it came before.
+async fn work(victim: &Victim, worker: &mut Worker) -> Result {
+    let done = worker.run(|| victim.ends.get() || victim.is_killed()).await;
+    let error = match done {
+        Ok(()) => return Ok(()),
+        Err(Failed::Lost(_)) if victim.is_killed() => return Ok(()),
+        Err(Failed::Lost(error)) => format!("there is no answer, and nothing was killed: {error}"),
+        Err(Failed::Wrong(error)) => error,
+    };
+    victim.ends.set(true);
+    Err(format!("client {}: {error}", worker.client.name))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+    use std::process::Command;
+
+    use super::*;
+
+    /// A server that accepts connections and never answers.
+    fn silent(listener: &TcpListener) -> Server {
+        let address = listener.local_addr().unwrap().to_string();
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo listening on http://$0; exec sleep 600", &address]);
+        Server::spawn(command).unwrap()
+    }
+
+    #[test]
+    fn a_server_that_answers_no_more_is_found_whoever_kills_it() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let tools = Tools { ocictl: "unused".into() };
+        let plan = Plan { seed: 1, kills: 1, seconds: 1, servers: 1, clients: 3 };
+        let mut lane = Lane::new(&tools, &plan, 0, 1, Instant::now()).unwrap();
+        let victim = Victim::new(silent(&listener));
+        victim.last.set(5);
+        let mut life = lane.life();
+        for worker in &mut life.workers {
+            worker.client.reconnect(&victim.host().unwrap(), Rc::new(|| ()));
+            worker.client.connections.limit = Duration::from_millis(20);
         }
-        Ok(())
+        let load = lane.load_until(&mut life, &victim, None, None);
+        let error = runtime().unwrap().block_on(load).unwrap_err();
+        assert!(
+            error.contains("client w0") && error.contains("no answer within 0.02 s"),
+            "{error}"
+        );
     }
 }

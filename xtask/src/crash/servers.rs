@@ -3,9 +3,10 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::time::Duration;
 
 use crate::conformance::wire::Reply;
-use crate::crash::http::Connection;
+use crate::crash::http::{Connection, TIME_LIMIT};
 use crate::noise::Random;
 
 /// Those that are up, as all clients see it at once.
@@ -45,12 +46,15 @@ pub(super) struct Connections {
     pub(super) last: String,
     /// How many requests were sent.
     pub(super) sent: u64,
+    /// How long an answer may take.
+    pub(super) limit: Duration,
 }
 
 impl Connections {
     pub(super) fn new(servers: Servers, seed: u64) -> Self {
         let (open, random) = (BTreeMap::new(), Random::new(seed));
-        Self { servers, open, random, only: None, last: String::new(), sent: 0 }
+        let (last, limit) = (String::new(), TIME_LIMIT);
+        Self { servers, open, random, only: None, last, sent: 0, limit }
     }
 
     /// Whether the server that was asked last is up.
@@ -71,7 +75,8 @@ impl Connections {
         body: &[u8],
     ) -> Result<Reply, String> {
         self.sent += 1;
-        self.choose()?.send(method, target, headers, body).await
+        let limit = self.limit;
+        self.choose()?.send(method, target, headers, body, limit).await
     }
 
     fn choose(&mut self) -> Result<&mut Connection, String> {

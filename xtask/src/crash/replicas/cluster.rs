@@ -46,8 +46,8 @@ pub(super) struct Cluster {
     acknowledged: Cell<u64>,
     /// At this acknowledgement these are killed.
     last: RefCell<(u64, Vec<usize>)>,
-    /// Something was killed.
-    pub(super) kill: Notify,
+    /// Something was killed, or the load ends.
+    told: Notify,
     pub(super) kills: Cell<usize>,
     /// The load ends.
     pub(super) ends: Cell<bool>,
@@ -74,7 +74,7 @@ impl Cluster {
             starts: Cell::default(),
             acknowledged: Cell::default(),
             last: RefCell::new((u64::MAX, Vec::new())),
-            kill: Notify::new(),
+            told: Notify::new(),
             kills: Cell::default(),
             ends: Cell::default(),
         })
@@ -154,12 +154,23 @@ impl Cluster {
         self.servers.down(&host);
         self.killed.borrow_mut().push(host);
         self.kills.set(self.kills.get() + 1);
-        self.kill.notify_one();
+        self.told.notify_one();
     }
 
-    /// These are killed after so many acknowledgements.
-    pub(super) fn kill_at(&self, count: u64, numbers: Vec<usize>) {
+    /// These are killed after so many acknowledgements. Waits for that, however long it takes, or until the load ends.
+    pub(super) async fn kill_at(&self, count: u64, numbers: Vec<usize>) {
         *self.last.borrow_mut() = (self.acknowledged.get() + count, numbers);
+        // An earlier kill may have left its notice.
+        while !self.ends.get() && !self.last.borrow().1.is_empty() {
+            self.told.notified().await;
+        }
+        *self.last.borrow_mut() = (u64::MAX, Vec::new());
+    }
+
+    /// The load ends.
+    pub(super) fn end(&self) {
+        self.ends.set(true);
+        self.told.notify_one();
     }
 
     pub(super) fn acknowledge(&self) {

@@ -30,8 +30,6 @@ const LIFE: usize = 40;
 const FSCK_EVERY: usize = 5;
 /// In so many of a hundred rounds blobs are pulled that are deleted meanwhile.
 const PULLS: usize = 25;
-/// A kill at an acknowledgement comes at the latest after this time.
-const LATEST: Duration = Duration::from_secs(10);
 /// After so many kills something is taken away, if a loss is expected.
 const BEFORE_LOSS: usize = 4;
 
@@ -236,7 +234,7 @@ impl<'a> Lane<'a> {
             0..8 => vec![all[random.below(all.len())]],
             _ => all,
         };
-        let at_answer = random.percent(50).then(|| 1 + random.below(300) as u64);
+        let at_answer = random.percent(50).then(|| 1 + random.below(120) as u64);
         let delay = Duration::from_micros(random.below(800_000) as u64);
         let (alone, beside) = (random.below(500) as u64, random.below(300) as u64);
         let (starts, kills) = (random.percent(50), random.percent(40));
@@ -244,13 +242,9 @@ impl<'a> Lane<'a> {
         let (pulls, seed) = (random.percent(PULLS), random.next());
         cluster.ends.set(false);
         let script = async {
-            let killed = cluster.kill.notified();
             match at_answer {
-                Some(count) => {
-                    cluster.kill_at(count, first.clone());
-                    let _ = tokio::time::timeout(LATEST, killed).await;
-                    cluster.kill_at(u64::MAX / 2, Vec::new());
-                }
+                // A client that waits in vain ends the load.
+                Some(count) => cluster.kill_at(count, first.clone()).await,
                 None => tokio::time::sleep(delay).await,
             }
             first.iter().for_each(|number| cluster.kill(*number));
@@ -264,10 +258,21 @@ impl<'a> Lane<'a> {
                     cluster.kill(second);
                 }
             }
-            cluster.ends.set(true);
             Result::Ok(())
         };
-        let works = life.workers.iter_mut().map(|worker| work(cluster, worker));
+        // Whatever fails ends the load, or the others would go on for ever.
+        let script = async {
+            let done = script.await;
+            cluster.end();
+            done
+        };
+        let works = life.workers.iter_mut().map(|worker| async {
+            let done = work(cluster, worker).await;
+            if done.is_err() {
+                cluster.end();
+            }
+            done
+        });
         let mut client = Client::new("pulls", "", Rc::new(|| ()));
         client.model.grace = Some(GRACE);
         client.connect(Connections::new(cluster.servers.clone(), seed), Rc::new(|| ()));
@@ -322,10 +327,7 @@ async fn work(cluster: &Cluster, worker: &mut Worker) -> Done {
         match done {
             Err(Failed::Lost(_)) if !client.connections.last_is_up() => {}
             Ok(()) => return Ok(()),
-            Err(failed) => {
-                cluster.ends.set(true);
-                return Err(failed);
-            }
+            Err(failed) => return Err(failed),
         }
         client.server_is_gone();
         let host = client.connections.last.clone();
