@@ -282,3 +282,56 @@ pub(super) async fn finish_upload(client: &mut Client, number: u64) -> Done<bool
     let place = (upload.repository, upload.blob.digest.clone());
     blob(client, &place, &upload.blob.bytes).await.map(|()| true)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+    use std::time::Instant;
+
+    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::crash::content::{Blob, Manifest};
+    use crate::crash::tools::runtime;
+
+    /// A server that has lost everything.
+    async fn empty(listener: TcpListener) {
+        while let Ok((stream, _)) = listener.accept().await {
+            let mut lines = BufReader::new(stream).lines();
+            while let Ok(Some(line)) = lines.next_line().await {
+                let answer = b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
+                if line.is_empty() && lines.get_mut().write_all(answer).await.is_err() {
+                    break;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_referenced_must_be_there_however_old_it_is() {
+        let (kept, free) = (Blob::noise(1, 100), Blob::noise(2, 100));
+        let image = Manifest::image(&kept, &[], None, "image");
+        let place = |blob: &Blob| ("a".to_owned(), blob.digest.clone());
+        let pushed = |blob: &Blob| Change::Blob(place(blob), Some(blob.clone()));
+        let reference = Change::Manifest(("a".to_owned(), image.digest.clone()), Some(image));
+        let check = |changes: &[Change]| {
+            runtime().unwrap().block_on(async {
+                let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+                let host = listener.local_addr().unwrap().to_string();
+                let mut client = Client::new("one", &host, Rc::new(|| ()));
+                client.model.grace = Some(Duration::from_secs(1));
+                client.model.apply(changes, Instant::now());
+                tokio::select! {
+                    done = everything(&mut client, &[]) => done.map(|()| client.collected),
+                    () = empty(listener) => unreachable!(),
+                }
+            })
+        };
+        assert!(matches!(check(&[pushed(&free)]), Ok(1)));
+        let Err(Failed::Wrong(error)) = check(&[pushed(&kept), pushed(&free), reference]) else {
+            panic!("a loss is not found");
+        };
+        assert!(error.contains(&kept.digest) && error.contains("404"), "{error}");
+    }
+}

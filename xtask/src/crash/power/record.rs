@@ -216,7 +216,7 @@ pub(super) fn checkpointed(ocictl: &Path, directory: &Path, options: &[&str]) ->
 
 /// A server that collects garbage: what nothing references goes, and the rest stays.
 pub(super) fn collected(ocictl: &Path, directory: &Path, options: &[&str]) -> Result<Recording> {
-    const POLLS: usize = 200;
+    const POLLS: u64 = 200;
     let collecting = ["--gc-interval", "300ms", "--gc-grace", "1s"];
     let options = [options, &collecting, &DELETING].concat();
     let mut recorder = Recorder { ocictl, directory, options: &options, logs: Vec::new() };
@@ -227,11 +227,8 @@ pub(super) fn collected(ocictl: &Path, directory: &Path, options: &[&str]) -> Re
     clients.connect(&server.server.host);
     let story = async {
         let [one] = clients.get();
-        let (config, layer) = (Blob::noise(41, 400), Blob::noise(42, 80_000));
-        one.push_at_once("a", &config).await?;
-        one.push_at_once("a", &layer).await?;
-        let image = Manifest::image(&config, std::slice::from_ref(&layer), None, "kept");
-        one.put_manifest("a", &image, Some("latest")).await?;
+        let layer = Blob::noise(42, 80_000);
+        keep(one, "a", &[Blob::noise(41, 400), layer], Some("latest")).await?;
         for blob in [Blob::noise(43, 700), Blob::noise(44, 90_000)] {
             one.push_at_once("b", &blob).await?;
         }
@@ -249,16 +246,16 @@ pub(super) fn collected(ocictl: &Path, directory: &Path, options: &[&str]) -> Re
         // Deleted, its bytes go with the next collection, and others come meanwhile.
         one.delete_blob("c", &Blob::noise(45, 60_000).digest).await?;
         for poll in 0.. {
-            one.push_at_once("a", &Blob::noise(46 + poll, 50)).await?;
+            keep(one, "a", &[Blob::noise(46 + poll, 50)], None).await?;
             if files(&objects) <= 1 {
                 break;
             }
-            if poll == POLLS as u64 {
+            if poll == POLLS {
                 return Err(Failed::Wrong("the files of deleted blobs are not deleted".into()));
             }
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        one.push_at_once("c", &Blob::noise(40, 70_000)).await
+        keep(one, "c", &[Blob::noise(40, 70_000)], None).await
     };
     runtime()?.block_on(story).map_err(String::from)?;
     server.end(End::Kill)?;
@@ -268,6 +265,34 @@ pub(super) fn collected(ocictl: &Path, directory: &Path, options: &[&str]) -> Re
     let answer = |event: &Event| matches!(event, Event::Began(_, Action::Answer(_)));
     let first = events.iter().position(answer).unwrap_or(0);
     Ok(Recording { name, data, events, clients: clients.recorded(), cuts: first..usize::MAX })
+}
+
+/// Pushes blobs and an image of them. Unlike what nothing references, which may have been collected before a state
+/// is looked at, they must be there from then on.
+async fn keep(
+    client: &mut Client,
+    repository: &str,
+    blobs: &[Blob],
+    tag: Option<&str>,
+) -> std::result::Result<(), Failed> {
+    /// The first may be collected before the image comes, on a machine that is so slow.
+    const TRIES: usize = 20;
+    let (config, layers) = blobs.split_first().ok_or(Failed::Wrong("no blobs to keep".into()))?;
+    let image = Manifest::image(config, layers, None, "kept");
+    for _ in 0..TRIES {
+        for blob in blobs {
+            client.push_at_once(repository, blob).await?;
+        }
+        client.put_manifest(repository, &image, tag).await?;
+        let certain =
+            |blob: &Blob| client.model.is_certain(&(repository.to_owned(), blob.digest.clone()));
+        if client.model.manifests_of(repository).any(|kept| kept.digest == image.digest)
+            && blobs.iter().all(certain)
+        {
+            return Ok(());
+        }
+    }
+    Err(Failed::Wrong(format!("{repository}: blobs are collected before their image comes")))
 }
 
 /// A first start that is killed at one of its syncs, a second start, and pushes. `None`: there are not so many syncs.
