@@ -32,10 +32,18 @@ pub(super) struct Cut {
     pub(super) first: bool,
 }
 
+/// What is chosen of a recording.
+#[derive(Debug, Default)]
+pub(super) struct Chosen {
+    pub(super) cuts: Vec<Cut>,
+    /// After so many changes no cut is made: it would be much like another.
+    pub(super) skipped: usize,
+}
+
 /// The cuts of a recording, each state with the most that was acknowledged by then. First comes one state of each point at
 /// which the power may be cut, then the others, in random order but for those after answers, which come before the rest.
-pub(super) fn choose(recording: &Recording, random: &mut Random) -> Result<Vec<Cut>, String> {
-    let mut cuts = all(recording, random)?;
+pub(super) fn choose(recording: &Recording, random: &mut Random) -> Result<Chosen, String> {
+    let Chosen { mut cuts, skipped } = all(recording, random)?;
     for at in (1..cuts.len()).rev() {
         cuts.swap(at, random.below(at + 1));
     }
@@ -44,23 +52,26 @@ pub(super) fn choose(recording: &Recording, random: &mut Random) -> Result<Vec<C
         cut.first = points.insert(cut.events);
     }
     cuts.sort_by_key(|cut| (!cut.first, !cut.answered));
-    Ok(cuts)
+    Ok(Chosen { cuts, skipped })
 }
 
-fn all(recording: &Recording, random: &mut Random) -> Result<Vec<Cut>, String> {
+fn all(recording: &Recording, random: &mut Random) -> Result<Chosen, String> {
     let mut disk = Disk::default();
     let mut ports: BTreeMap<u16, usize> = BTreeMap::new();
     for (client, recorded) in recording.clients.iter().enumerate() {
         ports.extend(recorded.steps.iter().map(|step| (step.port, client)));
     }
     let mut answers = vec![0; recording.clients.len()];
-    let mut kept: HashSet<usize> = HashSet::new();
+    let mut changes = 0;
     let mut seen = HashSet::new();
-    let mut cuts = Vec::new();
+    let mut chosen = Chosen::default();
     for (number, event) in recording.events.iter().enumerate() {
         let before = disk.open().len();
         disk.event(event)?;
         let open = disk.open();
+        // Of all, skipped or not: what is not in a list of what was lost was kept.
+        changes += usize::from(open.len() > before);
+        let looked_at = recording.cuts.contains(&number);
         let newest = match event {
             Event::Began(_, Action::Answer(port)) => {
                 if let Some(client) = ports.get(port) {
@@ -68,20 +79,19 @@ fn all(recording: &Recording, random: &mut Random) -> Result<Vec<Cut>, String> {
                 }
                 None
             }
-            // There are hundreds of them at the first start, one as good as the other.
-            Event::Began(id, Action::MakeDirectory(_)) if id % ONE_DIRECTORY_OF != 0 => continue,
-            // The more is pending, the less one change more matters.
-            Event::Began(id, _) if open.len() > MANY && id % (open.len() / 4) != 0 => continue,
-            // Without this change the states are those that were there before.
-            Event::Began(id, _) if open.len() > before => Some(*id),
-            Event::Began(..) => continue,
+            // Without a new change the states are those that were there before.
+            Event::Began(..) if open.len() <= before => continue,
+            Event::Began(id, action) if is_skipped(*id, action, open.len()) => {
+                chosen.skipped += usize::from(looked_at);
+                continue;
+            }
+            Event::Began(id, _) => Some(*id),
             Event::Ended(_) if open.len() < before => None,
             Event::Ended(_) => continue,
         };
-        if !recording.cuts.contains(&number) {
+        if !looked_at {
             continue;
         }
-        kept.extend(newest);
         let answered = matches!(event, Event::Began(_, Action::Answer(_)));
         for fates in states(&open, newest, random) {
             // A state is the changes that were lost or torn, of all that there ever were.
@@ -90,14 +100,24 @@ fn all(recording: &Recording, random: &mut Random) -> Result<Vec<Cut>, String> {
                 .map(|open| (open.id, fates.get(&open.id).copied().unwrap_or(Fate::Lost)))
                 .filter(|(_, fate)| *fate != Fate::Kept)
                 .collect();
-            if seen.insert((kept.len(), lost, answers.clone())) {
+            if seen.insert((changes, lost, answers.clone())) {
                 let answers = answers.clone();
                 let events = number + 1;
-                cuts.push(Cut { events, fates, answers, answered, first: false });
+                chosen.cuts.push(Cut { events, fates, answers, answered, first: false });
             }
         }
     }
-    Ok(cuts)
+    Ok(chosen)
+}
+
+/// Whether no cut is made after a change, when so many are pending.
+fn is_skipped(id: usize, action: &Action, pending: usize) -> bool {
+    match action {
+        // There are hundreds of them at the first start, one as good as the other.
+        Action::MakeDirectory(_) => !id.is_multiple_of(ONE_DIRECTORY_OF),
+        // The more is pending, the less one change more matters.
+        _ => pending > MANY && !id.is_multiple_of(pending / 4),
+    }
 }
 
 /// Choices among the pending changes. The newest, if there is one, is never lost.
@@ -146,4 +166,39 @@ fn states(open: &[Open], newest: Option<usize>, random: &mut Random) -> Vec<Fate
         }
     }
     states
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    #[test]
+    fn what_is_all_synced_is_a_state_whatever_was_skipped_before() {
+        let path = PathBuf::from("/d/file");
+        let write = |offset| Action::Write { path: path.clone(), offset, bytes: vec![1; 10] };
+        let mut actions = vec![Action::Create(path.clone()), Action::Sync("/d".into())];
+        actions.extend((0..150).map(|number| write(10 * number)));
+        actions.push(Action::Sync(path.clone()));
+        let events: Vec<Event> = actions
+            .into_iter()
+            .enumerate()
+            .flat_map(|(id, action)| [Event::Began(id, action), Event::Ended(id)])
+            .collect();
+        let recording = Recording {
+            name: "writes".into(),
+            data: "/d".into(),
+            events,
+            clients: Vec::new(),
+            cuts: 0..usize::MAX,
+        };
+        let chosen = choose(&recording, &mut Random::new(1)).unwrap();
+        let end = chosen.cuts.iter().filter(|cut| cut.events == recording.events.len());
+        assert_eq!(end.count(), 1);
+        let points: HashSet<usize> = chosen.cuts.iter().map(|cut| cut.events).collect();
+        // The file's name and its sync, each write but those skipped, and the sync of all.
+        assert_eq!(points.len() + chosen.skipped, 1 + 150 + 1);
+        assert!(chosen.skipped > 30, "{}", chosen.skipped);
+    }
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest as _, Sha256};
 
-use self::cuts::Cut;
+use self::cuts::{Chosen, Cut};
 use self::disk::{Disk, Tree};
 use self::record::Recording;
 use crate::crash::check;
@@ -67,14 +67,15 @@ pub(super) fn run(tools: &Tools, plan: &Plan) -> Result {
     let deadline = plan.seconds.map(|seconds| begun + Duration::from_secs(seconds));
     let mut total = Done::default();
     say(
-        "| recorded | calls | answers | cut points | tried | states | tried | equal to one tried | lost or damaged | seconds |\n\
-         |---|---|---|---|---|---|---|---|---|---|",
+        "| recorded | calls | answers | cut points | tried | skipped | states | tried | equal to one tried | lost or damaged | seconds |\n\
+         |---|---|---|---|---|---|---|---|---|---|---|",
     );
     let count = recordings.len();
     let mut all = (0, 0);
+    let mut skipped = 0;
     for (number, recording) in recordings.iter().enumerate() {
         let mut random = Random::new(plan.seed ^ number as u64);
-        let cuts = cuts::choose(recording, &mut random)?;
+        let Chosen { cuts, skipped: skips } = cuts::choose(recording, &mut random)?;
         // The first are the longest, and have the states that matter most.
         let parts = if number < 3 { 3 } else { (count - number) as u32 };
         let share = deadline.map(|deadline| {
@@ -84,7 +85,7 @@ pub(super) fn run(tools: &Tools, plan: &Plan) -> Result {
         let done = try_all(tools, plan, recording, &cuts, share)?;
         let answers: usize = recording.clients.iter().map(|client| client.steps.len()).sum();
         say(&format!(
-            "| {} | {} | {answers} | {} | {} | {} | {} | {} | {} | {:.0} |",
+            "| {} | {} | {answers} | {} | {} | {skips} | {} | {} | {} | {} | {:.0} |",
             recording.name,
             recording.events.len() / 2,
             cuts.iter().filter(|cut| cut.first).count(),
@@ -97,11 +98,13 @@ pub(super) fn run(tools: &Tools, plan: &Plan) -> Result {
         ));
         all.0 += cuts.iter().filter(|cut| cut.first).count();
         all.1 += cuts.len();
+        skipped += skips;
         total.add(done);
     }
     let share = |part: usize, of: usize| 100.0 * part as f64 / of.max(1) as f64;
     say(&format!(
-        "{:.1} % of {} cut points and {:.1} % of {} states tried in {:.0} s",
+        "{:.1} % of {} cut points and {:.1} % of {} states tried in {:.0} s; after {skipped} more changes, each much like others, no \
+         cut is made",
         share(total.points, all.0),
         all.0,
         share(total.tried + total.equal, all.1),

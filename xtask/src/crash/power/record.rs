@@ -1,5 +1,7 @@
 //! What is recorded: a server under strace, and clients that push, move, delete and suspend.
 
+use std::fs::File;
+use std::io::Read as _;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -75,7 +77,7 @@ impl Recorder<'_> {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().map_err(|error| format!("strace: {error}"))?;
         let mut first = [0];
-        let read = child.stdout.take().map(|mut out| std::io::Read::read(&mut out, &mut first));
+        let read = child.stdout.take().map(|mut out| out.read(&mut first));
         // It has said where it listens, and so was not killed.
         let listens = matches!(read, Some(Ok(1)));
         if listens {
@@ -172,20 +174,31 @@ pub(super) fn usual(ocictl: &Path, directory: &Path, options: &[&str]) -> Result
 
 /// A server whose database log grows until it is merged into the database, and begins anew.
 pub(super) fn checkpointed(ocictl: &Path, directory: &Path, options: &[&str]) -> Result<Recording> {
-    /// 16 MiB of log, at which it is merged, and some more.
-    const PUSHES: u64 = 260;
+    /// The log is merged at 16 MiB, and begins anew some commits later.
+    const MOST: u64 = 1000;
+    /// Pushes into the new log.
+    const AFTER: u64 = 40;
     let mut recorder = Recorder { ocictl, directory, options, logs: Vec::new() };
     let mut clients = Clients::new(["one"]);
+    let log = recorder.data().join("metadata.sqlite-wal");
     let server = recorder.start()?;
     clients.connect(&server.server.host);
     let pushes = async {
         let [one] = clients.get();
-        for number in 0..PUSHES {
+        let (mut first, mut end) = (None, MOST);
+        for number in 0.. {
+            if number == end {
+                break;
+            }
             let blob = Blob::noise(1000 + number, 32 << 10);
             one.push_at_once("a", &blob).await?;
             // So that what is checked on each state stays little.
             if number % 10 != 0 {
                 one.delete_blob("a", &blob.digest).await?;
+            }
+            let header = log_header(&log)?;
+            if end == MOST && *first.get_or_insert(header) != header {
+                end = number + AFTER;
             }
         }
         Ok::<_, Failed>(())
@@ -194,24 +207,48 @@ pub(super) fn checkpointed(ocictl: &Path, directory: &Path, options: &[&str]) ->
     server.end(End::Kill)?;
     let (events, _) = recorder.events()?;
     let data = recorder.data();
-    // The first start writes to the database itself, too, but that is recorded elsewhere.
-    let database = data.join("metadata.sqlite");
-    let begins = |wanted: &dyn Fn(&Action) -> bool, from: usize| {
+    let cuts = merge(&events, &data.join("metadata.sqlite"), &log)?;
+    let name = "log merged into the database".to_owned();
+    Ok(Recording { name, data, events, clients: clients.recorded(), cuts })
+}
+
+/// What tells the database's log from the one before it: the start of its file has a number and a salt.
+fn log_header(log: &Path) -> std::result::Result<[u8; 32], Failed> {
+    let mut header = [0; 32];
+    let read = File::open(log).and_then(|mut file| file.read_exact(&mut header));
+    read.map_err(|error| Failed::Wrong(format!("{}: {error}", log.display())))?;
+    Ok(header)
+}
+
+/// The events from shortly before the log is merged into the database to well after it has begun anew. Between the
+/// two come some rounds of merging and syncing, and commits beside them.
+fn merge(events: &[Event], database: &Path, log: &Path) -> Result<Range<usize>> {
+    /// Before the merge, and into the new log.
+    const AROUND: [usize; 2] = [20, 300];
+    let find = |what: &str, from: usize, wanted: &dyn Fn(&Action) -> bool| {
         let found = events[from..].iter().position(|event| match event {
             Event::Began(_, action) => wanted(action),
             Event::Ended(_) => false,
         });
-        let missing = "the log was not merged into the database while it was recorded";
-        found.map(|at| from + at).ok_or_else(|| missing.to_owned())
+        found.map(|at| from + at).ok_or_else(|| {
+            format!(
+                "a merge of the log into the database was to be recorded, and there is no {what}"
+            )
+        })
     };
-    let first_answer = begins(&|action| matches!(action, Action::Answer(_)), 0)?;
-    let merge = |action: &Action| matches!(action, Action::Write { path, .. } if *path == database);
-    let merge = begins(&merge, first_answer)?;
-    let merged = begins(&|action| *action == Action::Sync(database.clone()), merge)?;
-    // Some of what was before, and of the new log.
-    let cuts = merge - 20..merged + 300;
-    let name = "log merged into the database".to_owned();
-    Ok(Recording { name, data, events, clients: clients.recorded(), cuts })
+    // The first start writes to the database itself, too, but that is recorded elsewhere.
+    let answer = find("answer", 0, &|action| matches!(action, Action::Answer(_)))?;
+    let merge = find(
+        "write to the database",
+        answer,
+        &|action| matches!(action, Action::Write { path, .. } if path == database),
+    )?;
+    let anew = find(
+        "write to the start of the log after it",
+        merge,
+        &|action| matches!(action, Action::Write { path, offset: 0, .. } if path == log),
+    )?;
+    Ok(merge.saturating_sub(AROUND[0])..anew + AROUND[1])
 }
 
 /// A server that collects garbage: what nothing references goes, and the rest stays.
@@ -431,4 +468,32 @@ async fn third(clients: &mut Clients<2>) -> std::result::Result<(), Failed> {
         finish_upload(two, upload).await?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_window_of_a_merge_reaches_into_the_new_log() {
+        let (database, log) = (PathBuf::from("/d/db"), PathBuf::from("/d/db-wal"));
+        let write = |path: &Path, offset| {
+            let action = Action::Write { path: path.to_owned(), offset, bytes: vec![0; 32] };
+            Event::Began(0, action)
+        };
+        let mut events = vec![write(&log, 0), write(&database, 0), write(&log, 32)];
+        events.push(Event::Began(0, Action::Answer(1)));
+        events.extend((0..100).map(|frame| write(&log, 100 + frame)));
+        let merges = events.len();
+        for round in 0..4 {
+            events.extend((0..200).map(|page| write(&database, page)));
+            events.push(Event::Began(0, Action::Sync(database.clone())));
+            events.push(write(&log, 1000 + round));
+        }
+        let error = merge(&events, &database, &log).unwrap_err();
+        assert!(error.contains("no write to the start of the log"), "{error}");
+        let anew = events.len();
+        events.push(write(&log, 0));
+        assert_eq!(merge(&events, &database, &log), Ok(merges - 20..anew + 300));
+    }
 }
