@@ -4,6 +4,7 @@
 //! server lines with what happens, then one with the report or the failure. Each line is a JSON document. A job ends
 //! when its connection does.
 
+use std::convert::Infallible;
 use std::fs::{self, Permissions};
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
@@ -51,9 +52,8 @@ pub(crate) async fn answers(data: &Path) -> bool {
     UnixStream::connect(data.join(SOCKET)).await.is_ok()
 }
 
-/// Serves the socket, if there is one.
-pub(crate) async fn listen(listener: Option<UnixListener>, registry: DurableRegistry) {
-    let Some(listener) = listener else { return };
+/// Serves the socket.
+pub(crate) async fn listen(listener: UnixListener, registry: DurableRegistry) -> Infallible {
     let mut jobs = JoinSet::new();
     loop {
         while jobs.len() >= MAX_JOBS {

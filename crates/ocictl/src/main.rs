@@ -1,5 +1,6 @@
 //! `ocictl`: serves, copies and inspects container images and artifacts.
 
+mod background;
 mod cli;
 mod connection;
 mod control;

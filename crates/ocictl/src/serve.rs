@@ -1,5 +1,6 @@
 //! `ocictl serve`: a registry with embedded storage.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use oci_registry_store::{CollectOptions, DurableRegistry, EngineOptions, Referen
 use tokio::net::TcpListener;
 use tokio::time::MissedTickBehavior;
 
+use crate::background::Background;
 use crate::cli::{self, ServeArgs};
 use crate::failure::Failure;
 use crate::{control, output, upkeep};
@@ -61,15 +63,25 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
         .map_err(|error| Failure::new("asking where the server listens").because(error))?;
     let control = control::bind(&data);
     announce(address, &data, shared.then_some(&*database))?;
-    let sweeper = tokio::spawn(sweep(registry.clone()));
-    let collector = tokio::spawn(collect(registry.clone(), args.gc_interval));
-    let control = tokio::spawn(control::listen(control, registry.clone()));
-    serve(listener, router(Arc::new(registry.clone()), app), limits, shutdown()).await;
-    for task in [sweeper, collector, control] {
-        task.abort();
+    let mut background = Background::default();
+    background.start("freeing abandoned uploads", sweep(registry.clone()));
+    if !args.gc_interval.is_zero() {
+        background.start("collecting garbage", collect(registry.clone(), args.gc_interval));
     }
+    if let Some(control) = control {
+        background.start("serving the control socket", control::listen(control, registry.clone()));
+    }
+    let mut done = Ok(());
+    let ends = async {
+        tokio::select! {
+            () = shutdown() => {}
+            failure = background.failed() => done = Err(failure),
+        }
+    };
+    serve(listener, router(Arc::new(registry.clone()), app), limits, ends).await;
+    drop(background);
     registry.close().await;
-    Ok(())
+    done
 }
 
 fn server_options(args: &ServeArgs) -> Result<ServerOptions, Failure> {
@@ -102,7 +114,7 @@ fn serve_options(args: &ServeArgs) -> ServeOptions {
 }
 
 /// Frees what abandoned uploads have left, now and then.
-async fn sweep(registry: DurableRegistry) {
+async fn sweep(registry: DurableRegistry) -> Infallible {
     let mut next = tokio::time::interval(SWEEP_EVERY);
     loop {
         next.tick().await;
@@ -113,10 +125,7 @@ async fn sweep(registry: DurableRegistry) {
 }
 
 /// Collects garbage now and then.
-async fn collect(registry: DurableRegistry, every: Duration) {
-    if every.is_zero() {
-        return;
-    }
+async fn collect(registry: DurableRegistry, every: Duration) -> Infallible {
     let mut next = tokio::time::interval(every);
     next.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
