@@ -23,6 +23,13 @@ const MOST_MEMORY: u64 = 64 << 20;
 const MOST_GROWTH: u64 = 8 << 20;
 /// Descriptors that may be open beside two for each client: the database's, the directory's, and files being read.
 const DESCRIPTORS: usize = 64;
+/// How many more may be open in the last quarter than in the second.
+const MORE_DESCRIPTORS: usize = 16;
+/// What the files may have grown by, in bytes, from the second quarter to the last: the load keeps much the same, and what
+/// it deletes goes. A few seconds' garbage is less.
+const MOST_DISK_GROWTH: u64 = 128 << 20;
+/// With so few samples nothing is said of quarters.
+const QUARTERS: usize = 8;
 /// How many samples there are, at least two seconds apart.
 const SAMPLES: u64 = 40;
 
@@ -31,6 +38,8 @@ pub(super) struct Plan {
     pub(super) seed: u64,
     pub(super) seconds: u64,
     pub(super) clients: usize,
+    /// The server's cache, in MiB.
+    pub(super) cache: u32,
 }
 
 /// What the server's process has at a moment.
@@ -39,10 +48,15 @@ struct Sample {
     anonymous: u64,
     descriptors: usize,
     threads: usize,
+    /// Bytes in its files.
+    disk: u64,
+    /// How often it has collected garbage so far, and how many files it has deleted.
+    collections: u64,
+    deleted: u64,
 }
 
 impl Sample {
-    fn of(pid: u32) -> Result<Self> {
+    fn of(pid: u32, data: &Path, collected: &Collected) -> Result<Self> {
         let path = format!("/proc/{pid}/status");
         let status = fs::read_to_string(&path).map_err(|error| format!("{path}: {error}"))?;
         let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
@@ -52,8 +66,14 @@ impl Sample {
         let open = fs::read_dir(&path).map_err(|error| format!("{path}: {error}"))?;
         let path = format!("/proc/{pid}/task");
         let threads = fs::read_dir(&path).map_err(|error| format!("{path}: {error}"))?;
-        let (descriptors, threads) = (open.count(), threads.count());
-        Ok(Self { anonymous: kibibytes << 10, descriptors, threads })
+        Ok(Self {
+            anonymous: kibibytes << 10,
+            descriptors: open.count(),
+            threads: threads.count(),
+            disk: size(data),
+            collections: collected.runs,
+            deleted: collected.files,
+        })
     }
 }
 
@@ -61,8 +81,9 @@ pub(super) fn run(tools: &Tools, plan: &Plan) -> Result {
     let scratch =
         tempfile::tempdir().map_err(|error| format!("making a scratch directory: {error}"))?;
     let data = scratch.path().join("data");
-    // Without the cache, which fills for a long time: what grows all the same is a leak.
-    let options = [&COLLECTING[..], &["--cache", "0"]].concat();
+    // A cache that is smaller than what may grow, or full in the second quarter: what grows all the same is a leak.
+    let cache = plan.cache.to_string();
+    let options = [&COLLECTING[..], &["--cache", &cache]].concat();
     let mut command = tools.serve(&data, &options)?;
     // It says what it collects.
     command.env("OCICTL_LOG", "warn,ocictl=info").env("NO_COLOR", "1");
@@ -82,7 +103,7 @@ struct Collected {
     blobs: u64,
     files: u64,
     mebibytes: u64,
-    /// Lines that are worse than news, and the first of them.
+    /// Lines that are worse than news, as of a panic, and the first of them.
     warnings: u64,
     warning: Option<String>,
 }
@@ -91,7 +112,7 @@ impl Collected {
     fn of(log: &str) -> Result<Self> {
         let (mut collected, mut bytes) = (Self::default(), 0);
         for line in log.lines() {
-            if ["WARN", "ERROR"].iter().any(|level| line.contains(level)) {
+            if ["WARN", "ERROR", "panicked at"].iter().any(|bad| line.contains(bad)) {
                 collected.warnings += 1;
                 collected.warning.get_or_insert_with(|| line.to_owned());
             }
@@ -138,9 +159,9 @@ async fn soak(plan: &Plan, server: &Server, data: &Path) -> Result {
     let sampling = async {
         while Instant::now() < end {
             tokio::time::sleep(pause.min(end.saturating_duration_since(Instant::now()))).await;
-            let sample = Sample::of(server.pid())?;
             let log = fs::read_to_string(data.with_extension("log"));
             let collected = Collected::of(&log.map_err(|error| format!("the log: {error}"))?)?;
+            let sample = Sample::of(server.pid(), data, &collected)?;
             say(&format!(
                 "| {:.0} | {} | {:.1} | {} | {} | {} | {} | {} | {} | {} | {} |",
                 begun.elapsed().as_secs_f64(),
@@ -148,7 +169,7 @@ async fn soak(plan: &Plan, server: &Server, data: &Path) -> Result {
                 sample.anonymous as f64 / f64::from(1 << 20),
                 sample.descriptors,
                 sample.threads,
-                size(data) >> 20,
+                sample.disk >> 20,
                 collected.runs,
                 collected.blobs,
                 collected.files,
@@ -200,28 +221,48 @@ fn size(directory: &Path) -> u64 {
     sizes.sum()
 }
 
-/// Whether what a process has stays within its bounds, and does not grow.
+/// One thing that a sample has.
+type Of<'a> = &'a dyn Fn(&Sample) -> u64;
+
+/// Whether what a process has stays within its bounds and does not grow, and whether it collects garbage to the end.
 fn judge(samples: &[Sample], clients: usize) -> Result {
-    let quarter = |number: usize| {
-        let part = &samples[samples.len() * number / 4..samples.len() * (number + 1) / 4];
-        let memory = part.iter().map(|sample| sample.anonymous).max().unwrap_or_default();
-        (memory, part.iter().map(|sample| sample.descriptors).max().unwrap_or_default())
+    let most = |samples: &[Sample], of: Of<'_>| samples.iter().map(of).max().unwrap_or_default();
+    let memory = |sample: &Sample| sample.anonymous;
+    let descriptors = |sample: &Sample| sample.descriptors as u64;
+    let disk = |sample: &Sample| sample.disk;
+    let all = most(samples, &memory);
+    if all > MOST_MEMORY {
+        return Err(format!("{all} bytes of anonymous memory, more than {MOST_MEMORY}"));
+    }
+    let all = most(samples, &descriptors);
+    if all > (DESCRIPTORS + 2 * clients) as u64 {
+        return Err(format!("{all} descriptors, more than {DESCRIPTORS} and two a client"));
+    }
+    if samples.len() < QUARTERS {
+        return Ok(());
+    }
+    let quarter =
+        |number: usize| &samples[samples.len() * number / 4..samples.len() * (number + 1) / 4];
+    let (early, late) = (quarter(1), quarter(3));
+    let grown: [(&str, Of<'_>, u64); 3] = [
+        ("bytes of anonymous memory", &memory, MOST_GROWTH),
+        ("descriptors", &descriptors, MORE_DESCRIPTORS as u64),
+        ("bytes on disk", &disk, MOST_DISK_GROWTH),
+    ];
+    for (what, of, more) in grown {
+        let (before, after) = (most(early, of), most(late, of));
+        if after > before + more {
+            return Err(format!(
+                "{what} grew from {before} in the second quarter to {after} in the last, by more than {more}"
+            ));
+        }
+    }
+    let goes_on = |what: &str, of: Of<'_>| match (late.first(), late.last()) {
+        (Some(first), Some(last)) if of(last) > of(first) => Ok(()),
+        _ => Err(format!("no {what} in the last quarter of the time: {} before", most(late, of))),
     };
-    let ((early_memory, _), (late_memory, _)) = (quarter(1), quarter(3));
-    let most = samples.iter().map(|sample| sample.anonymous).max().unwrap_or_default();
-    let descriptors = samples.iter().map(|sample| sample.descriptors).max().unwrap_or_default();
-    if most > MOST_MEMORY {
-        return Err(format!("{most} bytes of anonymous memory, more than {MOST_MEMORY}"));
-    }
-    if samples.len() >= 8 && late_memory > early_memory + MOST_GROWTH {
-        return Err(format!(
-            "anonymous memory grew from {early_memory} to {late_memory} bytes, by more than {MOST_GROWTH}"
-        ));
-    }
-    if descriptors > DESCRIPTORS + 2 * clients {
-        return Err(format!("{descriptors} descriptors, more than {DESCRIPTORS} and two a client"));
-    }
-    Ok(())
+    goes_on("garbage was collected", &|sample| sample.collections)?;
+    goes_on("file of a blob was deleted", &|sample| sample.deleted)
 }
 
 #[cfg(test)]
@@ -234,20 +275,52 @@ mod tests {
         let collected =
             Collected { runs: 2, blobs: 6, files: 4, mebibytes: 4, ..Collected::default() };
         assert_eq!(Collected::of(&line.repeat(2)), Ok(collected));
-        let warned = Collected::of("2026-01-01T00:00:00Z  WARN ocictl::serve: slow\n").unwrap();
-        assert!(warned.warnings == 1 && warned.warning.is_some_and(|it| it.contains("slow")));
+        for bad in [
+            "2026-01-01T00:00:00Z  WARN ocictl::serve: slow\n",
+            "2026-01-01T00:00:00Z ERROR ocictl::background: the server ends\n",
+            "thread 'tokio-rt-worker' (7) panicked at crates/a.rs:1:1:\n",
+        ] {
+            let seen = Collected::of(&format!("{line}{bad}{line}")).unwrap();
+            assert_eq!((seen.warnings, seen.warning.as_deref()), (1, Some(bad.trim_end())));
+        }
+    }
+
+    /// Of a good run but for what is changed in a sample.
+    fn run(change: &dyn Fn(&mut Sample, u64)) -> Result {
+        let sample = |number: u64| {
+            let mut sample = Sample {
+                anonymous: (20 + number % 3) << 20,
+                descriptors: 30 + number as usize % 7,
+                threads: 9,
+                disk: (90 + number % 5) << 20,
+                collections: 3 * number,
+                deleted: number / 2,
+            };
+            change(&mut sample, number);
+            sample
+        };
+        judge(&(0..40).map(sample).collect::<Vec<_>>(), 6)
     }
 
     #[test]
     fn growth_is_found() {
-        let run = |memory: &dyn Fn(u64) -> u64, descriptors: &dyn Fn(u64) -> usize| {
-            let sample =
-                |n| Sample { anonymous: memory(n), descriptors: descriptors(n), threads: 9 };
-            judge(&(0..40).map(sample).collect::<Vec<_>>(), 6)
+        assert_eq!(run(&|_, _| ()), Ok(()));
+        let fails = |change: &dyn Fn(&mut Sample, u64), what: &str| {
+            let error = run(change).unwrap_err();
+            assert!(error.contains(what), "{error}");
         };
-        assert_eq!(run(&|n| (20 << 20) + ((n % 3) << 20), &|_| 40), Ok(()));
-        assert!(run(&|n| (20 << 20) + (n << 19), &|_| 40).is_err());
-        assert!(run(&|_| 65 << 20, &|_| 40).is_err());
-        assert!(run(&|_| 20 << 20, &|n| 40 + n as usize).is_err());
+        fails(&|sample, number| sample.anonymous += number << 19, "memory grew");
+        fails(&|sample, _| sample.anonymous = 65 << 20, "bytes of anonymous memory, more");
+        fails(&|sample, number| sample.descriptors += number as usize, "descriptors grew");
+        fails(&|sample, _| sample.descriptors = 77, "descriptors, more");
+        fails(&|sample, number| sample.disk += number << 23, "disk grew");
+    }
+
+    #[test]
+    fn a_collector_that_has_ended_is_found() {
+        let ends = |sample: &mut Sample, number: u64| sample.collections = number.min(29);
+        assert!(run(&ends).unwrap_err().contains("no garbage"));
+        let ends = |sample: &mut Sample, number: u64| sample.deleted = number.min(29);
+        assert!(run(&ends).unwrap_err().contains("no file"));
     }
 }
