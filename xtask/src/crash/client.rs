@@ -50,6 +50,8 @@ pub(super) struct Client {
     pub(super) model: Model,
     /// What the request that got no answer changes, if it happened.
     pub(super) in_flight: Vec<Change>,
+    /// The last answer that was not the expected one.
+    pub(super) refusal: Option<Reply>,
     /// The upload that it writes to.
     writes: Option<u64>,
     /// How long an upload is kept from others that a killed server was writing, where servers share their uploads.
@@ -73,6 +75,7 @@ impl Client {
             connections: Connections::new(Servers::one(host), 0),
             model: Model::default(),
             in_flight: Vec::new(),
+            refusal: None,
             writes: None,
             lease: Duration::ZERO,
             sent_at: Instant::now(),
@@ -139,6 +142,8 @@ impl Client {
         if reply.status == expected {
             self.model.apply(&changes, self.sent_at);
             (self.acknowledged)();
+        } else {
+            self.refusal = Some(reply.clone());
         }
         Ok(reply)
     }

@@ -16,8 +16,11 @@ use crate::process::{Result, run as run_program, say};
 /// The disk, in MiB, and what it grows to.
 const SMALL: usize = 24;
 const LARGE: usize = 96;
-/// So much of the disk, in bytes, may stay taken by what was refused: the log of the database keeps its size.
-const KEPT_AT_MOST: u64 = 6 << 20;
+/// More than the disk has.
+const TOO_LARGE: usize = (SMALL + 2) << 20;
+/// So much more of the disk, in bytes, may be in use after some refusals: the database notes uploads in its log. A push that
+/// leaves its bytes leaves more.
+const KEPT_AT_MOST: u64 = 1 << 20;
 const REPOSITORY: &str = "full/disk";
 const INSUFFICIENT_STORAGE: u16 = 507;
 
@@ -64,7 +67,6 @@ impl Drop for Disk {
 struct Tally {
     stored: usize,
     refused: usize,
-    lost: usize,
     reads: usize,
 }
 
@@ -89,16 +91,19 @@ async fn story(tools: &Tools, plan: &Plan, disk: &Disk, data: &Path) -> Result {
     let mut client = Client::new("client", &server.host, Rc::new(|| ()));
     let mut tally = Tally::default();
 
+    too_large(&mut client, &mut random, disk, &mut tally).await?;
     // Filled with blobs of half a MiB, then with smaller ones, until none of a size fits.
     for size in [512 << 10, 40 << 10, 3000] {
         while push(&mut client, &mut random, size, &mut tally).await? {}
     }
-    say(&format!("full after {} pushes, {} bytes used", tally.stored, disk.used()?));
+    let full = Room::of(&client, disk)?;
+    say(&format!("full after {} pushes, {} bytes used", tally.stored, full.used));
+    let before = tally.refused;
     for number in 0..plan.pushes {
         let size = [900, 5000, 40_000, 300_000, 3 << 20][random.below(5)];
         match number % 5 {
             0..3 => drop(push(&mut client, &mut random, size, &mut tally).await?),
-            3 => chunked(&mut client, &mut random, size, &mut tally).await.map_err(String::from)?,
+            3 => chunked(&mut client, &mut random, size, &mut tally).await?,
             _ => manifest(&mut client, number, &mut tally).await?,
         }
         if number % 50 == 0 {
@@ -107,26 +112,24 @@ async fn story(tools: &Tools, plan: &Plan, disk: &Disk, data: &Path) -> Result {
     }
     everything(&mut client, &mut tally).await?;
     say(&format!(
-        "| stored | refused | connections lost while refused | reads beside |\n|---|---|---|---|\n| {} | {} | {} | {} |",
-        tally.stored, tally.refused, tally.lost, tally.reads
+        "| stored | refused | reads beside |\n|---|---|---|\n| {} | {} | {} |",
+        tally.stored, tally.refused, tally.reads
     ));
-    if tally.refused * 4 < plan.pushes {
-        return Err(format!("only {} of {} pushes were refused", tally.refused, plan.pushes));
+    let refused = tally.refused - before;
+    if refused < plan.pushes {
+        return Err(format!("only {refused} of {} pushes were refused", plan.pushes));
     }
-    check_room(&client, disk)?;
+    full.check(&Room::of(&client, disk)?)?;
 
     // A server that is killed and started while there is no room keeps what it has.
     server.kill()?;
-    let started = tools.start(data, &[]);
-    match started {
-        Ok(server) => {
-            client.reconnect(&server.host, Rc::new(|| ()));
-            everything(&mut client, &mut tally).await?;
-            server.kill()?;
-            say("it starts on the full disk");
-        }
-        Err(error) => say(&format!("it does not start on the full disk: {error}")),
-    }
+    let server = tools
+        .start(data, &[])
+        .map_err(|error| format!("it does not start on the full disk: {error}"))?;
+    client.reconnect(&server.host, Rc::new(|| ()));
+    everything(&mut client, &mut tally).await?;
+    server.kill()?;
+    say("it starts on the full disk");
 
     disk.resize(LARGE)?;
     let server = tools.start(data, &[])?;
@@ -165,12 +168,12 @@ async fn push(
     let place = (REPOSITORY.to_owned(), blob.digest.clone());
     let changes = vec![Change::Blob(place, Some(blob.clone()))];
     let sent = client.try_change(("POST", &target), &[], &blob.bytes, 201, changes).await;
-    outcome(client, ("POST", &target), sent, tally).await
+    outcome(("POST", &target), sent, tally)
 }
 
 /// Pushes a manifest of what is there, which takes no more than a row.
 async fn manifest(client: &mut Client, number: usize, tally: &mut Tally) -> Result {
-    let Some(blob) = client.model.blobs.values().next().cloned() else { return Ok(()) };
+    let blob = client.model.blobs.values().next().cloned().ok_or("nothing was stored")?;
     let manifest = Manifest::image(&blob, &[], None, &format!("{number} {}", "x".repeat(3000)));
     let target = format!("/v2/{REPOSITORY}/manifests/t{}", number % 7);
     let place = (REPOSITORY.to_owned(), manifest.digest.clone());
@@ -181,93 +184,125 @@ async fn manifest(client: &mut Client, number: usize, tally: &mut Tally) -> Resu
     ];
     let headers = [("Content-Type", manifest.media_type.to_owned())];
     let sent = client.try_change(("PUT", &target), &headers, &manifest.bytes, 201, changes).await;
-    outcome(client, ("PUT", &target), sent, tally).await.map(drop)
+    outcome(("PUT", &target), sent, tally).map(drop)
 }
 
-/// What came of a push. An answer may be lost when it comes before all is sent; then the push must not have happened, or wholly.
-async fn outcome(
-    client: &mut Client,
-    (method, target): (&str, &str),
-    sent: Done<Reply>,
-    tally: &mut Tally,
-) -> Result<bool> {
+/// What came of a push.
+fn outcome((method, target): (&str, &str), sent: Done<Reply>, tally: &mut Tally) -> Result<bool> {
     match sent {
         Ok(reply) if reply.status == 201 => {
             tally.stored += 1;
             Ok(true)
         }
-        Ok(reply) if reply.status == INSUFFICIENT_STORAGE => {
+        Ok(reply) => {
+            refused(&reply, (method, target))?;
             tally.refused += 1;
-            let body: serde_json::Value = serde_json::from_slice(&reply.body).unwrap_or_default();
-            match body["errors"][0]["code"].is_string() {
-                true => Ok(false),
-                false => {
-                    Err(describe(method, target, &reply, "expected an error of the spec's form"))
-                }
-            }
-        }
-        Ok(reply) => Err(describe(method, target, &reply, "expected 201 or 507")),
-        Err(Failed::Lost(_)) => {
-            tally.refused += 1;
-            tally.lost += 1;
-            check::settle(client).await.map_err(String::from)?;
             Ok(false)
         }
-        Err(Failed::Wrong(error)) => Err(error),
+        // Nothing but an answer says why, and that it is not to be tried again.
+        Err(failed) => Err(failed.into()),
+    }
+}
+
+/// An answer must be a clear refusal.
+fn refused(reply: &Reply, (method, target): (&str, &str)) -> Result {
+    if reply.status != INSUFFICIENT_STORAGE {
+        return Err(describe(method, target, reply, "expected 201 or 507"));
+    }
+    let body: serde_json::Value = serde_json::from_slice(&reply.body).unwrap_or_default();
+    match body["errors"][0]["code"].is_string() {
+        true => Ok(()),
+        false => Err(describe(method, target, reply, "expected an error of the spec's form")),
     }
 }
 
 /// Pushes a blob in two chunks; a refused upload is given up.
-async fn chunked(client: &mut Client, random: &mut Random, size: usize, tally: &mut Tally) -> Done {
+async fn chunked(
+    client: &mut Client,
+    random: &mut Random,
+    size: usize,
+    tally: &mut Tally,
+) -> Result {
     let blob = Blob::noise(random.next(), size);
-    let target = format!("/v2/{REPOSITORY}/blobs/uploads/");
-    let upload = client.begin(REPOSITORY, &blob).await?;
+    let mut begun = None;
+    client.refusal = None;
     let pushed = async {
+        let upload = client.begin(REPOSITORY, &blob).await?;
+        begun = Some(upload);
         client.patch(upload, size / 2).await?;
-        client.commit(upload).await.map(drop)
+        client.commit(upload).await
     };
-    let result = pushed.await;
-    match result {
-        Ok(()) => {
+    match pushed.await {
+        Ok(_) => {
             tally.stored += 1;
             return Ok(());
         }
-        Err(Failed::Wrong(error)) if !error.contains("status 507") => {
-            return Err(Failed::Wrong(error));
-        }
-        Err(Failed::Lost(_)) => tally.lost += 1,
-        Err(Failed::Wrong(_)) => {}
+        Err(Failed::Lost(error)) => return Err(error),
+        Err(Failed::Wrong(error)) => match client.refusal.take() {
+            Some(reply) => refused(&reply, ("a request of", "an upload in chunks"))?,
+            None => return Err(error),
+        },
     }
     tally.refused += 1;
-    let changes = std::mem::take(&mut client.in_flight);
     // It may be gone already, and it may be too full even to note that it is given up: then it expires.
-    let Some(open) = client.model.uploads.remove(&upload) else { return Ok(()) };
-    let reply = client.try_change(("DELETE", &open.location), &[], &[], 204, Vec::new()).await?;
-    if !matches!(reply.status, 204 | 404 | INSUFFICIENT_STORAGE) {
-        return Err(Failed::Wrong(describe("DELETE", &target, &reply, "expected 204, 404 or 507")));
-    }
-    // It was refused, so it is not there.
-    for change in changes {
-        if let Change::Blob((repository, digest), _) = change {
-            let target = format!("/v2/{repository}/blobs/{digest}");
-            let reply = client.get(&target).await?;
-            if reply.status != 404 {
-                return Err(Failed::Wrong(describe("GET", &target, &reply, "expected 404")));
-            }
+    if let Some(open) = begun.and_then(|upload| client.model.uploads.remove(&upload)) {
+        let sent = client.try_change(("DELETE", &open.location), &[], &[], 204, Vec::new()).await;
+        let reply = sent.map_err(String::from)?;
+        if !matches!(reply.status, 204 | 404 | INSUFFICIENT_STORAGE) {
+            return Err(describe("DELETE", &open.location, &reply, "expected 204, 404 or 507"));
         }
     }
-    Ok(())
+    // It was refused, so it is not there.
+    let target = format!("/v2/{REPOSITORY}/blobs/{}", blob.digest);
+    let reply = client.get(&target).await.map_err(String::from)?;
+    match reply.status {
+        404 => Ok(()),
+        _ => Err(describe("GET", &target, &reply, "expected 404")),
+    }
 }
 
-/// What was refused has left nothing behind.
-fn check_room(client: &Client, disk: &Disk) -> Result {
-    let stored: u64 = client.model.blobs.values().map(|blob| blob.size() as u64).sum();
-    let used = disk.used()?;
-    say(&format!("{used} bytes used for {stored} bytes of blobs"));
-    if used > stored + KEPT_AT_MOST {
-        return Err(format!(
-            "{used} bytes are used for {stored} bytes of blobs: what was refused was not freed"
-        ));
+/// Blobs that are larger than the disk are refused while there is room for others, and leave that room.
+async fn too_large(
+    client: &mut Client,
+    random: &mut Random,
+    disk: &Disk,
+    tally: &mut Tally,
+) -> Result {
+    push(client, random, 40_000, tally).await?;
+    let before = Room::of(client, disk)?;
+    for _ in 0..2 {
+        push(client, random, TOO_LARGE, tally).await?;
+        chunked(client, random, TOO_LARGE, tally).await?;
     }
-    Ok(())
+    match tally.refused {
+        4 => before.check(&Room::of(client, disk)?),
+        refused => Err(format!("{refused} of 4 blobs that are larger than the disk were refused")),
+    }
+}
+
+/// What of the disk is in use, and by what.
+#[derive(Clone, Copy)]
+struct Room {
+    used: u64,
+    blobs: u64,
+}
+
+impl Room {
+    fn of(client: &Client, disk: &Disk) -> Result<Self> {
+        let blobs = client.model.blobs.values().map(|blob| blob.size() as u64).sum();
+        Ok(Self { used: disk.used()?, blobs })
+    }
+
+    /// What was refused since then has left nothing behind.
+    fn check(&self, now: &Self) -> Result {
+        let Self { used, blobs } = *self;
+        say(&format!("{} bytes used for {} bytes of blobs", now.used, now.blobs));
+        if now.used + blobs > used + now.blobs + KEPT_AT_MOST {
+            return Err(format!(
+                "{} bytes are used for {} bytes of blobs, and before some were refused {used} for {blobs}: not all was freed",
+                now.used, now.blobs
+            ));
+        }
+        Ok(())
+    }
 }
