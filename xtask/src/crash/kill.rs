@@ -12,6 +12,7 @@ use futures_util::future::join_all;
 use crate::crash::client::{Client, Failed};
 use crate::crash::life::Life;
 use crate::crash::load::Worker;
+use crate::crash::loss::{self, Loss, Trial};
 use crate::crash::pulls;
 use crate::crash::tally::Tally;
 use crate::crash::tools::{COLLECTING, GRACE, OUTLASTS, Tools, runtime};
@@ -28,6 +29,11 @@ const PULLS: usize = 15;
 /// shows.
 const QUIET: usize = 15;
 
+/// After so many kills something is taken away, if a loss is expected.
+const BEFORE_LOSS: usize = 2;
+/// So much is acknowledged before a kill then.
+const FEW: u64 = 30;
+
 /// How much is done.
 pub(super) struct Plan {
     pub(super) seed: u64,
@@ -35,9 +41,15 @@ pub(super) struct Plan {
     pub(super) seconds: u64,
     pub(super) servers: usize,
     pub(super) clients: usize,
+    pub(super) expect_loss: bool,
 }
 
 pub(super) fn run(tools: &Tools, plan: &Plan) -> Result {
+    if plan.expect_loss {
+        return loss::expect(&[Loss::Tag, Loss::Object, Loss::Log], |loss| {
+            Lane::new(tools, plan, 0, plan.kills, Instant::now(), Some(loss))?.run(&|_, _| ())
+        });
+    }
     let begun = Instant::now();
     let total = Mutex::new(Tally::default());
     let progress = |tally: &Tally, before: &mut Tally| {
@@ -61,7 +73,7 @@ pub(super) fn run(tools: &Tools, plan: &Plan) -> Result {
                 scope.spawn(move || {
                     let share =
                         plan.kills / plan.servers + usize::from(number < plan.kills % plan.servers);
-                    Lane::new(tools, plan, number, share, begun)?.run(progress)
+                    Lane::new(tools, plan, number, share, begun, None)?.run(progress)
                 })
             })
             .collect();
@@ -74,7 +86,7 @@ pub(super) fn run(tools: &Tools, plan: &Plan) -> Result {
     say(&total.table(begun.elapsed()));
     let failures: Vec<String> = results.into_iter().filter_map(Result::err).collect();
     match failures.is_empty() {
-        true => Ok(()),
+        true => total.is_enough(plan.kills),
         false => Err(format!("{}\nseed {}", failures.join("\n"), plan.seed)),
     }
 }
@@ -91,6 +103,7 @@ struct Lane<'a> {
     lives: usize,
     data: PathBuf,
     tally: Tally,
+    trial: Trial,
 }
 
 /// A server and what kills it.
@@ -149,12 +162,14 @@ impl<'a> Lane<'a> {
         number: usize,
         kills: usize,
         begun: Instant,
+        loss: Option<Loss>,
     ) -> Result<Self> {
         let scratch =
             tempfile::tempdir().map_err(|error| format!("making a scratch directory: {error}"))?;
         let random = Random::new(plan.seed ^ (number as u64) << 40);
         let (lives, data, tally) = (0, PathBuf::new(), Tally::default());
-        Ok(Self { tools, plan, number, kills, begun, random, scratch, lives, data, tally })
+        let trial = Trial::of(loss);
+        Ok(Self { tools, plan, number, kills, begun, random, scratch, lives, data, tally, trial })
     }
 
     fn run(mut self, progress: &impl Fn(&Tally, &mut Tally)) -> Result {
@@ -166,6 +181,9 @@ impl<'a> Lane<'a> {
             let ends = self.tally.kills >= self.kills
                 || self.begun.elapsed() >= Duration::from_secs(self.plan.seconds);
             if let Err(error) = runtime.block_on(self.round(&mut life, ends)) {
+                if let Some(found) = self.trial.failure(&error) {
+                    return Err(found);
+                }
                 let mut text = format!(
                     "server {}, kill {}: {error}\nwhat it has is kept in {}",
                     self.number,
@@ -199,11 +217,17 @@ impl<'a> Lane<'a> {
 
     /// A start, a check of everything, a load and a kill. The last round has no load.
     async fn round(&mut self, life: &mut Life, last: bool) -> Result {
+        if let Some(loss) = self.trial.loss
+            && self.tally.kills >= BEFORE_LOSS
+        {
+            self.trial.lost |= loss::take_away(loss, self.tools, &self.data, life).await?;
+        }
         if !last && self.random.percent(15) {
             self.kill_at_start()?;
         }
         let victim = self.start(life)?;
-        life.check(&[], &mut self.random, &mut self.tally).await?;
+        let checked = life.check(&[], &mut self.random, &mut self.tally).await;
+        self.trial.checked(checked)?;
         if last || (self.tally.kills + 1).is_multiple_of(FSCK_EVERY) {
             victim.kill();
             self.tools.fsck(&self.data)?;
@@ -249,6 +273,12 @@ impl<'a> Lane<'a> {
 
     /// The load, until the server is killed: at a time, or at an acknowledgement.
     async fn load(&mut self, life: &mut Life, victim: &Rc<Victim>) -> Result {
+        if self.trial.loss.is_some() {
+            // What was done last was acknowledged then, and not so much that the log is merged.
+            victim.last.set(victim.acknowledged.get() + FEW + self.random.below(30) as u64);
+            victim.quiet.set(true);
+            return self.load_until(life, victim, None, None).await;
+        }
         let after = match self.random.percent(50) {
             true => {
                 let more = 1 + self.random.below(400) as u64;
@@ -334,8 +364,9 @@ mod tests {
     fn a_server_that_answers_no_more_is_found_whoever_kills_it() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let tools = Tools { ocictl: "unused".into() };
-        let plan = Plan { seed: 1, kills: 1, seconds: 1, servers: 1, clients: 3 };
-        let mut lane = Lane::new(&tools, &plan, 0, 1, Instant::now()).unwrap();
+        let plan =
+            Plan { seed: 1, kills: 1, seconds: 1, servers: 1, clients: 3, expect_loss: false };
+        let mut lane = Lane::new(&tools, &plan, 0, 1, Instant::now(), None).unwrap();
         let victim = Victim::new(silent(&listener));
         victim.last.set(5);
         let mut life = lane.life();

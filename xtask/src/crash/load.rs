@@ -13,7 +13,7 @@ use crate::crash::shared::SharedTags;
 use crate::noise::Random;
 
 /// Blobs of up to this size lie in the database.
-const INLINE: usize = 32 << 10;
+pub(super) const INLINE: usize = 32 << 10;
 
 /// So much a repository has before something is deleted from it.
 const MOST_BLOBS: usize = 14;
@@ -64,21 +64,18 @@ pub(super) struct Worker {
     own: [String; 2],
     /// How many of a hundred blobs are larger than a bucket takes in one request.
     pub(super) large: usize,
-    /// How many requests of each kind have come to their end, for the report.
-    pub(super) done: usize,
 }
 
 impl Worker {
     pub(super) fn new(client: Client, seed: u64, common: Rc<Common>) -> Self {
         let own = ["a", "b"].map(|end| format!("{}/{end}", client.name));
-        Self { client, random: Random::new(seed), common, own, large: 0, done: 0 }
+        Self { client, random: Random::new(seed), common, own, large: 0 }
     }
 
     /// Does one thing after another until that fails, or `ends` says so.
     pub(super) async fn run(&mut self, ends: impl Fn() -> bool) -> Done {
         while !ends() {
             self.one().await?;
-            self.done += 1;
         }
         Ok(())
     }

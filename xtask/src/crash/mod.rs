@@ -14,6 +14,7 @@ mod http;
 mod kill;
 mod life;
 mod load;
+mod loss;
 mod model;
 mod power;
 mod pulls;
@@ -53,7 +54,7 @@ pub(crate) struct Options {
     #[arg(long, requires = "power_cut")]
     no_sync: bool,
 
-    /// Something must be lost: that shows that a loss is found. Of replicas something is taken away behind their backs.
+    /// Something must be lost: that shows that a loss is found. Of kills something is taken away behind the clients' backs.
     #[arg(long, conflicts_with_all = ["full_disk", "soak"])]
     expect_loss: bool,
 
@@ -92,7 +93,8 @@ pub(crate) struct Options {
     #[arg(long, value_name = "N", default_value_t = 200)]
     kills: usize,
 
-    /// After this many seconds no kill begins, and no state of a disk is tried any more.
+    /// After this many seconds no kill begins, and no state of a disk is tried any more. With fewer than half of the kills
+    /// that were asked for it is a failure.
     #[arg(long, value_name = "SECONDS", default_value_t = 3600)]
     seconds: u64,
 
@@ -149,9 +151,6 @@ pub(crate) fn run(options: &Options) -> Result {
             },
         );
     }
-    if options.expect_loss {
-        return Err("--expect-loss goes with --power-cut or --replicas".into());
-    }
     kill::run(
         &tools,
         &kill::Plan {
@@ -160,6 +159,7 @@ pub(crate) fn run(options: &Options) -> Result {
             seconds: options.seconds,
             servers: options.servers.into(),
             clients: options.clients.into(),
+            expect_loss: options.expect_loss,
         },
     )
 }

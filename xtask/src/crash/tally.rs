@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::crash::pulls::Pulls;
+use crate::process::Result;
 
 /// What was done.
 #[derive(Clone, Copy, Default)]
@@ -39,6 +40,17 @@ impl Tally {
         self.pulls.broken += now.pulls.broken - before.pulls.broken;
     }
 
+    /// Whether there were kills enough to say something: half of those that were asked for.
+    pub(super) fn is_enough(&self, asked: usize) -> Result {
+        match self.kills * 2 >= asked {
+            true => Ok(()),
+            false => Err(format!(
+                "only {} of {asked} kills when the time was over, expected half of them at least",
+                self.kills
+            )),
+        }
+    }
+
     pub(super) fn table(&self, elapsed: Duration) -> String {
         format!(
             "| kills | while it started | acknowledged changes | unanswered | of these done | uploads that went on | collected blobs | fsck | pulls of what was deleted meanwhile: exact, broken off | seconds |\n\
@@ -56,5 +68,17 @@ impl Tally {
             self.pulls.broken,
             elapsed.as_secs_f64()
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn too_few_kills_say_nothing() {
+        let tally = Tally { kills: 4, ..Tally::default() };
+        assert_eq!(tally.is_enough(8), Ok(()));
+        assert!(tally.is_enough(9).is_err());
     }
 }

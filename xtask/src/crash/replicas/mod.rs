@@ -17,6 +17,7 @@ use crate::crash::check;
 use crate::crash::client::{Client, Done, Failed};
 use crate::crash::life::Life;
 use crate::crash::load::Worker;
+use crate::crash::loss::{self, Loss, Trial};
 use crate::crash::pulls;
 use crate::crash::servers::Connections;
 use crate::crash::tally::Tally;
@@ -46,13 +47,6 @@ pub(super) struct Plan {
     pub(super) expect_loss: bool,
 }
 
-/// What is taken away behind the servers' backs.
-#[derive(Clone, Copy, Debug)]
-enum Loss {
-    Tag,
-    Object,
-}
-
 pub(super) fn run(tools: &Tools, plan: &Plan) -> Result {
     let storage = Rc::new(match &plan.storage {
         None => Storage::Own(Bucket::start()?),
@@ -63,22 +57,10 @@ pub(super) fn run(tools: &Tools, plan: &Plan) -> Result {
     if !plan.expect_loss {
         return runtime.block_on(Lane::new(tools, plan, &storage, None)?.run());
     }
-    for loss in [Loss::Tag, Loss::Object] {
-        let lane = Lane::new(tools, plan, &storage, Some(loss))?;
-        match runtime.block_on(lane.run()) {
-            Ok(()) => return Err(format!("nobody noticed that a loss happened: {loss:?}")),
-            Err(error) if !error.contains(LOST) => return Err(error),
-            Err(error) => {
-                let found = error.lines().find(|line| !line.is_empty()).unwrap_or_default();
-                say(&format!("a lost {loss:?} is found, as was expected: {found}"));
-            }
-        }
-    }
-    Ok(())
+    loss::expect(&[Loss::Tag, Loss::Object], |loss| {
+        runtime.block_on(Lane::new(tools, plan, &storage, Some(loss))?.run())
+    })
 }
-
-/// What is said of a failure after something was taken away.
-const LOST: &str = "after the loss";
 
 /// One cluster after the other.
 struct Lane<'a> {
@@ -89,8 +71,7 @@ struct Lane<'a> {
     scratch: tempfile::TempDir,
     lives: usize,
     tally: Tally,
-    loss: Option<Loss>,
-    lost: bool,
+    trial: Trial,
 }
 
 impl<'a> Lane<'a> {
@@ -103,7 +84,8 @@ impl<'a> Lane<'a> {
         let scratch =
             tempfile::tempdir().map_err(|error| format!("making a scratch directory: {error}"))?;
         let (random, tally) = (Random::new(plan.seed), Tally::default());
-        Ok(Self { tools, plan, storage, random, scratch, lives: 0, tally, loss, lost: false })
+        let trial = Trial::of(loss);
+        Ok(Self { tools, plan, storage, random, scratch, lives: 0, tally, trial })
     }
 
     async fn run(mut self) -> Result {
@@ -141,13 +123,13 @@ impl<'a> Lane<'a> {
             }
         }
         say(&self.tally.table(begun.elapsed()));
-        Ok(())
+        self.tally.is_enough(self.plan.kills)
     }
 
     /// A failure, with what each client did last.
     fn failed(self, life: &Life, error: &str) -> String {
-        if self.lost {
-            return format!("{LOST}: {error}");
+        if let Some(found) = self.trial.failure(error) {
+            return found;
         }
         let kept = self.scratch.keep();
         format!(
@@ -190,7 +172,7 @@ impl<'a> Lane<'a> {
         number: usize,
         last: bool,
     ) -> Result {
-        if self.loss.is_some() && !self.lost && cluster.kills.get() >= BEFORE_LOSS {
+        if self.trial.loss.is_some() && !self.trial.lost && cluster.kills.get() >= BEFORE_LOSS {
             self.lose(cluster).await?;
         }
         for down in cluster.numbers(false) {
@@ -202,7 +184,8 @@ impl<'a> Lane<'a> {
             cluster.start(down).await?;
         }
         cluster.all_arrived().await?;
-        life.check(&cluster.servers.all(), &mut self.random, &mut self.tally).await?;
+        let checked = life.check(&cluster.servers.all(), &mut self.random, &mut self.tally).await;
+        self.trial.checked(checked)?;
         if last {
             return self.finish(cluster, life).await;
         }
@@ -214,12 +197,12 @@ impl<'a> Lane<'a> {
     }
 
     async fn lose(&mut self, cluster: &Cluster) -> Result {
-        self.lost = match self.loss {
-            None => false,
+        self.trial.lost = match self.trial.loss {
+            None | Some(Loss::Log) => false,
             Some(Loss::Tag) => cluster.database.lose_tag().await?,
             Some(Loss::Object) => cluster.lose_object().await?,
         };
-        if self.lost {
+        if self.trial.lost {
             // What they remember is not lost.
             cluster.numbers(true).into_iter().for_each(|number| cluster.kill(number));
         }
@@ -310,7 +293,8 @@ impl<'a> Lane<'a> {
                 self.tally.resumed += 1;
             }
         }
-        life.check(&cluster.servers.all(), &mut self.random, &mut self.tally).await?;
+        let checked = life.check(&cluster.servers.all(), &mut self.random, &mut self.tally).await;
+        self.trial.checked(checked)?;
         cluster.numbers(true).into_iter().for_each(|number| cluster.kill(number));
         cluster.all_arrived().await?;
         cluster.fsck().await?;
