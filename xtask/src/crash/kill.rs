@@ -8,6 +8,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
+use tokio::sync::Notify;
 
 use crate::crash::client::{Client, Failed};
 use crate::crash::life::Life;
@@ -20,11 +21,11 @@ use crate::noise::Random;
 use crate::process::{Result, Server, say};
 
 /// After so many kills a server begins with an empty directory, so that the first start is killed, too.
-const LIFE: usize = 20;
+const LIFE: usize = 30;
 /// After so many kills the directory is looked at by `fsck`.
 const FSCK_EVERY: usize = 5;
-/// In so many of a hundred rounds blobs are pulled that are deleted meanwhile.
-const PULLS: usize = 15;
+/// Before every so-many-th kill a blob is pulled that is deleted meanwhile.
+const PULLS_EVERY: usize = 20;
 /// In so many of a hundred rounds that end at an acknowledgement every request is answered before the kill: what never is
 /// shows.
 const QUIET: usize = 15;
@@ -279,7 +280,8 @@ impl<'a> Lane<'a> {
             victim.quiet.set(true);
             return self.load_until(life, victim, None, None).await;
         }
-        let after = match self.random.percent(50) {
+        let pulls = (self.tally.kills % PULLS_EVERY == PULLS_EVERY / 2).then(|| self.random.next());
+        let after = match pulls.is_none() && self.random.percent(50) {
             true => {
                 let more = 1 + self.random.below(400) as u64;
                 victim.last.set(victim.acknowledged.get() + more);
@@ -288,12 +290,11 @@ impl<'a> Lane<'a> {
             }
             false => Some(Duration::from_micros(self.random.below(1_000_000) as u64)),
         };
-        let pulls = self.random.percent(PULLS).then(|| self.random.next());
         self.load_until(life, victim, after, pulls).await
     }
 
-    /// The load, until the server is killed after a time. Without one nothing ends it but an acknowledgement, so that a server
-    /// that answers no more is found by those who wait.
+    /// The load, until the server is killed after a time, which begins when a pull has ended if there are pulls. Without a time nothing
+    /// ends it but an acknowledgement, so that a server that answers no more is found by those who wait.
     async fn load_until(
         &mut self,
         life: &mut Life,
@@ -302,8 +303,12 @@ impl<'a> Lane<'a> {
         pulls: Option<u64>,
     ) -> Result {
         let works = join_all(life.workers.iter_mut().map(|worker| work(victim, worker)));
+        let first = Notify::new();
         let kill = async {
             if let Some(after) = after {
+                if pulls.is_some() {
+                    first.notified().await;
+                }
                 tokio::time::sleep(after).await;
                 victim.kill();
             }
@@ -315,7 +320,7 @@ impl<'a> Lane<'a> {
                 (Some(seed), Some(host)) => {
                     let mut client = Client::new("pulls", &host, Rc::new(|| ()));
                     client.model.grace = Some(GRACE);
-                    pulls::run(&mut client, seed, OUTLASTS, tally).await
+                    pulls::run(&mut client, seed, OUTLASTS, tally, &first).await
                 }
                 _ => std::future::pending().await,
             }

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::crash::check;
 use crate::crash::client::{Client, Done, Failed};
@@ -56,12 +57,18 @@ impl Common {
     }
 }
 
+/// How long one repository of a client rests before it is the other's turn: longer than unreferenced content stays.
+const REST: Duration = Duration::from_secs(4);
+
 /// A client and its choices. It has two repositories of its own, and shares one with others.
 pub(super) struct Worker {
     pub(super) client: Client,
     random: Random,
     common: Rc<Common>,
     own: [String; 2],
+    /// Which of those it uses now, and since when. The other rests, so that what nothing references there is collected before it is
+    /// deleted.
+    used: (usize, Instant),
     /// How many of a hundred blobs are larger than a bucket takes in one request.
     pub(super) large: usize,
 }
@@ -69,7 +76,8 @@ pub(super) struct Worker {
 impl Worker {
     pub(super) fn new(client: Client, seed: u64, common: Rc<Common>) -> Self {
         let own = ["a", "b"].map(|end| format!("{}/{end}", client.name));
-        Self { client, random: Random::new(seed), common, own, large: 0 }
+        let (random, used) = (Random::new(seed), (0, Instant::now()));
+        Self { client, random, common, own, used, large: 0 }
     }
 
     /// Does one thing after another until that fails, or `ends` says so.
@@ -81,7 +89,10 @@ impl Worker {
     }
 
     async fn one(&mut self) -> Done {
-        let repository = self.own[self.random.below(2)].clone();
+        if self.used.1.elapsed() > REST {
+            self.used = (1 - self.used.0, Instant::now());
+        }
+        let repository = self.own[self.used.0].clone();
         let model = &self.client.model;
         if model.blobs_of(&repository).count() > MOST_BLOBS {
             return self.delete_some_blob(&repository).await;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::Notify;
 
 use crate::crash::client::{Client, Done, Failed};
 use crate::crash::content::Blob;
@@ -24,15 +25,18 @@ pub(super) struct Pulls {
     pub(super) broken: usize,
 }
 
-/// Pulls one after the other until a server goes away. What it gives is what is wrong.
+/// Pulls one after the other until a server goes away, and tells when the first has ended. What it gives is what is wrong.
 pub(super) async fn run(
     client: &mut Client,
     seed: u64,
     pause: Duration,
     pulls: &mut Pulls,
+    first: &Notify,
 ) -> String {
     for number in 0.. {
-        match pull(client, seed + number, pause, pulls).await {
+        let pulled = pull(client, seed + number, pause, pulls).await;
+        first.notify_one();
+        match pulled {
             Ok(()) => {}
             Err(Failed::Wrong(error)) => return error,
             // Somebody else notices if it was not killed.

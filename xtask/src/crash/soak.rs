@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
+use tokio::sync::Notify;
 
 use crate::crash::check;
 use crate::crash::client::Client;
@@ -185,9 +186,10 @@ async fn soak(plan: &Plan, server: &Server, data: &Path) -> Result {
     let mut puller = Client::new("pulls", &server.host, Rc::new(|| ()));
     puller.model.grace = Some(GRACE);
     let works = join_all(workers.iter_mut().map(|worker| worker.run(|| Instant::now() >= end)));
+    let first_pull = Notify::new();
     let (done, sampled) = tokio::select! {
         done = futures_util::future::join(works, sampling) => done,
-        error = pulls::run(&mut puller, plan.seed, OUTLASTS, &mut pulls) => return Err(error),
+        error = pulls::run(&mut puller, plan.seed, OUTLASTS, &mut pulls, &first_pull) => return Err(error),
     };
     sampled?;
     for (number, done) in done.into_iter().enumerate() {

@@ -5,6 +5,9 @@ use std::time::Duration;
 use crate::crash::pulls::Pulls;
 use crate::process::Result;
 
+/// So many kills come upon everything.
+const MANY: usize = 100;
+
 /// What was done.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Tally {
@@ -40,14 +43,26 @@ impl Tally {
         self.pulls.broken += now.pulls.broken - before.pulls.broken;
     }
 
-    /// Whether there were kills enough to say something: half of those that were asked for.
+    /// Whether there was enough to say something: half of the kills that were asked for, and, if there were many, of everything
+    /// that they are to come upon.
     pub(super) fn is_enough(&self, asked: usize) -> Result {
-        match self.kills * 2 >= asked {
-            true => Ok(()),
-            false => Err(format!(
+        if self.kills * 2 < asked {
+            return Err(format!(
                 "only {} of {asked} kills when the time was over, expected half of them at least",
                 self.kills
-            )),
+            ));
+        }
+        let Pulls { exact, broken } = self.pulls;
+        let all = [
+            ("a request that a kill left without an answer", self.unanswered),
+            ("an upload that went on", self.resumed),
+            ("a blob that was collected", self.collected),
+            ("a pull of what was deleted meanwhile", exact + broken),
+            ("an fsck", self.fsck),
+        ];
+        match all.into_iter().find(|(_, count)| self.kills >= MANY && *count == 0) {
+            None => Ok(()),
+            Some((what, _)) => Err(format!("in {} kills there was never {what}", self.kills)),
         }
     }
 
@@ -80,5 +95,15 @@ mod tests {
         let tally = Tally { kills: 4, ..Tally::default() };
         assert_eq!(tally.is_enough(8), Ok(()));
         assert!(tally.is_enough(9).is_err());
+    }
+
+    #[test]
+    fn many_kills_must_have_come_upon_everything() {
+        let pulls = Pulls { exact: 0, broken: 1 };
+        let few =
+            Tally { kills: MANY, unanswered: 1, resumed: 1, fsck: 1, pulls, ..Tally::default() };
+        let error = few.is_enough(MANY).unwrap_err();
+        assert_eq!(error, "in 100 kills there was never a blob that was collected");
+        assert_eq!(Tally { collected: 1, ..few }.is_enough(MANY), Ok(()));
     }
 }

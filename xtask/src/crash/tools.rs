@@ -8,14 +8,15 @@ use std::time::Duration;
 use crate::process::{Result, Server, run};
 
 /// How long unreferenced content stays, so that much of it is collected under load.
-pub(super) const GRACE: Duration = Duration::from_secs(4);
+pub(super) const GRACE: Duration = Duration::from_secs(2);
 /// What makes a server collect garbage all the time, and delete the bytes of deleted blobs at once.
 pub(super) const COLLECTING: [&str; 6] =
-    ["--gc-interval", "700ms", "--gc-grace", "4s", DELETING[0], DELETING[1]];
+    ["--gc-interval", "500ms", "--gc-grace", "2s", DELETING[0], DELETING[1]];
 /// The bytes of what was collected, or deleted, go with the next collection, under load.
 pub(super) const DELETING: [&str; 2] = ["--longest-read", "0s"];
-/// A pull that pauses for so long outlasts the bytes of a blob that was deleted.
-pub(super) const OUTLASTS: Duration = Duration::from_millis(1500);
+/// A pull that pauses for so long outlasts the bytes of a blob that was deleted. The load that goes on beside it outlasts the
+/// grace of what nothing references; shorter loads do not, since everything is looked at between them, which renews it.
+pub(super) const OUTLASTS: Duration = Duration::from_secs(3);
 
 /// The tool under test.
 #[derive(Clone)]

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::{join, join_all};
+use tokio::sync::Notify;
 
 use self::bucket::Bucket;
 use self::cluster::{Cluster, LEASE, Storage};
@@ -29,8 +30,8 @@ use crate::process::{Result, say};
 const LIFE: usize = 40;
 /// After so many rounds all that is stored is looked at by `fsck`.
 const FSCK_EVERY: usize = 5;
-/// In so many of a hundred rounds blobs are pulled that are deleted meanwhile.
-const PULLS: usize = 25;
+/// In every so-many-th round a blob is pulled that is deleted meanwhile.
+const PULLS_EVERY: usize = 10;
 /// After so many kills something is taken away, if a loss is expected.
 const BEFORE_LOSS: usize = 4;
 
@@ -72,6 +73,7 @@ struct Lane<'a> {
     lives: usize,
     tally: Tally,
     trial: Trial,
+    rounds: usize,
 }
 
 impl<'a> Lane<'a> {
@@ -85,7 +87,7 @@ impl<'a> Lane<'a> {
             tempfile::tempdir().map_err(|error| format!("making a scratch directory: {error}"))?;
         let (random, tally) = (Random::new(plan.seed), Tally::default());
         let trial = Trial::of(loss);
-        Ok(Self { tools, plan, storage, random, scratch, lives: 0, tally, trial })
+        Ok(Self { tools, plan, storage, random, scratch, lives: 0, tally, trial, rounds: 0 })
     }
 
     async fn run(mut self) -> Result {
@@ -217,14 +219,19 @@ impl<'a> Lane<'a> {
             0..8 => vec![all[random.below(all.len())]],
             _ => all,
         };
-        let at_answer = random.percent(50).then(|| 1 + random.below(120) as u64);
+        let pulls = self.rounds % PULLS_EVERY == PULLS_EVERY / 2;
+        self.rounds += 1;
+        let at_answer = (!pulls && random.percent(50)).then(|| 1 + random.below(120) as u64);
         let delay = Duration::from_micros(random.below(800_000) as u64);
         let (alone, beside) = (random.below(500) as u64, random.below(300) as u64);
         let (starts, kills) = (random.percent(50), random.percent(40));
         let second = random.below(self.plan.replicas);
-        let (pulls, seed) = (random.percent(PULLS), random.next());
+        let (first_pull, seed) = (Notify::new(), random.next());
         cluster.ends.set(false);
         let script = async {
+            if pulls {
+                first_pull.notified().await;
+            }
             match at_answer {
                 // A client that waits in vain ends the load.
                 Some(count) => cluster.kill_at(count, first.clone()).await,
@@ -261,7 +268,10 @@ impl<'a> Lane<'a> {
         client.connect(Connections::new(cluster.servers.clone(), seed), Rc::new(|| ()));
         let pulls = async {
             match pulls {
-                true => pulls::run(&mut client, seed, OUTLASTS, &mut self.tally.pulls).await,
+                true => {
+                    let tally = &mut self.tally.pulls;
+                    pulls::run(&mut client, seed, OUTLASTS, tally, &first_pull).await
+                }
                 false => std::future::pending().await,
             }
         };
