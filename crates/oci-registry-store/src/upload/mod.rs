@@ -26,8 +26,8 @@ pub(crate) use id::{SessionId, Tokens, now};
 /// How many bytes are written to a file at a time when there are no large buffers left.
 const LITTLE: usize = 64 << 10;
 
-/// What uploads are gathered in: buffers that others may share. What is on its way to a bucket waits there for long; it is
-/// counted there.
+/// What uploads are gathered in: buffers that others may share. What is on its way to a bucket waits there for long, and is
+/// counted there, but for the piece that is being gathered and the next two.
 pub(crate) fn buffers(shared: &Buffers, to_bucket: bool) -> Buffers {
     match to_bucket {
         true => Buffers::new(0, LARGE),
