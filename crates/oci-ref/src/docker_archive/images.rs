@@ -1,20 +1,20 @@
 //! The images in an archive, as manifests and blobs.
 
 use std::collections::HashMap;
-use std::io::Read;
-use std::ops::ControlFlow;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use oci_spec_types::{
     Algorithm, Descriptor, Digest, ErrorCode, ImageConfig, ImageManifest, MediaType,
 };
 
+use super::file::{LayerFile, Stored};
 use super::manifest_json::{Item, MANIFEST_JSON, parse};
-use crate::archive::{TarIndex, TarLayout, compression_of, quoted};
+use super::originals::Originals;
+use crate::archive::{TarIndex, quoted};
 use crate::files::Part;
-use crate::layout::reach::walk;
-use crate::layout::view::{Blobs, DOCUMENT_LIMIT, read_manifest};
-use crate::{Error, ErrorKind, Manifest, Result};
+use crate::layout::view::DOCUMENT_LIMIT;
+use crate::{Compression, Error, ErrorKind, Manifest, Result};
 
 /// The most images in an archive.
 const MAX_IMAGES: usize = 1000;
@@ -26,7 +26,7 @@ const LIST_LIMIT: u64 = 4 << 20;
 pub(super) struct Images {
     /// In the order of `manifest.json`.
     pub(super) images: Vec<Found>,
-    pub(super) blobs: HashMap<Digest, Part>,
+    pub(super) blobs: HashMap<Digest, Stored>,
 }
 
 /// An image with its names.
@@ -75,32 +75,34 @@ impl Images {
         let config = part(tar, &item.config)?;
         let bytes = config.read_all(&quoted(&item.config), DOCUMENT_LIMIT)?;
         let digest = Algorithm::Sha256.digest(&bytes);
-        let manifest = match originals.with_config(&digest) {
+        // Only an image's config has diff IDs; an artifact's is anything.
+        let diff_ids = match originals.is_artifact(&digest) {
+            true => None,
+            false => Some(diff_ids(&bytes, item.layers.len())?),
+        };
+        let layers = item.layers.iter().map(|path| LayerFile::of(path, part(tar, path)?));
+        let layers = layers.collect::<Result<Vec<_>>>()?;
+        let config = Stored::plain(config);
+        let manifest = match originals.choose(&digest, &config, &layers, diff_ids.as_deref())? {
             Some((manifest, blobs)) => {
-                self.blobs.extend(blobs);
+                for (digest, blob) in blobs {
+                    self.keep(digest, blob)?;
+                }
                 manifest
             }
             None => {
-                let diff_ids = ImageConfig::from_slice(&bytes)?.rootfs.diff_ids;
-                if diff_ids.len() != item.layers.len() {
-                    return Err(broken(format!(
-                        "it lists {} layers, but the config has {} diff IDs",
-                        item.layers.len(),
-                        diff_ids.len()
-                    )));
+                let config_type = MediaType::DOCKER_CONFIG;
+                let config = Descriptor::new(config_type, digest.clone(), config.part.size());
+                let mut descriptors = Vec::new();
+                for (layer, diff_id) in layers.iter().zip(diff_ids.into_iter().flatten()) {
+                    let (descriptor, blob) = presented(layer, diff_id)?;
+                    self.keep(descriptor.digest.clone(), blob)?;
+                    descriptors.push(descriptor);
                 }
-                let config =
-                    Descriptor::new(MediaType::DOCKER_CONFIG, digest.clone(), config.size());
-                let mut layers = Vec::new();
-                for (path, diff_id) in item.layers.iter().zip(diff_ids) {
-                    let (layer, part) = layer(tar, path, diff_id)?;
-                    self.blobs.entry(layer.digest.clone()).or_insert(part);
-                    layers.push(layer);
-                }
-                docker_image(config, layers)?
+                docker_image(config, descriptors)?
             }
         };
-        self.blobs.insert(digest, config);
+        self.keep(digest, config)?;
         // An image may be listed once for each of its names.
         let known = self.images.iter_mut().find(|found| found.manifest == manifest);
         match known {
@@ -109,9 +111,52 @@ impl Images {
         }
         Ok(())
     }
+
+    /// Remembers where a blob lies. What is said of it must be the same wherever it is said.
+    fn keep(&mut self, digest: Digest, blob: Stored) -> Result<()> {
+        let mut known = match self.blobs.entry(digest) {
+            Entry::Vacant(place) => {
+                place.insert(blob);
+                return Ok(());
+            }
+            Entry::Occupied(known) => known,
+        };
+        if known.get().part.size() != blob.part.size() {
+            return Err(broken(format!(
+                "there are two files for {}, one of {} and one of {} bytes",
+                known.key(),
+                known.get().part.size(),
+                blob.part.size()
+            )));
+        }
+        match (&known.get().unpacks, &blob.unpacks) {
+            (Some((_, one)), Some((_, other))) if one != other => Err(broken(format!(
+                "layer {} has diff ID {one} in one image and {other} in another",
+                known.key()
+            ))),
+            (None, Some(_)) => {
+                known.insert(blob);
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
-fn broken(problem: String) -> Error {
+/// The diff IDs in an image's config, one for each layer.
+fn diff_ids(config: &[u8], layers: usize) -> Result<Vec<Digest>> {
+    let diff_ids = ImageConfig::from_slice(config)?.rootfs.diff_ids;
+    match diff_ids.len() == layers {
+        true => Ok(diff_ids),
+        false => Err(broken(format!(
+            "it lists {layers} layers, but the config has {} diff IDs",
+            diff_ids.len()
+        ))),
+    }
+}
+
+/// The error for a `manifest.json` that cannot be right.
+pub(super) fn broken(problem: String) -> Error {
     Error::new(ErrorCode::ManifestInvalid, format!("manifest.json: {problem}"))
 }
 
@@ -121,36 +166,20 @@ fn part(tar: &TarIndex, path: &str) -> Result<Part> {
     tar.file(name)?.ok_or_else(|| broken(format!("{} does not exist in the archive", quoted(path))))
 }
 
-/// A layer and its descriptor. What is not compressed has the diff ID as its digest, which is verified when it is read;
-/// the digest of what is compressed has to be computed.
-fn layer(tar: &TarIndex, path: &str, diff_id: Digest) -> Result<(Descriptor, Part)> {
-    let part = part(tar, path)?;
-    let failed = |error| Error::io(format!("{} cannot be read", quoted(path)), error);
-    let mut start = [0; 8];
-    let count = part.read_at(0, &mut start).map_err(failed)?;
-    let (media_type, digest) = match compression_of(&start[..count]) {
-        None => (MediaType::DOCKER_LAYER, diff_id),
-        Some("gzip") => (MediaType::DOCKER_LAYER_GZIP, hash(&part).map_err(failed)?),
-        Some("zstd") => (MediaType::DOCKER_LAYER_ZSTD, hash(&part).map_err(failed)?),
-        Some(other) => {
-            let path = quoted(path);
-            let message = format!("{path} is compressed with {other}, which no layer type is for");
-            return Err(Error::unsupported(message));
-        }
+/// How a layer is presented of which the archive has no descriptor. What is not compressed has the diff ID as its digest,
+/// which is verified when it is read; the digest of what is compressed has to be computed.
+fn presented(layer: &LayerFile<'_>, diff_id: Digest) -> Result<(Descriptor, Stored)> {
+    let compression = layer.compression.map_err(|other| {
+        let path = quoted(layer.path);
+        Error::unsupported(format!("{path} is compressed with {other}, which no layer type is for"))
+    })?;
+    let (media_type, digest) = match compression {
+        Compression::None => (MediaType::DOCKER_LAYER, diff_id.clone()),
+        Compression::Gzip => (MediaType::DOCKER_LAYER_GZIP, layer.hash(Algorithm::Sha256)?),
+        Compression::Zstd => (MediaType::DOCKER_LAYER_ZSTD, layer.hash(Algorithm::Sha256)?),
     };
-    Ok((Descriptor::new(media_type, digest, part.size()), part))
-}
-
-fn hash(part: &Part) -> std::io::Result<Digest> {
-    let mut hasher = Algorithm::Sha256.hasher();
-    let mut reader = part.reader();
-    let mut buffer = vec![0; 256 << 10];
-    loop {
-        match reader.read(&mut buffer)? {
-            0 => return Ok(hasher.finish()),
-            count => hasher.update(&buffer[..count]),
-        }
-    }
+    let blob = Stored::layer(layer, &digest, diff_id);
+    Ok((Descriptor::new(media_type, digest, layer.part.size()), blob))
 }
 
 /// The manifest of an image that has none in the archive.
@@ -161,43 +190,4 @@ fn docker_image(config: Descriptor, layers: Vec<Descriptor>) -> Result<Manifest>
         Error::new(ErrorKind::Internal, "a manifest cannot be serialised").with_source(error)
     })?;
     Ok(Manifest::parse(bytes.into(), None, None)?)
-}
-
-/// The images of the OCI layout that newer versions of Docker put into an archive, by their configs. Their manifests
-/// are what was pulled or built, so they are preferred. `manifest.json` is what counts, so a layout that cannot be read
-/// is none.
-struct Originals {
-    layout: Option<TarLayout>,
-    images: HashMap<Digest, Manifest>,
-}
-
-impl Originals {
-    fn of(tar: &Arc<TarIndex>) -> Self {
-        let mut images = HashMap::new();
-        let layout = TarLayout::of(tar.clone()).ok();
-        if let Some(layout) = &layout {
-            // What was found before an error counts all the same.
-            let _ = walk(layout, layout.index(), MediaType::is_index, |entry, _| {
-                if entry.media_type.is_image()
-                    && let Ok(Some(manifest)) = read_manifest(layout, entry)
-                    && let Some(image) = manifest.image()
-                {
-                    images.entry(image.config.digest.clone()).or_insert(manifest);
-                }
-                ControlFlow::Continue(())
-            });
-        }
-        Self { layout, images }
-    }
-
-    /// The image with a config, if all of it is there.
-    fn with_config(&self, config: &Digest) -> Option<(Manifest, Vec<(Digest, Part)>)> {
-        let (layout, manifest) = (self.layout.as_ref()?, self.images.get(config)?);
-        let part = |blob: &Descriptor| {
-            let part = layout.blob_part(&blob.digest).ok()??;
-            (part.size() == blob.size).then(|| (blob.digest.clone(), part))
-        };
-        let blobs: Option<Vec<_>> = manifest.blobs().map(part).collect();
-        Some((manifest.clone(), blobs?))
-    }
 }

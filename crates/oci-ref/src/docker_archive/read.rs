@@ -7,9 +7,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use oci_spec_types::{Descriptor, Digest, Reference, Tag};
 
+use super::file::Stored;
 use super::images::{Found, Images};
 use crate::archive::TarIndex;
 use crate::files::blocking;
+use crate::layers::unpacking_to;
 use crate::layout::unknown_manifest;
 use crate::layout::view::{tags_page, unknown_blob};
 use crate::{
@@ -23,6 +25,11 @@ use crate::{
 /// whose manifest is in such a layout, with all its blobs, is presented by that manifest. Of others the archive has no
 /// manifest, so they are presented as Docker schema 2 images that are made of the config and the layers: uncompressed
 /// layers by their diff IDs, so that reading them verifies these.
+///
+/// What the archive says of an image several times, it must say alike: `manifest.json`, the config's diff IDs and a manifest
+/// of the layout have the same layers, or opening it fails with what differs. Only where a manifest of the layout has no
+/// layers at all, as Docker 25.0.0 writes it, `manifest.json` counts. A compressed layer that is read as a whole must
+/// unpack to its diff ID (with the feature `compression`), or its last bytes are an error in their place.
 ///
 /// An image's names are in [`images`](Self::images), and resolved by [`resolve_name`](Self::resolve_name). By a tag an
 /// image is found if the tag is in no other image's names. The archive itself must not be compressed. What is said of
@@ -151,13 +158,21 @@ impl Source for DockerArchive {
     }
 
     async fn blob_size(&self, digest: &Digest) -> Result<Option<u64>> {
-        Ok(self.images.blobs.get(digest).map(|part| part.size()))
+        Ok(self.images.blobs.get(digest).map(|blob| blob.part.size()))
     }
 
     async fn blob(&self, digest: &Digest, range: ByteRange) -> Result<BlobRead> {
-        let part = self.images.blobs.get(digest).ok_or_else(|| unknown_blob(digest))?;
+        let Stored { part, unpacks } =
+            self.images.blobs.get(digest).cloned().ok_or_else(|| unknown_blob(digest))?;
         let archive = format!("archive {}", self.path.display());
-        part.clone().open(range, &format!("blob {digest}"), archive)
+        let read = part.open(range, &format!("blob {digest}"), archive)?;
+        match unpacks.filter(|_| read.range == (0..read.size)) {
+            Some((compression, diff_id)) => {
+                let body = unpacking_to(read.body, digest, compression, &diff_id)?;
+                Ok(BlobRead { body, ..read })
+            }
+            None => Ok(read),
+        }
     }
 
     async fn tags(&self, after: Option<&Cursor>, limit: usize) -> Result<Page<Tag>> {

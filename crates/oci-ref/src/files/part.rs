@@ -45,6 +45,12 @@ impl Part {
         }
     }
 
+    /// Whether both are the same bytes of one file.
+    #[cfg(feature = "tar")]
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.file, &other.file) && (self.start, self.size) == (other.start, other.size)
+    }
+
     /// Reads at an offset, as much as is there and fits.
     pub(crate) fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         let left = self.size.saturating_sub(offset);

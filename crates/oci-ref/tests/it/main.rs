@@ -13,6 +13,7 @@ mod copying;
 mod dir;
 mod distribution;
 mod docker_archive;
+mod docker_archive_odd;
 mod exact;
 mod flat;
 mod graph;
