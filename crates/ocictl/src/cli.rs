@@ -236,7 +236,7 @@ pub(crate) struct CopyArgs {
     #[arg(value_name = "SRC")]
     pub(crate) source: Location,
 
-    /// Where to copy to. A digest here must be the digest of what is copied.
+    /// Where to copy to. A digest here must be the digest of what is copied, else nothing is.
     #[arg(value_name = "DST")]
     pub(crate) destination: Location,
 

@@ -1,24 +1,25 @@
 //! What is asked of all that will be copied, before anything is: whether images are for an operating system that the
-//! destination takes, and whether the destination can keep what is signed.
+//! destination takes, whether the destination can keep what is signed, and whether what must stay as it is may.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use oci_spec_types::{Descriptor, Digest, Platform};
 
+use super::formats::Format;
 use super::options::CopyOptions;
 use super::referrers::{Listed, resolve_tag, scheme_tags};
 use super::select::Chosen;
 use crate::graph::read_manifest;
-use crate::{Error, Manifest, Ref, Result, Source, Store};
+use crate::{Error, ErrorKind, Manifest, Ref, Result, Source, Store};
 
 /// What builders write in the config of what is no image to run, such as an attestation.
 const UNKNOWN: &str = "unknown";
 
 /// Refuses what the destination cannot take, as long as nothing has been copied.
 ///
-/// Manifests are read for this where the destination asks for operating systems, or cannot keep the signatures that the
-/// source may have; else nothing is.
+/// Manifests are read for this where the destination asks for operating systems, cannot keep the signatures that the
+/// source may have, or is named by the digest of what is to be converted; else nothing is.
 pub(super) async fn check(
     from: &Arc<dyn Source>,
     chosen: &Chosen,
@@ -31,11 +32,13 @@ pub(super) async fn check(
         .map(|taken| Systems { from, taken: taken.iter().map(|os| normal(os)).collect() });
     let unsigned =
         !options.drop_signatures && !capabilities.signatures && from.may_have_signatures();
-    if systems.is_none() && !unsigned {
+    let converts = matches!(options.format, Format::Oci | Format::Docker);
+    let kept = options.digest.as_ref().filter(|_| converts);
+    if systems.is_none() && !unsigned && kept.is_none() {
         return Ok(());
     }
-    let mut check =
-        Check { from, options, systems, unsigned, seen: HashSet::new(), next: Vec::new() };
+    let (seen, next) = (HashSet::new(), Vec::new());
+    let mut check = Check { from, options, systems, unsigned, kept, seen, next };
     let wanted = |entry: &&Descriptor| {
         chosen.entries.as_ref().is_none_or(|entries| entries.contains(&entry.digest))
     };
@@ -77,6 +80,8 @@ struct Check<'a> {
     systems: Option<Systems<'a>>,
     /// Whether nothing of it may be signed.
     unsigned: bool,
+    /// The digest by which the destination is named, if a format was asked for that might change it.
+    kept: Option<&'a Digest>,
     seen: HashSet<Digest>,
     next: Vec<Next>,
 }
@@ -86,11 +91,16 @@ impl Check<'_> {
         if let (Some(systems), false) = (&self.systems, refers) {
             systems.look_at(manifest).await?;
         }
-        if !self.unsigned {
+        if let Some(named) = self.kept {
+            refuse_conversion(manifest, self.options.format, named)?;
+        }
+        if !self.unsigned && self.kept.is_none() {
             return Ok(());
         }
         let digest = manifest.digest();
-        refuse_signatures(&self.from.signatures(digest).await?, digest)?;
+        if self.unsigned {
+            refuse_signatures(&self.from.signatures(digest).await?, digest)?;
+        }
         let mut referrers = Vec::new();
         if self.options.referrers {
             let mut listed = Listed::of(digest);
@@ -106,6 +116,21 @@ impl Check<'_> {
         let next = |descriptor| Next { descriptor, depth: depth + 1, refers: true };
         self.next.extend(referrers.into_iter().map(next));
         Ok(())
+    }
+}
+
+/// Refuses a conversion for a destination that is named by a digest: whatever becomes another changes what lists it, too.
+fn refuse_conversion(manifest: &Manifest, format: Format, named: &Digest) -> Result<()> {
+    let own = manifest.media_type();
+    match format.candidates(own, None).first() {
+        Some(other) if other != own => Err(Error::new(
+            ErrorKind::Invalid,
+            format!(
+                "the destination is named {named}, so nothing can be converted, and {} of type {own} would become {other}",
+                manifest.digest()
+            ),
+        )),
+        _ => Ok(()),
     }
 }
 

@@ -64,7 +64,8 @@ impl Run {
     ) -> Result<Manifest> {
         let edited = with_entries(&manifest, changed)?;
         let taken = self.to.capabilities().manifest_types;
-        let candidates = self.options.format.candidates(manifest.media_type(), taken.as_deref());
+        let format = self.options.written_format();
+        let candidates = format.candidates(manifest.media_type(), taken.as_deref());
         let mut attempts = Vec::new();
         for media_type in &candidates {
             let converted = edited.convert_to(media_type, self.options.loss)?;

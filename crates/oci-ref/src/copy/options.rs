@@ -39,7 +39,8 @@ pub struct CopyOptions {
     pub tags: Vec<Tag>,
     /// The condition under which the tags are set.
     pub when: Precondition,
-    /// The digest by which the destination is named: what is written, or the index it was chosen from, must have it.
+    /// The digest by which the destination is named. Nothing is written unless what is copied has it: so nothing is converted,
+    /// and the digest of an index is refused where one image is copied in its place.
     pub digest: Option<Digest>,
     /// What of an index to copy.
     pub select: Select,
@@ -106,6 +107,11 @@ impl CopyOptions {
                 .map_err(|error| error.context(format!("{} is not admitted", manifest.digest()))),
             None => Ok(()),
         }
+    }
+
+    /// The format in which manifests are written. What is named by its digest stays as it is.
+    pub(super) fn written_format(&self) -> Format {
+        if self.digest.is_some() { Format::Preserve } else { self.format }
     }
 
     pub(super) fn tell(&self, event: &CopyEvent<'_>) {

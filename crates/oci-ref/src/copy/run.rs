@@ -12,7 +12,6 @@ use tokio::task::{JoinError, JoinSet};
 use super::Copied;
 use super::before::refuse_signatures;
 use super::content::Content;
-use super::formats::Format;
 use super::limits::Limits;
 use super::options::CopyOptions;
 use super::progress::CopyEvent;
@@ -66,19 +65,13 @@ impl Run {
     /// Copies the root, what refers to it if that was asked for, and then its tags.
     pub(super) async fn copy_root(self: Arc<Self>, chosen: Chosen) -> Result<Copied> {
         let root = chosen.manifest;
-        let expected = self.options.digest.clone().filter(|expected| *expected != chosen.listed);
-        if let (Some(expected), Format::Preserve) = (&expected, self.options.format)
-            && expected != root.digest()
-        {
-            return Err(wrong_name(expected, root.digest()));
-        }
         let changed = self.clone().copy_references(&root, chosen.entries.as_ref(), 0).await?;
         if self.options.referrers || self.options.tag_schemes {
             self.write(root.clone(), &changed, &[], &Precondition::None).await?;
             lock(&self.subjects).push((root.digest().clone(), 0));
             self.clone().copy_all_referrers().await?;
         }
-        let root = self.write_named(root, &changed, expected.as_ref()).await?;
+        let root = self.write(root, &changed, &self.options.tags, &self.options.when).await?;
         let counts = lock(&self.counts);
         Ok(Copied {
             descriptor: root.descriptor().clone(),
@@ -137,22 +130,6 @@ impl Run {
     /// The manifests that were copied since this was last asked, and how deep each lies.
     pub(super) fn take_subjects(&self) -> Vec<(Digest, usize)> {
         std::mem::take(&mut lock(&self.subjects))
-    }
-
-    /// Writes the root with its tags. What gets a name by digest must have that digest.
-    async fn write_named(
-        &self,
-        root: Manifest,
-        changed: &HashMap<Digest, Descriptor>,
-        expected: Option<&Digest>,
-    ) -> Result<Manifest> {
-        let written = self.write(root, changed, &self.options.tags, &self.options.when).await?;
-        match expected {
-            Some(expected) if expected != written.digest() => {
-                Err(wrong_name(expected, written.digest()))
-            }
-            _ => Ok(written),
-        }
     }
 
     /// Copies what a manifest references: of its entries these, or all. Gives the entries that became others.
@@ -381,11 +358,4 @@ fn flatten(ended: Result<Part, JoinError>) -> Part {
     ended.unwrap_or_else(|error| {
         Err(Error::new(ErrorKind::Internal, "a part of the copy panicked").with_source(error))
     })
-}
-
-fn wrong_name(expected: &Digest, found: &Digest) -> Error {
-    Error::new(
-        ErrorKind::Invalid,
-        format!("the destination is named {expected}, but what is copied is {found}"),
-    )
 }

@@ -10,8 +10,6 @@ use crate::{Error, ErrorKind, Manifest, Ref, Result, Source, Store, WalkOptions,
 
 /// What is copied.
 pub(super) struct Chosen {
-    /// The digest of what was asked for.
-    pub(super) listed: Digest,
     /// The root of the copy: that, or the image that was chosen of it.
     pub(super) manifest: Manifest,
     /// The entries of the root that are copied; `None` for all.
@@ -62,8 +60,9 @@ pub(super) async fn choose(
             ));
         }
     };
+    check_name(&manifest, &listed, options)?;
     check_types(&manifest, to, options)?;
-    Ok(Chosen { listed, manifest, entries })
+    Ok(Chosen { manifest, entries })
 }
 
 async fn image_for(
@@ -96,12 +95,27 @@ fn sparse(
     Ok((found, Some(entries)))
 }
 
+/// What a destination is named by must be the digest of what is copied, which stays as it is then.
+fn check_name(manifest: &Manifest, listed: &Digest, options: &CopyOptions) -> Result<()> {
+    let found = manifest.digest();
+    let Some(named) = options.digest.as_ref().filter(|named| *named != found) else {
+        return Ok(());
+    };
+    let message = match named == listed {
+        true => format!(
+            "the destination is named {named}, which is the index, but of that only {found} is copied"
+        ),
+        false => format!("the destination is named {named}, but what is copied is {found}"),
+    };
+    Err(Error::new(ErrorKind::Invalid, message))
+}
+
 /// A destination that cannot hold a list says so before anything is copied.
 fn check_types(manifest: &Manifest, to: &dyn Store, options: &CopyOptions) -> Result<()> {
     let Some(types) = to.capabilities().manifest_types else {
         return Ok(());
     };
-    let candidates = options.format.candidates(manifest.media_type(), Some(&types));
+    let candidates = options.written_format().candidates(manifest.media_type(), Some(&types));
     if candidates.iter().any(|candidate| types.contains(candidate)) {
         return Ok(());
     }

@@ -93,26 +93,6 @@ async fn an_empty_choice_copies_the_list_alone_and_an_unknown_one_is_refused() {
     assert!(error.to_string().contains("is no index"), "{error}");
 }
 
-// covers: C8
-#[tokio::test]
-async fn a_destination_named_by_digest_must_match_the_list_or_the_image() {
-    let (from, sample) = filled().await;
-    let (_, images) = list(&from, &sample).await;
-    let select = Select::Image(images[0].platform.clone().unwrap());
-    for named in [&sample.index.digest, &images[0].digest] {
-        let to = Arc::new(Probe::default());
-        let digest = Some(named.clone());
-        let options = CopyOptions { select: select.clone(), digest, ..CopyOptions::default() };
-        run(&from, &sample.index, &to, options).await.unwrap();
-    }
-    let to = Arc::new(Probe::default());
-    let digest = Some(images[1].digest.clone());
-    let options = CopyOptions { select, digest, ..CopyOptions::default() };
-    let error = run(&from, &sample.index, &to, options).await.unwrap_err();
-    assert!(error.to_string().contains(images[1].digest.as_str()), "{error}");
-    assert!(to.inner.is_empty());
-}
-
 /// Stores an index whose subject is `subject`, and that also lists it.
 async fn put_list_about(store: &Memory, subject: &Descriptor) -> Manifest {
     let mut list = List::new(MediaType::OCI_IMAGE_INDEX).unwrap();

@@ -7,6 +7,7 @@ mod build;
 mod convert;
 mod copy_flow;
 mod copy_formats;
+mod copy_named;
 mod copy_options;
 mod copy_systems;
 mod copying;
