@@ -56,7 +56,8 @@ pub use blob::{Blob, DEFAULT_BLOB_LIMIT};
 pub use build::{ArtifactBuilder, Built, ImageBuilder, LayerContent};
 pub use convert::{Change, Conversion, Dropped, Loss};
 pub use copy::{
-    Admit, Copied, Copier, CopyEvent, CopyOptions, Format, OnCopyEvent, Select, Siblings, copy,
+    Admission, AdmissionRequest, Copied, Copier, CopyEvent, CopyOptions, Format, OnCopyEvent,
+    Reached, Select, Siblings, copy,
 };
 #[cfg(feature = "layout")]
 pub use dir::{Directory, DirectoryOptions};

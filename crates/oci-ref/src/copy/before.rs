@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use oci_spec_types::{Descriptor, Digest, Platform};
 
+use super::admission::Reached;
 use super::formats::Format;
-use super::options::CopyOptions;
 use super::referrers::{Listed, resolve_tag, scheme_tags};
+use super::run::Run;
 use super::select::Chosen;
-use crate::graph::read_manifest;
-use crate::{Error, ErrorKind, Manifest, Ref, Result, Source, Store};
+use crate::{Error, ErrorKind, Manifest, Ref, Result, Source};
 
 /// What builders write in the config of what is no image to run, such as an attestation.
 const UNKNOWN: &str = "unknown";
@@ -20,12 +20,8 @@ const UNKNOWN: &str = "unknown";
 ///
 /// Manifests are read for this where the destination asks for operating systems, cannot keep the signatures that the
 /// source may have, or is named by the digest of what is to be converted; else nothing is.
-pub(super) async fn check(
-    from: &Arc<dyn Source>,
-    chosen: &Chosen,
-    to: &dyn Store,
-    options: &CopyOptions,
-) -> Result<()> {
+pub(super) async fn check(run: &Run, chosen: &Chosen) -> Result<()> {
+    let Run { from, to, options, .. } = run;
     let capabilities = to.capabilities();
     let systems = capabilities
         .operating_systems
@@ -38,23 +34,24 @@ pub(super) async fn check(
         return Ok(());
     }
     let (seen, next) = (HashSet::new(), Vec::new());
-    let mut check = Check { from, options, systems, unsigned, kept, seen, next };
+    let mut check = Check { run, systems, unsigned, kept, seen, next };
     let wanted = |entry: &&Descriptor| {
         chosen.entries.as_ref().is_none_or(|entries| entries.contains(&entry.digest))
     };
     check.next.extend(chosen.manifest.manifests().iter().filter(wanted).cloned().map(Next::entry));
     check.look_at(&chosen.manifest, 0, false).await?;
-    while let Some(Next { descriptor, depth, refers }) = check.next.pop() {
+    while let Some(Next { descriptor, depth, reached, refers }) = check.next.pop() {
         // What is nested too deep is refused by the copy itself.
         if depth > options.max_depth || !check.seen.insert(descriptor.digest.clone()) {
             continue;
         }
-        let manifest = read_manifest(&**from, &descriptor)
+        let manifest = run
+            .read(&descriptor, reached)
             .await
             .map_err(|error| error.context(format!("reading manifest {}", descriptor.digest)))?;
-        options.admit(&manifest)?;
-        let entries = manifest.manifests().iter().cloned();
-        check.next.extend(entries.map(|descriptor| Next { descriptor, depth: depth + 1, refers }));
+        let reached = Reached::Listed;
+        let next = |descriptor| Next { descriptor, depth: depth + 1, reached, refers };
+        check.next.extend(manifest.manifests().iter().cloned().map(next));
         check.look_at(&manifest, depth, refers).await?;
     }
     Ok(())
@@ -64,19 +61,19 @@ pub(super) async fn check(
 struct Next {
     descriptor: Descriptor,
     depth: usize,
-    /// Whether it is copied because it refers to another.
+    reached: Reached,
+    /// Whether it is copied because it, or what lists it, refers to another.
     refers: bool,
 }
 
 impl Next {
     fn entry(descriptor: Descriptor) -> Self {
-        Self { descriptor, depth: 1, refers: false }
+        Self { descriptor, depth: 1, reached: Reached::Listed, refers: false }
     }
 }
 
 struct Check<'a> {
-    from: &'a Arc<dyn Source>,
-    options: &'a CopyOptions,
+    run: &'a Run,
     systems: Option<Systems<'a>>,
     /// Whether nothing of it may be signed.
     unsigned: bool,
@@ -88,32 +85,38 @@ struct Check<'a> {
 
 impl Check<'_> {
     async fn look_at(&mut self, manifest: &Manifest, depth: usize, refers: bool) -> Result<()> {
+        let Run { from, options, .. } = self.run;
         if let (Some(systems), false) = (&self.systems, refers) {
             systems.look_at(manifest).await?;
         }
         if let Some(named) = self.kept {
-            refuse_conversion(manifest, self.options.format, named)?;
+            refuse_conversion(manifest, options.format, named)?;
         }
         if !self.unsigned && self.kept.is_none() {
             return Ok(());
         }
         let digest = manifest.digest();
         if self.unsigned {
-            refuse_signatures(&self.from.signatures(digest).await?, digest)?;
+            refuse_signatures(&from.signatures(digest).await?, digest)?;
         }
         let mut referrers = Vec::new();
-        if self.options.referrers {
+        if options.referrers {
             let mut listed = Listed::of(digest);
-            while let Some(page) = listed.next_page(&**self.from).await? {
+            while let Some(page) = listed.next_page(&**from).await? {
                 referrers.extend(page);
             }
         }
-        if self.options.tag_schemes {
+        if options.tag_schemes {
             for tag in scheme_tags(digest) {
-                referrers.extend(resolve_tag(&**self.from, &tag).await?);
+                referrers.extend(resolve_tag(&**from, &tag).await?);
             }
         }
-        let next = |descriptor| Next { descriptor, depth: depth + 1, refers: true };
+        let next = |descriptor| Next {
+            descriptor,
+            depth: depth + 1,
+            reached: Reached::Refers,
+            refers: true,
+        };
         self.next.extend(referrers.into_iter().map(next));
         Ok(())
     }

@@ -53,12 +53,9 @@ impl Copier {
     /// # Errors
     /// As for [`copy`](crate::copy()).
     pub async fn copy(&self, target: &Target, tags: &[Tag]) -> Result<()> {
-        let Run { from, to, options, .. } = &*self.0;
-        let found = from.manifest(target).await;
-        let found =
-            found.map_err(|error| error.context(format!("reading {target} at the source")))?;
-        let chosen = select::choose(from, found, &**to, options).await?;
-        before::check(from, &chosen, &**to, options).await?;
+        let found = self.0.read_named(target).await?;
+        let chosen = select::choose(&self.0, found).await?;
+        before::check(&self.0, &chosen).await?;
         self.0.clone().copy_one(chosen.manifest, tags).await
     }
 }

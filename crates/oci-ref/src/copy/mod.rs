@@ -1,5 +1,6 @@
 //! Copying between two repositories.
 
+mod admission;
 mod before;
 mod content;
 mod copier;
@@ -17,9 +18,10 @@ use oci_spec_types::Descriptor;
 
 use crate::{Result, Source, Store, Target};
 
+pub use admission::{Admission, AdmissionRequest, Reached};
 pub use copier::Copier;
 pub use formats::Format;
-pub use options::{Admit, CopyOptions, Select, Siblings};
+pub use options::{CopyOptions, Select, Siblings};
 pub use progress::{CopyEvent, OnCopyEvent};
 
 /// What a copy did, or for a dry run what it would do.
@@ -76,13 +78,9 @@ pub async fn copy(
     to: Arc<dyn Store>,
     options: CopyOptions,
 ) -> Result<Copied> {
-    let found = from
-        .manifest(target)
-        .await
-        .map_err(|error| error.context(format!("reading {target} at the source")))?;
-    options.admit(&found)?;
-    let chosen = select::choose(&from, found, &*to, &options).await?;
-    before::check(&from, &chosen, &*to, &options).await?;
     let run = Arc::new(run::Run::new(from, to, options));
+    let found = run.read_named(target).await?;
+    let chosen = select::choose(&run, found).await?;
+    before::check(&run, &chosen).await?;
     run.copy_root(chosen).await
 }

@@ -3,11 +3,12 @@
 use std::fmt;
 use std::sync::Arc;
 
-use oci_spec_types::{Digest, Name, Platform, Tag};
+use oci_spec_types::{Digest, Name, Platform, Reference, Tag};
 
+use super::admission::Admission;
 use super::formats::Format;
 use super::progress::{CopyEvent, OnCopyEvent};
-use crate::{Loss, Manifest, Precondition, Result};
+use crate::{Loss, Precondition};
 
 /// What of an index to copy.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,9 +26,6 @@ pub enum Select {
     /// take sparse indexes. An empty selection copies the index alone.
     Instances(Vec<Digest>),
 }
-
-/// Admits a manifest, or refuses it with an error.
-pub type Admit = Arc<dyn Fn(&Manifest) -> Result<()> + Send + Sync>;
 
 /// Says in which repository of a registry a blob is, if it knows one.
 pub type Siblings = Arc<dyn Fn(&Digest) -> Option<Name> + Send + Sync>;
@@ -67,8 +65,10 @@ pub struct CopyOptions {
     /// Whether detached signatures are left behind. Else a destination that cannot keep them is an error, before
     /// anything is copied.
     pub drop_signatures: bool,
-    /// Asked about each manifest, before anything that it references is read. It may be asked about one more than once.
-    pub admit: Option<Admit>,
+    /// Asked about each manifest, before anything that it references is read.
+    pub admission: Option<Arc<dyn Admission>>,
+    /// The reference by which the source is named, for `admission`.
+    pub name: Option<Reference>,
     /// Told what happens.
     pub progress: Option<OnCopyEvent>,
     /// Whether nothing is written: the result says what would be.
@@ -93,7 +93,8 @@ impl Default for CopyOptions {
             referrers: false,
             tag_schemes: false,
             drop_signatures: false,
-            admit: None,
+            admission: None,
+            name: None,
             progress: None,
             dry_run: false,
         }
@@ -101,14 +102,6 @@ impl Default for CopyOptions {
 }
 
 impl CopyOptions {
-    pub(super) fn admit(&self, manifest: &Manifest) -> Result<()> {
-        match &self.admit {
-            Some(admit) => admit(manifest)
-                .map_err(|error| error.context(format!("{} is not admitted", manifest.digest()))),
-            None => Ok(()),
-        }
-    }
-
     /// The format in which manifests are written. What is named by its digest stays as it is.
     pub(super) fn written_format(&self) -> Format {
         if self.digest.is_some() { Format::Preserve } else { self.format }
@@ -138,7 +131,8 @@ impl fmt::Debug for CopyOptions {
             .field("referrers", &self.referrers)
             .field("tag_schemes", &self.tag_schemes)
             .field("drop_signatures", &self.drop_signatures)
-            .field("admit", &self.admit.is_some())
+            .field("admission", &self.admission.is_some())
+            .field("name", &self.name)
             .field("progress", &self.progress.is_some())
             .field("dry_run", &self.dry_run)
             .finish()

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use oci_spec_types::{Descriptor, Digest, Tag};
 
+use super::admission::Reached;
 use super::run::Run;
 use crate::{Cursor, Error, ErrorKind, Precondition, Result, Source, Target};
 
@@ -99,7 +100,7 @@ impl Run {
             let request = self.limits.request().await;
             let Some(page) = listed.next_page(&*self.from).await? else { return Ok(()) };
             drop(request);
-            self.clone().copy_children(page, depth).await?;
+            self.clone().copy_children(page, Reached::Refers, depth).await?;
         }
     }
 
@@ -108,7 +109,7 @@ impl Run {
         let request = self.limits.request().await;
         let Some(found) = resolve_tag(&*self.from, &tag).await? else { return Ok(()) };
         drop(request);
-        self.clone().copy_children(vec![found.clone()], depth).await?;
+        self.clone().copy_children(vec![found.clone()], Reached::Refers, depth).await?;
         let manifest = self.from.manifest(&Target::Digest(found.digest)).await?;
         self.put_manifest(&manifest, &[tag], &Precondition::None).await
     }

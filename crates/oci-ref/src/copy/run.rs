@@ -10,13 +10,13 @@ use tokio::sync::OnceCell;
 use tokio::task::{JoinError, JoinSet};
 
 use super::Copied;
+use super::admission::Reached;
 use super::before::refuse_signatures;
 use super::content::Content;
 use super::limits::Limits;
 use super::options::CopyOptions;
 use super::progress::CopyEvent;
 use super::select::Chosen;
-use crate::graph::read_manifest;
 use crate::{Error, ErrorKind, Manifest, Mounted, Precondition, Result, Source, Store, Target};
 
 pub(super) struct Run {
@@ -26,6 +26,8 @@ pub(super) struct Run {
     pub(super) limits: Limits,
     done: Mutex<HashMap<(Kind, Digest), Arc<Outcome>>>,
     counts: Mutex<Counts>,
+    /// What has been admitted.
+    admitted: Mutex<HashMap<Digest, Arc<OnceCell<()>>>>,
     /// Manifests that were copied, whose referrers have not been looked at.
     subjects: Mutex<Vec<(Digest, usize)>>,
 }
@@ -55,11 +57,26 @@ impl Run {
             limits: Limits::new(&options),
             done: Mutex::default(),
             counts: Mutex::default(),
+            admitted: Mutex::default(),
             subjects: Mutex::default(),
             from,
             to,
             options,
         }
+    }
+
+    /// Reads what was asked for.
+    pub(super) async fn read_named(&self, target: &Target) -> Result<Manifest> {
+        let found = self.from.manifest(target).await;
+        let found =
+            found.map_err(|error| error.context(format!("reading {target} at the source")))?;
+        self.admit(&found, found.descriptor(), Reached::Named).await?;
+        Ok(found)
+    }
+
+    /// Where it is remembered that a manifest has been admitted.
+    pub(super) fn admission_of(&self, digest: &Digest) -> Arc<OnceCell<()>> {
+        lock(&self.admitted).entry(digest.clone()).or_default().clone()
     }
 
     /// Copies the root, what refers to it if that was asked for, and then its tags.
@@ -87,11 +104,12 @@ impl Run {
     fn copy_manifest(
         self: Arc<Self>,
         descriptor: Descriptor,
+        reached: Reached,
         depth: usize,
     ) -> BoxFuture<'static, Result<Option<Descriptor>>> {
         Box::pin(async move {
             let request = self.limits.request().await;
-            let manifest = read_manifest(&*self.from, &descriptor).await?;
+            let manifest = self.read(&descriptor, reached).await?;
             drop(request);
             self.copy_read(manifest, depth).await
         })
@@ -103,7 +121,6 @@ impl Run {
         manifest: Manifest,
         depth: usize,
     ) -> Result<Option<Descriptor>> {
-        self.options.admit(&manifest)?;
         let digest = manifest.digest().clone();
         let changed = self.clone().copy_references(&manifest, None, depth).await?;
         let written = self.write(manifest, &changed, &[], &Precondition::None).await?;
@@ -122,7 +139,6 @@ impl Run {
             let copying = self.clone().copy_read(manifest, 0);
             return self.once(Kind::Manifest, &digest, copying).await.map(|_| ());
         }
-        self.options.admit(&manifest)?;
         let changed = self.clone().copy_references(&manifest, None, 0).await?;
         self.write(manifest, &changed, tags, &self.options.when).await.map(|_| ())
     }
@@ -142,7 +158,7 @@ impl Run {
         let wanted =
             |entry: &&Descriptor| entries.is_none_or(|entries| entries.contains(&entry.digest));
         let children = manifest.manifests().iter().filter(wanted).cloned().collect();
-        let changed = self.clone().copy_children(children, depth + 1).await?;
+        let changed = self.clone().copy_children(children, Reached::Listed, depth + 1).await?;
 
         // The largest first: the others fit in beside them.
         let mut blobs: Vec<&Descriptor> = manifest.blobs().collect();
@@ -166,6 +182,7 @@ impl Run {
     pub(super) async fn copy_children(
         self: Arc<Self>,
         children: Vec<Descriptor>,
+        reached: Reached,
         depth: usize,
     ) -> Result<HashMap<Digest, Descriptor>> {
         if let (true, Some(first)) = (depth > self.options.max_depth, children.first()) {
@@ -181,7 +198,7 @@ impl Run {
             let run = self.clone();
             self.make_room(&mut tasks, &mut changed).await?;
             tasks.spawn(async move {
-                let copying = run.clone().copy_manifest(child.clone(), depth);
+                let copying = run.clone().copy_manifest(child.clone(), reached, depth);
                 let copied = run.once(Kind::Manifest, &child.digest, copying).await;
                 let became = copied
                     .map_err(|error| error.context(format!("copying manifest {}", child.digest)))?;

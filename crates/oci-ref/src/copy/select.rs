@@ -1,12 +1,13 @@
 //! What of an index is copied, and whether the destination can hold it.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use oci_spec_types::{Digest, ErrorCode, MediaType, Platform};
 
 use super::options::{CopyOptions, Select};
-use crate::{Error, ErrorKind, Manifest, Ref, Result, Source, Store, WalkOptions, choose_image};
+use super::run::Run;
+use crate::platform::choose_image_admitted;
+use crate::{Error, ErrorKind, Manifest, Ref, Result, Store, WalkOptions};
 
 /// What is copied.
 pub(super) struct Chosen {
@@ -17,18 +18,12 @@ pub(super) struct Chosen {
 }
 
 /// Decides what is copied, before anything is.
-pub(super) async fn choose(
-    from: &Arc<dyn Source>,
-    found: Manifest,
-    to: &dyn Store,
-    options: &CopyOptions,
-) -> Result<Chosen> {
+pub(super) async fn choose(run: &Run, found: Manifest) -> Result<Chosen> {
+    let Run { from, to, options, .. } = run;
     let listed = found.digest().clone();
     let (manifest, entries) = match (&options.select, found.index()) {
         (Select::All, _) => (found, None),
-        (Select::Image(platform), Some(_)) => {
-            (image_for(from, found, platform, options).await?, None)
-        }
+        (Select::Image(platform), Some(_)) => (image_for(run, found, platform).await?, None),
         // What is no index is what fits.
         (Select::Image(_), None) => (found, None),
         (Select::Platforms(platforms), Some(_)) => {
@@ -36,7 +31,7 @@ pub(super) async fn choose(
             let list = list.as_index()?;
             let chosen =
                 platforms.iter().map(|platform| Ok(list.choose(platform)?.descriptor.digest));
-            sparse(found, chosen.collect::<Result<_>>()?, to)?
+            sparse(found, chosen.collect::<Result<_>>()?, &**to)?
         }
         (Select::Instances(digests), Some(index)) => {
             let listed: HashSet<&Digest> = index.manifests.iter().map(|e| &e.digest).collect();
@@ -51,7 +46,7 @@ pub(super) async fn choose(
                 ));
             }
             let entries = digests.iter().cloned().collect();
-            sparse(found, entries, to)?
+            sparse(found, entries, &**to)?
         }
         (Select::Platforms(_) | Select::Instances(_), None) => {
             return Err(Error::new(
@@ -61,23 +56,16 @@ pub(super) async fn choose(
         }
     };
     check_name(&manifest, &listed, options)?;
-    check_types(&manifest, to, options)?;
+    check_types(&manifest, &**to, options)?;
     Ok(Chosen { manifest, entries })
 }
 
-async fn image_for(
-    from: &Arc<dyn Source>,
-    found: Manifest,
-    platform: &Platform,
-    options: &CopyOptions,
-) -> Result<Manifest> {
-    let list = Ref::new(found, from.clone())?;
-    let bounds =
-        WalkOptions { max_depth: options.max_depth, sparse: true, ..WalkOptions::default() };
-    let chosen = choose_image(list.as_index()?, platform, &bounds).await?;
-    let manifest = chosen.image.manifest().clone();
-    options.admit(&manifest)?;
-    Ok(manifest)
+async fn image_for(run: &Run, found: Manifest, platform: &Platform) -> Result<Manifest> {
+    let list = Ref::new(found, run.from.clone())?;
+    let max_depth = run.options.max_depth;
+    let bounds = WalkOptions { max_depth, sparse: true, ..WalkOptions::default() };
+    let chosen = choose_image_admitted(list.as_index()?, platform, &bounds, run).await?;
+    Ok(chosen.image.manifest().clone())
 }
 
 fn sparse(

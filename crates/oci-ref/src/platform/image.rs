@@ -2,11 +2,12 @@
 
 use std::collections::{HashSet, VecDeque};
 
+use async_trait::async_trait;
 use oci_spec_types::{Descriptor, Digest, Platform};
 
 use super::choice::{Candidate, Choice, NoMatch, Verdict, choose};
 use super::fit::{Fit, Score, Wanted, stated};
-use crate::{Error, ErrorKind, Image, Index, Ref, RefPath, Result, WalkOptions};
+use crate::{Error, ErrorKind, Image, Index, Manifest, Ref, RefPath, Result, WalkOptions};
 
 /// The image of an index that fits a platform best, and why.
 #[derive(Clone, Debug)]
@@ -44,7 +45,34 @@ pub async fn choose_image(
     wanted: &Platform,
     bounds: &WalkOptions,
 ) -> Result<ChosenImage> {
+    choose_image_admitted(index, wanted, bounds, &Open).await
+}
+
+/// Decides on each manifest that is read, before anything that it references is.
+#[async_trait]
+pub(crate) trait Gate: Send + Sync {
+    async fn admit(&self, manifest: &Manifest, entry: &Descriptor) -> Result<()>;
+}
+
+/// Admits everything.
+struct Open;
+
+#[async_trait]
+impl Gate for Open {
+    async fn admit(&self, _manifest: &Manifest, _entry: &Descriptor) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Does what [`choose_image`] does, if all that is read of it is admitted.
+pub(crate) async fn choose_image_admitted(
+    index: &Index,
+    wanted: &Platform,
+    bounds: &WalkOptions,
+    gate: &dyn Gate,
+) -> Result<ChosenImage> {
     let mut search = Search {
+        gate,
         wanted: Wanted::new(wanted),
         bounds,
         seen: HashSet::from([index.manifest().digest().clone()]),
@@ -62,15 +90,12 @@ pub async fn choose_image(
     search.fits.sort_unstable();
     for (score, position) in std::mem::take(&mut search.fits) {
         let candidate = &mut search.candidates[position];
-        let image = match index.read(&candidate.descriptor).await {
-            Ok(Ref::Image(image)) => image,
-            // The descriptor's type is an image type, and has been compared.
-            Ok(Ref::Index(_)) => continue,
-            Err(error) => {
-                let what = format!("reading {} at {}", candidate.descriptor.digest, candidate.path);
-                return Err(error.context(what));
-            }
-        };
+        let found = index.read(&candidate.descriptor).await.map_err(|error| {
+            error.context(format!("reading {} at {}", candidate.descriptor.digest, candidate.path))
+        })?;
+        gate.admit(found.manifest(), &candidate.descriptor).await?;
+        // The descriptor's type is an image type, and has been compared.
+        let Ref::Image(image) = found else { continue };
         if score.fit() == Fit::Unstated && !image.config_descriptor().media_type.is_config() {
             let document = image.document();
             let kind = document.artifact_type.clone();
@@ -90,6 +115,7 @@ pub async fn choose_image(
 }
 
 struct Search<'a> {
+    gate: &'a dyn Gate,
     wanted: Wanted,
     bounds: &'a WalkOptions,
     seen: HashSet<Digest>,
@@ -157,6 +183,7 @@ impl Search<'_> {
                 return Err(error.context(what));
             }
         };
+        self.gate.admit(nested.manifest(), &candidate.descriptor).await?;
         candidate.verdict = Verdict::LookedInto;
         self.look_at(nested.as_index()?, &path, platform.as_ref())
     }

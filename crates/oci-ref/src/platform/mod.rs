@@ -28,6 +28,7 @@ pub use host::host_platform;
 pub use image::{ChosenImage, choose_image};
 
 pub(crate) use choice::choose;
+pub(crate) use image::{Gate, choose_image_admitted};
 
 #[cfg(doc)]
 use oci_spec_types::Platform;

@@ -4,12 +4,12 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 
 use oci_ref::{
-    Capabilities, CopyEvent, CopyOptions, Error, ErrorKind, Fanout, ImageBuilder, List, Manifest,
-    Memory, Precondition, Select, Source, Store, Target, copy, host_platform,
+    Capabilities, CopyEvent, CopyOptions, ErrorKind, Fanout, ImageBuilder, List, Manifest, Memory,
+    Precondition, Select, Source, Store, Target, copy, host_platform,
 };
-use oci_spec_types::{Descriptor, Digest, ErrorCode, MediaType};
+use oci_spec_types::{Descriptor, Digest, MediaType};
 
-use crate::probe::{Probe, filled, has, list, plain_list, platform, run, tag};
+use crate::probe::{Probe, filled, has, list, platform, run, tag};
 
 // covers: C6
 #[tokio::test]
@@ -147,32 +147,6 @@ async fn what_lies_under_tags_made_of_the_digest_goes_along() {
     assert!(has(&to, &sample.signature.digest).await);
     let signature = to.inner.resolve(&tag(&format!("{scheme}.sig")).into()).await.unwrap();
     assert_eq!(signature.digest, sample.notes.digest);
-}
-
-// covers: C17
-#[tokio::test]
-async fn a_manifest_that_is_not_admitted_is_not_read_further() {
-    let (from, sample) = filled().await;
-    let plain = plain_list(&from, &sample).await;
-    for refused in [plain.digest().clone(), plain.manifests()[0].digest.clone()] {
-        let to = Arc::new(Probe::default());
-        let digest = refused.clone();
-        let options = CopyOptions {
-            admit: Some(Arc::new(move |manifest: &Manifest| match *manifest.digest() == digest {
-                true => Err(Error::new(ErrorCode::Denied, "no")),
-                false => Ok(()),
-            })),
-            concurrency: 1,
-            ..CopyOptions::default()
-        };
-        let error = run(&from, plain.descriptor(), &to, options).await.unwrap_err();
-        assert!(error.is_denied() && error.chain().contains("is not admitted"), "{error:?}");
-        assert!(!has(&to, plain.digest()).await);
-        let own = from.manifest(&Target::Digest(refused)).await.unwrap();
-        if own.index().is_some() {
-            assert_eq!(from.opened.load(Ordering::SeqCst), 0);
-        }
-    }
 }
 
 #[tokio::test]

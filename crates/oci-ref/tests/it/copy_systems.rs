@@ -6,8 +6,9 @@ use oci_ref::{
     ArtifactBuilder, CopyOptions, Fanout, ImageBuilder, List, Manifest, Memory, Precondition,
     Select, Store,
 };
-use oci_spec_types::{Descriptor, ErrorCode, MediaType};
+use oci_spec_types::{Descriptor, MediaType};
 
+use crate::copy_admission::refuses;
 use crate::probe::{Probe, has, platform, run};
 
 /// A destination that takes images for these systems.
@@ -109,13 +110,7 @@ async fn a_refused_manifest_is_not_read_for_its_system() {
     let windows = put_image(&from, "windows/amd64").await;
     let list = put_list(&from, &[&windows]).await;
     let refused = windows.digest.clone();
-    let options = CopyOptions {
-        admit: Some(Arc::new(move |manifest: &Manifest| match *manifest.digest() == refused {
-            true => Err(oci_ref::Error::new(ErrorCode::Denied, "no")),
-            false => Ok(()),
-        })),
-        ..CopyOptions::default()
-    };
+    let options = CopyOptions { admission: Some(refuses(&refused)), ..CopyOptions::default() };
     let error = run(&from, list.descriptor(), &asking(&["linux"]), options).await.unwrap_err();
     assert!(error.is_denied(), "{}", error.chain());
     assert_eq!(from.opened.load(std::sync::atomic::Ordering::SeqCst), 0);

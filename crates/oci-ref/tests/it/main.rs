@@ -5,6 +5,7 @@
 mod archive;
 mod build;
 mod convert;
+mod copy_admission;
 mod copy_flow;
 mod copy_formats;
 mod copy_named;
