@@ -83,7 +83,8 @@ pub use list::{List, ListUpdate};
 pub use manifest::{Document, Manifest, ManifestError};
 pub use memory::Memory;
 pub use platform::{
-    Candidate, Choice, ChosenImage, Fit, NoMatch, Verdict, choose_image, host_platform,
+    Candidate, Choice, ChosenImage, Fit, NoMatch, Verdict, choose_entry, choose_image,
+    host_platform,
 };
 pub use source::{BlobRead, Body, ByteRange, Cursor, Page, Referrers, Source};
 pub use store::{Capabilities, Mounted, Precondition, Reopen, SourceBlob, Staged, Store, UploadId};

@@ -23,7 +23,12 @@ pub(crate) async fn run(args: CopyArgs) -> Result<(), Failure> {
     let connection = Connection::new(args.connection.clone())
         .mirrors(args.mirrors.clone())
         .concurrency(args.concurrency.into());
-    let from = open::source(&args.source, &connection).await?;
+    let select = select(&args.platform, &args.instance)?;
+    let platform = match &select {
+        Select::Image(platform) => Some(platform),
+        _ => None,
+    };
+    let from = open::source(&args.source, &connection, platform).await?;
     // Before anything is made at the destination. What was read is what is copied, even if the tag moves meanwhile.
     let manifest = from.source.manifest(&from.target).await;
     let manifest =
@@ -36,7 +41,7 @@ pub(crate) async fn run(args: CopyArgs) -> Result<(), Failure> {
     let options = CopyOptions {
         tags: to.tags,
         digest: to.digest,
-        select: select(&args.platform, &args.instance)?,
+        select,
         format: match args.format {
             cli::Format::Preserve => Format::Preserve,
             cli::Format::Oci => Format::Oci,

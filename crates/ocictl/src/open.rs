@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use oci_ref::{
     Directory, DockerArchive, DockerArchiveOptions, DockerArchiveWriter, Layout, LayoutEntry,
-    OciArchive, OciArchiveWriter, Source, Store, Target,
+    OciArchive, OciArchiveWriter, Source, Store, Target, choose_entry,
 };
-use oci_spec_types::{Descriptor, Digest, Reference, Tag};
+use oci_spec_types::{Descriptor, Digest, Platform, Reference, Tag};
 
 use crate::connection::Connection;
 use crate::failure::Failure;
@@ -29,10 +29,12 @@ pub(crate) struct Destination {
     pub(crate) end: End,
 }
 
-/// Opens a place to read from.
+/// Opens a place to read from. Where several manifests have the name, or all of them have none, the platform tells which is
+/// meant.
 pub(crate) async fn source(
     location: &Location,
     connection: &Connection,
+    platform: Option<&Platform>,
 ) -> Result<Opened, Failure> {
     let (form, path, entry) = match location {
         Location::Registry(reference) => {
@@ -43,47 +45,91 @@ pub(crate) async fn source(
         Location::Files { form, path, entry } => (form, path, entry),
     };
     let opened = match form {
-        Form::Layout => from_layout(path, entry).await,
-        Form::Archive => from_archive(path, entry).await,
+        Form::Layout => from_layout(path, entry, platform).await,
+        Form::Archive => from_archive(path, entry, platform).await,
         Form::Directory => from_directory(path).await,
-        Form::DockerArchive => from_docker_archive(path, entry).await,
+        Form::DockerArchive => from_docker_archive(path, entry, platform).await,
     };
-    let opened = opened.map_err(|error| Failure::of(format!("opening {location}"), error))?;
-    let target = match (opened.named, entry) {
+    let failed = |error| Failure::of(format!("opening {location}"), error);
+    let Files { source, mut named, entries } = opened.map_err(failed)?;
+    if *entry == Entry::Only && entries.iter().all(|(name, _)| name.is_none()) {
+        let all: Vec<_> = entries.iter().map(|(_, descriptor)| descriptor.clone()).collect();
+        named = named.or(fitting(&source, &all, platform).await.map_err(failed)?);
+    }
+    let target = match (named, entry) {
         (Some(named), _) => Target::Digest(named.digest),
         (None, Entry::Digest(digest)) => Target::Digest(digest.clone()),
-        (None, _) => only_entry(&opened.entries, location)?,
+        (None, _) => only_entry(&entries, location)?,
     };
-    Ok(Opened { source: opened.source, target })
+    Ok(Opened { source, target })
 }
 
 /// Files that have been opened: what was named in them, or else all that could have been.
 struct Files {
     source: Arc<dyn Source>,
     named: Option<Descriptor>,
-    entries: Vec<(Option<String>, Digest)>,
+    entries: Vec<(Option<String>, Descriptor)>,
 }
 
-fn listed(entries: Vec<LayoutEntry>) -> Vec<(Option<String>, Digest)> {
-    entries.into_iter().map(|entry| (entry.name, entry.descriptor.digest)).collect()
+/// Of several manifests the one that a platform fits; `None` where there is no choice, or nothing to choose by.
+async fn fitting(
+    source: &Arc<dyn Source>,
+    entries: &[Descriptor],
+    platform: Option<&Platform>,
+) -> oci_ref::Result<Option<Descriptor>> {
+    match (platform, entries) {
+        (Some(platform), [first, others @ ..])
+            if others.iter().any(|other| other.digest != first.digest) =>
+        {
+            choose_entry(source, entries, platform).await.map(Some)
+        }
+        _ => Ok(None),
+    }
 }
 
-async fn from_layout(path: &Path, entry: &Entry) -> oci_ref::Result<Files> {
+fn with_name(entries: &[LayoutEntry], name: &str) -> Vec<Descriptor> {
+    let named = entries.iter().filter(|entry| entry.name.as_deref() == Some(name));
+    named.map(|entry| entry.descriptor.clone()).collect()
+}
+
+fn listed(entries: Vec<LayoutEntry>) -> Vec<(Option<String>, Descriptor)> {
+    entries.into_iter().map(|entry| (entry.name, entry.descriptor)).collect()
+}
+
+async fn from_layout(
+    path: &Path,
+    entry: &Entry,
+    platform: Option<&Platform>,
+) -> oci_ref::Result<Files> {
     let layout = Layout::open(path).await?;
+    let source: Arc<dyn Source> = Arc::new(layout.clone());
+    let entries = layout.entries().await?;
     let named = match entry {
-        Entry::Named(name) => Some(layout.resolve_name(name).await?),
+        Entry::Named(name) => match fitting(&source, &with_name(&entries, name), platform).await? {
+            None => Some(layout.resolve_name(name).await?),
+            found => found,
+        },
         Entry::Only | Entry::Digest(_) => None,
     };
-    Ok(Files { named, entries: listed(layout.entries().await?), source: Arc::new(layout) })
+    Ok(Files { source, named, entries: listed(entries) })
 }
 
-async fn from_archive(path: &Path, entry: &Entry) -> oci_ref::Result<Files> {
+async fn from_archive(
+    path: &Path,
+    entry: &Entry,
+    platform: Option<&Platform>,
+) -> oci_ref::Result<Files> {
     let archive = OciArchive::open(path).await?;
+    let source: Arc<dyn Source> = Arc::new(archive.clone());
+    let entries = archive.entries();
     let named = match entry {
-        Entry::Named(name) => Some(archive.resolve_name(name).await?),
+        Entry::Named(name) => match fitting(&source, &with_name(&entries, name), platform).await? {
+            None => Some(archive.resolve_name(name).await?),
+            found => found,
+        },
         Entry::Only | Entry::Digest(_) => None,
     };
-    Ok(Files { named, entries: listed(archive.entries()), source: Arc::new(archive) })
+    Ok(Files { source, named, entries: listed(entries) })
 }
 
 async fn from_directory(path: &Path) -> oci_ref::Result<Files> {
@@ -92,37 +138,47 @@ async fn from_directory(path: &Path) -> oci_ref::Result<Files> {
     Ok(Files { named, entries: Vec::new(), source: Arc::new(directory) })
 }
 
-async fn from_docker_archive(path: &Path, entry: &Entry) -> oci_ref::Result<Files> {
+async fn from_docker_archive(
+    path: &Path,
+    entry: &Entry,
+    platform: Option<&Platform>,
+) -> oci_ref::Result<Files> {
     let archive = DockerArchive::open(path).await?;
+    let source: Arc<dyn Source> = Arc::new(archive.clone());
     let named = match entry {
-        Entry::Named(name) => Some(archive.resolve_name(name)?),
+        Entry::Named(name) => {
+            let same = archive.images_named(name).into_iter().map(|image| image.descriptor);
+            match fitting(&source, &same.collect::<Vec<_>>(), platform).await? {
+                None => Some(archive.resolve_name(name)?),
+                found => found,
+            }
+        }
         Entry::Only | Entry::Digest(_) => None,
     };
     let images = archive.images().into_iter();
-    let entries =
-        images.map(|image| (image.names.into_iter().next(), image.descriptor.digest)).collect();
-    Ok(Files { named, entries, source: Arc::new(archive) })
+    let entries = images.map(|image| (image.names.into_iter().next(), image.descriptor)).collect();
+    Ok(Files { source, named, entries })
 }
 
 /// The entry that is meant where none is named: there must be only one.
 fn only_entry(
-    entries: &[(Option<String>, Digest)],
+    entries: &[(Option<String>, Descriptor)],
     location: &Location,
 ) -> Result<Target, Failure> {
     let Some((_, first)) = entries.first() else {
         return Err(Failure::new(format!("{location} is empty")));
     };
-    if entries.iter().any(|(_, digest)| digest != first) {
-        let name = |(name, digest): &(Option<String>, Digest)| match name {
+    if entries.iter().any(|(_, other)| other.digest != first.digest) {
+        let name = |(name, descriptor): &(Option<String>, Descriptor)| match name {
             // Whoever made the file chose the name, and a terminal may take it for more than text.
             Some(name) => format!("{location}:{}", name.escape_debug()),
-            None => format!("{location}@{digest}"),
+            None => format!("{location}@{}", descriptor.digest),
         };
         let names: Vec<_> = entries.iter().take(5).map(name).collect();
         let message = format!("{location} has {} entries, and none is named", entries.len());
         return Err(Failure::new(message).hint(format!("name one: {}", names.join(", "))));
     }
-    Ok(Target::Digest(first.clone()))
+    Ok(Target::Digest(first.digest.clone()))
 }
 
 /// Opens a place to write to.

@@ -267,6 +267,8 @@ impl Run {
                 Ok(found) if found.digest == *manifest.digest() => {}
                 Ok(_) => return Ok(false),
                 Err(error) if error.is_not_found() => return Ok(false),
+                // A tag that names several manifests does not name this one; setting it ends that.
+                Err(error) if *error.kind() == ErrorKind::Invalid => return Ok(false),
                 Err(error) => return Err(error),
             }
         }

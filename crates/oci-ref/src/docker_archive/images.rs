@@ -38,7 +38,8 @@ pub(super) struct Found {
 impl Found {
     /// What an error calls it.
     pub(super) fn shown(&self) -> String {
-        self.names.first().map_or_else(String::new, |name| quoted(name))
+        let digest = self.manifest.digest();
+        self.names.first().map_or_else(String::new, |name| format!("{} ({digest})", quoted(name)))
     }
 }
 

@@ -14,6 +14,7 @@ use crate::files::blocking;
 use crate::layers::unpacking_to;
 use crate::layout::unknown_manifest;
 use crate::layout::view::{tags_page, unknown_blob};
+use crate::platform::ambiguous;
 use crate::{
     BlobRead, ByteRange, Cursor, Error, ErrorKind, Manifest, Page, Referrers, Result, Source,
     Target,
@@ -69,29 +70,35 @@ impl DockerArchive {
 
     /// All images, in the order in which they are listed.
     pub fn images(&self) -> Vec<DockerArchiveImage> {
-        let image = |found: &Found| DockerArchiveImage {
-            names: found.names.clone(),
-            descriptor: found.manifest.descriptor().clone(),
-        };
         self.images.images.iter().map(image).collect()
     }
 
-    /// The descriptor of the image with a name, which may be in Docker's short form. `MANIFEST_UNKNOWN` if none has it.
-    pub fn resolve_name(&self, name: &str) -> Result<Descriptor> {
+    /// The images with a name, which may be in Docker's short form. Several, where whoever wrote the archive did not look.
+    pub fn images_named(&self, name: &str) -> Vec<DockerArchiveImage> {
         let wanted = Reference::parse_familiar(name).ok();
         let is_it = |found: &&Found| {
             found.names.iter().any(|own| {
                 own == name || (wanted.is_some() && Reference::parse_familiar(own).ok() == wanted)
             })
         };
-        let found = self.images.images.iter().find(is_it);
-        let found = found.ok_or_else(|| {
-            unknown_manifest(format!(
+        self.images.images.iter().filter(is_it).map(image).collect()
+    }
+
+    /// The descriptor of the image with a name, which may be in Docker's short form. `MANIFEST_UNKNOWN` if none has it,
+    /// `Invalid` if several have it ([`choose_entry`](crate::choose_entry) chooses one).
+    pub fn resolve_name(&self, name: &str) -> Result<Descriptor> {
+        let mut found = self.images_named(name);
+        match found.len() {
+            0 => Err(unknown_manifest(format!(
                 "{name:?} is not the name of an image in archive {}",
                 self.path.display()
-            ))
-        })?;
-        Ok(found.manifest.descriptor().clone())
+            ))),
+            1 => Ok(found.remove(0).descriptor),
+            _ => {
+                let found: Vec<_> = found.iter().map(|image| &image.descriptor).collect();
+                Err(ambiguous(&format!("{name:?} in archive {}", self.path.display()), &found))
+            }
+        }
     }
 
     fn by_tag(&self, tag: &Tag) -> Result<&Manifest> {
@@ -106,7 +113,7 @@ impl DockerArchive {
             (Some(one), Some(other)) => Err(Error::new(
                 ErrorKind::Invalid,
                 format!(
-                    "tag {tag} names several images, {} and {}: choose by the whole name",
+                    "tag {tag} names several images, {} and {}: choose by the whole name or by digest",
                     one.shown(),
                     other.shown()
                 ),
@@ -121,6 +128,12 @@ impl DockerArchive {
             found.ok_or_else(|| unknown_manifest(format!("manifest {digest} is not known")))?;
         Ok(&found.manifest)
     }
+}
+
+/// An image as users of the archive see it.
+fn image(found: &Found) -> DockerArchiveImage {
+    let descriptor = found.manifest.descriptor().clone();
+    DockerArchiveImage { names: found.names.clone(), descriptor }
 }
 
 /// The tag in an image's name.

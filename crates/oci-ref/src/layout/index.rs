@@ -59,10 +59,15 @@ impl Entries {
         self.entries().iter().map(entry).collect()
     }
 
-    /// The entry that has a name; the newest, if a careless writer has left several.
-    pub(crate) fn named(&self, wanted: &str) -> Option<&Descriptor> {
-        let mut newest_first = self.entries().iter().rev();
-        newest_first.find(|entry| name(entry) == Some(wanted))
+    /// The entries that have a name, one for each manifest: more than one if a careless writer has left several.
+    pub(crate) fn named(&self, wanted: &str) -> Vec<&Descriptor> {
+        let mut found: Vec<&Descriptor> = Vec::new();
+        for entry in self.entries().iter().filter(|entry| name(entry) == Some(wanted)) {
+            if !found.iter().any(|known| known.digest == entry.digest) {
+                found.push(entry);
+            }
+        }
+        found
     }
 
     /// An entry of a manifest.
@@ -72,17 +77,22 @@ impl Entries {
 
     /// Says what is, if a condition does not hold for a name.
     pub(crate) fn check(&self, tag: &Tag, when: &Precondition) -> Result<(), String> {
-        let now = self.named(tag.as_str()).map(|entry| &entry.digest);
+        let now = self.named(tag.as_str());
         let holds = match when {
             Precondition::None => true,
-            Precondition::Exists => now.is_some(),
-            Precondition::Absent => now.is_none(),
-            Precondition::Matches(digests) => now.is_some_and(|now| digests.contains(now)),
+            Precondition::Exists => !now.is_empty(),
+            Precondition::Absent => now.is_empty(),
+            Precondition::Matches(digests) => {
+                !now.is_empty() && now.iter().all(|entry| digests.contains(&entry.digest))
+            }
         };
-        match now {
-            _ if holds => Ok(()),
-            Some(now) => Err(format!("tag {tag} names {now}")),
-            None => Err(format!("tag {tag} does not exist")),
+        if holds {
+            return Ok(());
+        }
+        let now: Vec<&str> = now.iter().map(|entry| entry.digest.as_str()).collect();
+        match now.is_empty() {
+            true => Err(format!("tag {tag} does not exist")),
+            false => Err(format!("tag {tag} names {}", now.join(" and "))),
         }
     }
 

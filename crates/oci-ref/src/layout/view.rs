@@ -10,6 +10,7 @@ use super::index::{self, Entries};
 use super::reach::{self, Facts};
 use super::unknown_manifest;
 use crate::files::{Part, too_large};
+use crate::platform::ambiguous;
 use crate::{
     BlobRead, ByteRange, Cursor, Error, ErrorKind, Manifest, ManifestError, Page, Referrers,
     Result, Target,
@@ -95,10 +96,22 @@ pub(crate) fn manifest_by_name(
     index: &Entries,
     name: &str,
 ) -> Result<Manifest> {
-    let entry = index.named(name).ok_or_else(|| {
+    let entry = only_named(index, name)?.ok_or_else(|| {
         unknown_manifest(format!("{name:?} is not the name of an entry in index.json"))
     })?;
     listed_manifest(blobs, entry)
+}
+
+/// The entry that has a name.
+///
+/// # Errors
+/// `Invalid`, with all of them, if several manifests have it.
+fn only_named<'a>(index: &'a Entries, name: &str) -> Result<Option<&'a Descriptor>> {
+    match *index.named(name) {
+        [] => Ok(None),
+        [entry] => Ok(Some(entry)),
+        ref several => Err(ambiguous(&format!("{name:?} in index.json"), several)),
+    }
 }
 
 /// A manifest in the layout.
@@ -107,15 +120,18 @@ pub(crate) fn manifest(blobs: &impl Blobs, index: &Entries, target: &Target) -> 
     let entry = match target {
         Target::Digest(digest) => reach::find(blobs, index, digest)?
             .ok_or_else(|| unknown_manifest(format!("manifest {digest} is not known")))?,
-        Target::Tag(tag) => index.named(tag.as_str()).cloned().ok_or_else(|| unknown_tag(tag))?,
+        Target::Tag(tag) => {
+            only_named(index, tag.as_str())?.cloned().ok_or_else(|| unknown_tag(tag))?
+        }
         Target::Pinned(tag, expected) => {
-            let entry = index.named(tag.as_str()).ok_or_else(|| unknown_tag(tag))?;
-            if entry.digest != *expected {
-                let found = &entry.digest;
-                let message = format!("tag {tag} names {found}, expected {expected}");
-                return Err(unknown_manifest(message));
-            }
-            entry.clone()
+            let named = index.named(tag.as_str());
+            let newest = named.last().ok_or_else(|| unknown_tag(tag))?;
+            let is_it = |entry: &&&Descriptor| entry.digest == *expected;
+            let entry = named.iter().find(is_it).ok_or_else(|| {
+                let found = &newest.digest;
+                unknown_manifest(format!("tag {tag} names {found}, expected {expected}"))
+            })?;
+            Descriptor::clone(entry)
         }
     };
     listed_manifest(blobs, &entry)

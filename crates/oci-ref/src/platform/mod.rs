@@ -16,6 +16,7 @@
 //! 7. Of equals, the first in the list.
 
 mod choice;
+mod entry;
 mod fit;
 mod host;
 mod image;
@@ -23,11 +24,14 @@ mod processor;
 mod version;
 
 pub use choice::{Candidate, Choice, NoMatch, Verdict};
+pub use entry::choose_entry;
 pub use fit::Fit;
 pub use host::host_platform;
 pub use image::{ChosenImage, choose_image};
 
 pub(crate) use choice::choose;
+#[cfg(feature = "layout")]
+pub(crate) use entry::ambiguous;
 pub(crate) use image::{Gate, choose_image_admitted};
 
 #[cfg(doc)]

@@ -1,9 +1,11 @@
 //! Names in layouts, our own and foreign ones.
 
 use std::fs;
+use std::sync::Arc;
 
 use oci_ref::suite::content::{Packed, image, index, tag};
-use oci_ref::{Layout, Precondition, Source, Store, Target};
+use oci_ref::{ErrorKind, ImageBuilder, Layout, Precondition, Source, Store, Target, choose_entry};
+use oci_spec_types::Descriptor;
 use oci_spec_types::annotations::REF_NAME;
 use serde_json::{Value, json};
 
@@ -118,10 +120,9 @@ async fn unknown_fields_and_foreign_entries_stay() {
     assert_eq!(index_json(&layout)["manifests"][0], unnamed);
 }
 
-/// A careless writer only ever adds: the newest entry counts, and the next move cleans up.
-#[tokio::test]
-async fn of_several_entries_with_a_name_the_newest_counts() {
-    let (_directory, layout) = new_layout().await;
+/// A layout in which two images have the name `same`, and a third has its own.
+async fn doubled() -> (tempfile::TempDir, Layout, [Packed; 3]) {
+    let (directory, layout) = new_layout().await;
     let images = ["one", "two", "three"].map(|seed| image(seed).unwrap());
     for (packed, name) in images.iter().zip(["a", "b", "c"]) {
         packed.put(&layout, &[tag(name)]).await.unwrap();
@@ -131,19 +132,107 @@ async fn of_several_entries_with_a_name_the_newest_counts() {
         index["manifests"][position]["annotations"][REF_NAME] = json!("same");
     }
     write_index(&layout, &index);
-    let found = layout.resolve(&tag("same").into()).await.unwrap();
-    assert_eq!(found.digest, *images[1].manifest.digest());
+    (directory, layout, images)
+}
+
+/// A careless writer only ever adds: oras takes the last, skopeo the first, umoci neither.
+// covers: C13
+#[tokio::test]
+async fn a_name_of_several_manifests_is_an_error_that_names_them_until_it_is_set() {
+    let (_directory, layout, images) = doubled().await;
+    let [one, two, three] = &images;
+    let error = layout.resolve(&tag("same").into()).await.unwrap_err();
+    let other = layout.resolve_name("same").await.unwrap_err();
+    for error in [error, other] {
+        assert_eq!(*error.kind(), ErrorKind::Invalid);
+        for part in ["\"same\"", one.manifest.digest().as_str(), two.manifest.digest().as_str()] {
+            assert!(error.to_string().contains(part), "{part}: {error}");
+        }
+    }
     assert_eq!(layout.tags(None, 10).await.unwrap().items, [tag("c"), tag("same")]);
-    images[2].put(&layout, &[tag("same")]).await.unwrap();
-    let named: Vec<_> = names(&layout)
-        .await
-        .into_iter()
-        .filter(|(name, _)| name.as_deref() == Some("same"))
-        .collect();
-    assert_eq!(named, [entry(Some("same"), &images[2])]);
+    // With a digest, each is found.
+    for packed in [one, two] {
+        let pinned = Target::Pinned(tag("same"), packed.manifest.digest().clone());
+        assert_eq!(layout.manifest(&pinned).await.unwrap(), packed.manifest);
+    }
+    let pinned = Target::Pinned(tag("same"), three.manifest.digest().clone());
+    assert!(layout.manifest(&pinned).await.unwrap_err().is_not_found());
+    // What is expected of a name holds if it does for all that have it.
+    let matches = |packed: &[&Packed]| {
+        Precondition::Matches(packed.iter().map(|one| one.manifest.digest().clone()).collect())
+    };
+    for when in [matches(&[one]), matches(&[two]), Precondition::Absent] {
+        let put = layout.put_manifest(&three.manifest, &[tag("same")], &when).await;
+        let text = put.unwrap_err().to_string();
+        assert!(text.contains(one.manifest.digest().as_str()), "{text}");
+        assert!(text.contains(two.manifest.digest().as_str()), "{text}");
+    }
+    let when = matches(&[one, two]);
+    layout.put_manifest(&three.manifest, &[tag("same")], &when).await.unwrap();
+    let is_same = |(name, _): &(Option<String>, String)| name.as_deref() == Some("same");
+    let named: Vec<_> = names(&layout).await.into_iter().filter(is_same).collect();
+    assert_eq!(named, [entry(Some("same"), three)]);
     for packed in &images {
         layout.manifest(&packed.manifest.digest().clone().into()).await.unwrap();
     }
+}
+
+/// Two entries of one manifest are no question.
+// covers: C13
+#[tokio::test]
+async fn a_name_twice_of_one_manifest_is_that_manifest() {
+    let (_directory, layout, images) = doubled().await;
+    let mut index = index_json(&layout);
+    index["manifests"][1] = index["manifests"][0].clone();
+    index["manifests"][1]["platform"] = json!({"os": "linux", "architecture": "amd64"});
+    write_index(&layout, &index);
+    let found = layout.resolve(&tag("same").into()).await.unwrap();
+    assert_eq!(found.digest, *images[0].manifest.digest());
+}
+
+/// A copy to such a name sets it, as any other.
+// covers: C13
+#[tokio::test]
+async fn a_copy_ends_that_a_name_is_of_several_manifests() {
+    let (_directory, layout, images) = doubled().await;
+    let from = Arc::new(oci_ref::Memory::new());
+    images[1].put(&*from, &[]).await.unwrap();
+    let options = oci_ref::CopyOptions { tags: vec![tag("same")], ..Default::default() };
+    let target = Target::Digest(images[1].manifest.digest().clone());
+    oci_ref::copy(from, &target, Arc::new(layout.clone()), options).await.unwrap();
+    let found = layout.resolve(&tag("same").into()).await.unwrap();
+    assert_eq!(found.digest, *images[1].manifest.digest());
+}
+
+/// Which of several manifests is meant, a platform says: the entries', or else their configs'.
+// covers: C3, C13
+#[tokio::test]
+async fn of_several_entries_the_one_that_fits_a_platform_is_chosen() {
+    let memory = oci_ref::Memory::new();
+    let mut entries = Vec::new();
+    for name in ["linux/amd64", "linux/arm64", "linux/arm64"] {
+        let mut builder = ImageBuilder::for_platform(&name.parse().unwrap());
+        builder = builder.annotate("number", entries.len().to_string());
+        let built = builder.build().unwrap();
+        entries.push(built.manifest().descriptor().clone());
+        built.write(&memory, &[]).await.unwrap();
+    }
+    let source: Arc<dyn Source> = Arc::new(memory);
+    let choose = async |entries: &[Descriptor], wanted: &str| {
+        choose_entry(&source, entries, &wanted.parse().unwrap()).await
+    };
+    assert_eq!(choose(&entries, "linux/amd64").await.unwrap(), entries[0]);
+    assert_eq!(choose(&entries[..2], "linux/arm64").await.unwrap(), entries[1]);
+    let error = choose(&entries, "linux/arm64").await.unwrap_err();
+    assert_eq!(*error.kind(), ErrorKind::Invalid);
+    for entry in &entries[1..] {
+        assert!(error.to_string().contains(entry.digest.as_str()), "{error}");
+    }
+    let error = choose(&entries, "plan9/mips").await.unwrap_err();
+    assert!(error.is_not_found() && error.to_string().contains("linux/arm64"), "{error}");
+    // What an entry states counts.
+    entries[2].platform = Some("windows/amd64".parse().unwrap());
+    assert_eq!(choose(&entries, "windows/amd64").await.unwrap(), entries[2]);
 }
 
 #[tokio::test]
