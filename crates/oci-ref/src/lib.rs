@@ -43,6 +43,7 @@ mod list;
 mod manifest;
 mod memory;
 mod platform;
+mod referrers_list;
 mod source;
 mod store;
 #[cfg(feature = "suite")]

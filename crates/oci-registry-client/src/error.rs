@@ -9,7 +9,7 @@ use oci_ref::ErrorKind;
 use oci_spec_types::{ErrorBody, ErrorCode, ErrorEntry};
 use reqwest::Url;
 
-use crate::redact;
+use crate::{ReferrersChange, ReferrersFailure, redact};
 
 /// A result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -39,6 +39,7 @@ struct Inner {
     body: Option<String>,
     retry_after: Option<Duration>,
     retryable: bool,
+    referrers: Option<ReferrersFailure>,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -59,6 +60,7 @@ impl Error {
             body: None,
             retry_after: None,
             retryable: false,
+            referrers: None,
             source: None,
         }))
     }
@@ -117,6 +119,22 @@ impl Error {
     pub(crate) fn retryable(mut self, retryable: bool) -> Self {
         self.0.retryable = retryable;
         self
+    }
+
+    /// The same error, as why a list of referrers was not changed. What a registry refuses there is no refusal of the
+    /// manifest that refers, hence the kind.
+    pub(crate) fn unlisted(mut self, failure: ReferrersFailure) -> Self {
+        if !(self.is_retryable() || self.is_unauthorized() || self.is_denied()) {
+            self.0.kind = ErrorKind::Unlisted;
+        }
+        let ReferrersFailure { change, subject, referrer, .. } = &failure;
+        let outcome = match change {
+            ReferrersChange::Add => "was written, but is not listed",
+            ReferrersChange::Remove => "was not deleted: it is still listed",
+        };
+        let outcome = format!("{referrer} {outcome} as a referrer of {subject}");
+        self.0.referrers = Some(failure);
+        self.and(&outcome)
     }
 
     /// The same error, with what else there is to say of how it came about.
@@ -181,6 +199,12 @@ impl Error {
     /// The caller may not do this.
     pub fn is_denied(&self) -> bool {
         self.0.kind == ErrorKind::Code(ErrorCode::Denied)
+    }
+
+    /// The change of a list of referrers that was not made, where that is what failed: after a manifest was stored, or
+    /// before it would have been deleted. `None` where the manifest itself was refused.
+    pub fn referrers_failure(&self) -> Option<&ReferrersFailure> {
+        self.0.referrers.as_ref()
     }
 
     /// Whether the same request may succeed later: the connection failed before an answer, or the status is 408, 425,

@@ -87,7 +87,7 @@ impl fmt::Debug for RetryPolicy {
 }
 
 /// A number between 0 and 1, from what seeds the standard library's hash maps.
-fn random_fraction() -> f64 {
+pub(crate) fn random_fraction() -> f64 {
     let bits = RandomState::new().build_hasher().finish();
     f64::from(u32::try_from(bits >> 32).unwrap_or_default()) / f64::from(u32::MAX)
 }

@@ -4,6 +4,7 @@ mod blob_body;
 mod blobs;
 mod content;
 mod download;
+mod index_updates;
 mod manifests;
 mod mirrored;
 mod parallel;
@@ -11,6 +12,7 @@ mod reader;
 mod reference;
 mod referrers;
 mod referrers_index;
+mod referrers_list;
 mod session;
 mod staged;
 mod store;
@@ -26,9 +28,9 @@ use oci_spec_types::{Digest, ErrorCode, Name, Tag};
 use reqwest::Url;
 
 pub use self::content::Head;
+pub(crate) use self::index_updates::IndexUpdates;
 pub(crate) use self::mirrored::Unfinished;
 pub use self::reader::{BlobCloser, BlobReader};
-pub(crate) use self::referrers_index::IndexUpdates;
 
 use self::referrers::Support;
 use crate::auth::Scopes;

@@ -3,13 +3,13 @@
 
 use http::{Method, StatusCode, header};
 use oci_ref::{Cursor, ErrorKind, Manifest, Page, Referrers, Target};
-use oci_spec_types::{Descriptor, Digest, ErrorCode, ImageIndex, MediaType, Tag};
+use oci_spec_types::{Descriptor, Digest, ErrorCode, ImageIndex, MediaType};
 
 use super::Repository;
-use super::referrers_index::Change;
+use super::index_updates::Change;
 use crate::page::{self, PageRequest};
 use crate::request::header_value;
-use crate::{Error, Result, location};
+use crate::{Error, ReferrersStep, Result, location};
 
 /// Where a registry keeps referrers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,8 +50,8 @@ impl Repository {
             }
             self.learn_support(Support::Tags);
         }
-        let index = self.read_referrers_index(subject).await?.map(|(_, index)| index.manifests);
-        let listed = index.unwrap_or_default();
+        let listed = self.read_likely_list(subject).await?.entries();
+        let listed = self.keep_referrers(subject, listed).await?;
         let after = after.map(|after| match after {
             Cursor::After(digest) | Cursor::Opaque(digest) => digest.as_str(),
         });
@@ -140,18 +140,17 @@ impl Repository {
         let (Some(subject), Some(entry)) = (manifest.subject(), manifest.as_referrer()) else {
             return Ok(());
         };
-        if self.find_support().await? == Support::Api {
-            return Ok(());
+        let change = Change::Add(Box::new(entry));
+        match self.find_support_to(&change, &subject.digest).await? {
+            Support::Api => Ok(()),
+            Support::Tags => self.change_referrers_index(&subject.digest, change).await,
         }
-        self.change_referrers_index(&subject.digest, Change::Add(Box::new(entry))).await.map_err(
-            |error| {
-                error.and(&format!(
-                    "{} was written, but is not listed as a referrer of {}",
-                    manifest.digest(),
-                    subject.digest
-                ))
-            },
-        )
+    }
+
+    /// Finds out whether the registry has the referrers API, in order to make a change that it would make by itself.
+    async fn find_support_to(&self, change: &Change, subject: &Digest) -> Result<Support> {
+        let found = self.find_support().await;
+        found.map_err(|error| error.unlisted(change.failure(ReferrersStep::Detect, subject)))
     }
 
     /// Deletes a manifest; first from the index of its subject's referrers, if the registry has no API.
@@ -163,32 +162,14 @@ impl Repository {
                 Err(error) if *error.kind() == ErrorKind::Code(ErrorCode::ManifestInvalid) => None,
                 Err(error) => return Err(error),
             };
-            if let Some(subject) = manifest.as_ref().and_then(Manifest::subject)
-                && self.find_support().await? == Support::Tags
-            {
+            if let Some(subject) = manifest.as_ref().and_then(Manifest::subject) {
                 let change = Change::Remove(digest.clone());
-                self.change_referrers_index(&subject.digest, change).await.map_err(|error| {
-                    error.and(&format!(
-                        "{digest} was not deleted: it is still listed as a referrer of {}",
-                        subject.digest
-                    ))
-                })?;
+                if self.find_support_to(&change, &subject.digest).await? == Support::Tags {
+                    self.change_referrers_index(&subject.digest, change).await?;
+                }
             }
         }
         self.remove_manifest_only(digest).await
-    }
-
-    /// The index under the tag of a subject. `None` if there is none, or it is no index.
-    async fn read_referrers_index(&self, subject: &Digest) -> Result<Option<(Digest, ImageIndex)>> {
-        let target = Target::Tag(Tag::of_referrers(subject));
-        let limit = self.client().config().metadata_limit;
-        match self.read_manifest_within(&target, limit).await {
-            Ok((manifest, _)) => {
-                Ok(manifest.index().map(|index| (manifest.digest().clone(), index.clone())))
-            }
-            Err(error) if error.is_not_found() => Ok(None),
-            Err(error) => Err(error),
-        }
     }
 }
 

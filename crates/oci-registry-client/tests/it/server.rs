@@ -7,6 +7,7 @@ use oci_registry_client::{Client, ClientBuilder, Repository};
 use oci_spec_types::Host;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufStream};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
 
 /// A request as it arrived.
 #[derive(Clone, Debug)]
@@ -39,11 +40,14 @@ pub(crate) struct Answer {
     cut: Option<usize>,
     /// Whether the length is said.
     lengthless: bool,
+    /// It is sent when this has a permit for it.
+    gate: Option<Arc<Semaphore>>,
 }
 
 impl Answer {
     pub(crate) fn status(status: u16) -> Self {
-        Self { status, headers: Vec::new(), body: Vec::new(), cut: None, lengthless: false }
+        let (headers, body) = (Vec::new(), Vec::new());
+        Self { status, headers, body, cut: None, lengthless: false, gate: None }
     }
 
     pub(crate) fn ok(body: impl AsRef<[u8]>) -> Self {
@@ -69,6 +73,12 @@ impl Answer {
     /// The body ends with the connection; nobody says how long it is.
     pub(crate) fn lengthless(mut self) -> Self {
         self.lengthless = true;
+        self
+    }
+
+    /// It is sent when the gate has a permit for it.
+    pub(crate) fn held(mut self, gate: &Arc<Semaphore>) -> Self {
+        self.gate = Some(gate.clone());
         self
     }
 
@@ -145,6 +155,9 @@ async fn serve(stream: TcpStream, script: Script, kept: Arc<Mutex<Vec<Seen>>>) {
     while let Some(seen) = read(&mut stream).await {
         kept.lock().unwrap().push(seen.clone());
         let answer = script(&seen);
+        if let Some(gate) = &answer.gate {
+            gate.acquire().await.unwrap().forget();
+        }
         let goes_on = answer.cut.is_none() && !answer.lengthless;
         if write(&mut stream, &seen, answer).await.is_err() || !goes_on {
             return;
