@@ -121,19 +121,11 @@ impl Memory {
 impl State {
     fn manifest(&self, target: &Target) -> Result<Manifest> {
         let digest = match target {
-            Target::Digest(digest) => digest,
-            Target::Tag(tag) | Target::Pinned(tag, _) => self.tags.get(tag).ok_or_else(|| {
+            Target::Digest(digest) | Target::Pinned(_, digest) => digest,
+            Target::Tag(tag) => self.tags.get(tag).ok_or_else(|| {
                 Error::new(ErrorCode::ManifestUnknown, format!("tag {tag} is not known"))
             })?,
         };
-        if let Target::Pinned(tag, expected) = target
-            && expected != digest
-        {
-            return Err(Error::new(
-                ErrorCode::ManifestUnknown,
-                format!("tag {tag} names {digest}, expected {expected}"),
-            ));
-        }
         self.manifests.get(digest).cloned().ok_or_else(|| {
             Error::new(ErrorCode::ManifestUnknown, format!("manifest {digest} is not known"))
         })

@@ -4,14 +4,15 @@ use std::fmt;
 
 use oci_spec_types::{Digest, Reference, Tag};
 
-/// What a manifest is asked for by: a tag, a digest, or a tag whose content must have a digest.
+/// What a manifest is asked for by: a tag, a digest, or both, of which the digest counts.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Target {
     /// Whatever the tag names now. Only the source vouches for it.
     Tag(Tag),
     /// The content with this digest.
     Digest(Digest),
-    /// The tag is what is asked for, and the answer must have the digest.
+    /// The content with this digest, whatever the tag names now: it may have moved since this was written down, or be
+    /// gone. A source may ask for the tag first, where that is of use, such as to a cache.
     Pinned(Tag, Digest),
 }
 

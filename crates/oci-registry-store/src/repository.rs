@@ -64,7 +64,7 @@ impl Source for Repository {
         let metadata = &self.engine.metadata;
         let descriptor = metadata.resolve(&self.name, target).await?;
         // A tag holds what it names.
-        if let Target::Digest(digest) = target {
+        if let Target::Digest(digest) | Target::Pinned(_, digest) = target {
             let now = self.engine.now();
             let stale_before = self.engine.stale_before(now);
             if metadata.manifest_is_stale(&self.name, digest, stale_before).await?

@@ -19,7 +19,7 @@ impl Source for Known {
     }
 
     async fn manifest(&self, target: &Target) -> Result<Manifest> {
-        match target.digest() == Some(self.manifest.digest()) && target.tag().is_none() {
+        match target.digest() == Some(self.manifest.digest()) {
             true => Ok(self.manifest.clone()),
             false => self.source.manifest(target).await,
         }

@@ -18,18 +18,11 @@ use crate::{
 
 impl Files {
     fn resolve_target(&self, name: &Name, target: &Target) -> Result<Digest> {
-        let tag = match target {
-            Target::Digest(digest) => return Ok(digest.clone()),
-            Target::Tag(tag) | Target::Pinned(tag, _) => tag,
-        };
-        let found = self
-            .tag(name, tag)?
-            .ok_or_else(|| unknown_manifest(format!("tag {tag} is not known in {name}")))?;
-        match target.digest() {
-            Some(expected) if *expected != found => Err(unknown_manifest(format!(
-                "tag {tag} of {name} names {found}, expected {expected}"
-            ))),
-            _ => Ok(found),
+        match target {
+            Target::Digest(digest) | Target::Pinned(_, digest) => Ok(digest.clone()),
+            Target::Tag(tag) => self
+                .tag(name, tag)?
+                .ok_or_else(|| unknown_manifest(format!("tag {tag} is not known in {name}"))),
         }
     }
 

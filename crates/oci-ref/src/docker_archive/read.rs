@@ -156,16 +156,7 @@ impl Source for DockerArchive {
     async fn manifest(&self, target: &Target) -> Result<Manifest> {
         let found = match target {
             Target::Tag(tag) => self.by_tag(tag)?,
-            Target::Digest(digest) => self.by_digest(digest)?,
-            Target::Pinned(tag, expected) => {
-                let found = self.by_tag(tag)?;
-                if found.digest() != expected {
-                    let found = found.digest();
-                    let message = format!("tag {tag} names {found}, expected {expected}");
-                    return Err(unknown_manifest(message));
-                }
-                found
-            }
+            Target::Digest(digest) | Target::Pinned(_, digest) => self.by_digest(digest)?,
         };
         Ok(found.clone())
     }

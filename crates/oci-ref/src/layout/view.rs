@@ -118,20 +118,10 @@ fn only_named<'a>(index: &'a Entries, name: &str) -> Result<Option<&'a Descripto
 pub(crate) fn manifest(blobs: &impl Blobs, index: &Entries, target: &Target) -> Result<Manifest> {
     let unknown_tag = |tag: &Tag| unknown_manifest(format!("tag {tag} is not known"));
     let entry = match target {
-        Target::Digest(digest) => reach::find(blobs, index, digest)?
+        Target::Digest(digest) | Target::Pinned(_, digest) => reach::find(blobs, index, digest)?
             .ok_or_else(|| unknown_manifest(format!("manifest {digest} is not known")))?,
         Target::Tag(tag) => {
             only_named(index, tag.as_str())?.cloned().ok_or_else(|| unknown_tag(tag))?
-        }
-        Target::Pinned(tag, expected) => {
-            let named = index.named(tag.as_str());
-            let newest = named.last().ok_or_else(|| unknown_tag(tag))?;
-            let is_it = |entry: &&&Descriptor| entry.digest == *expected;
-            let entry = named.iter().find(is_it).ok_or_else(|| {
-                let found = &newest.digest;
-                unknown_manifest(format!("tag {tag} names {found}, expected {expected}"))
-            })?;
-            Descriptor::clone(entry)
         }
     };
     listed_manifest(blobs, &entry)

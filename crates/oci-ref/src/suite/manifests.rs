@@ -2,7 +2,7 @@
 
 use oci_spec_types::{Algorithm, Descriptor, Digest, ErrorCode, ImageIndex, MediaType};
 
-use super::check::{manifest_is, no_manifest, refused, refused_as};
+use super::check::{manifest_is, no_manifest, refused_as};
 use super::content::{Packed, Piece, image, image_with, index, noise_blob, seal, tag};
 use super::{Harness, cases};
 use crate::{Manifest, Precondition, Ref, Result, Store, Target};
@@ -11,7 +11,7 @@ cases![
     manifests_come_back_byte_for_byte,
     manifests_with_sha512_digests,
     unknown_manifests_are_not_found,
-    a_pinned_tag_must_have_the_digest,
+    a_tag_with_a_digest_means_the_digest,
     missing_blobs_are_refused_by_name,
     missing_manifests_are_refused_by_name,
     sparse_indexes_where_they_are_taken,
@@ -91,14 +91,22 @@ async fn unknown_manifests_are_not_found(harness: &dyn Harness) -> Result<()> {
     Ok(())
 }
 
-async fn a_pinned_tag_must_have_the_digest(harness: &dyn Harness) -> Result<()> {
+async fn a_tag_with_a_digest_means_the_digest(harness: &dyn Harness) -> Result<()> {
     let store = harness.store().await;
     let (first, second) = (image("first")?, image("second")?);
     first.put(&store, &[tag("one")]).await?;
     second.put(&store, &[tag("two")]).await?;
-    let wrong = Target::Pinned(tag("one"), second.manifest.digest().clone());
-    refused(store.manifest(&wrong).await, "a tag that names another digest");
-    refused(store.resolve(&wrong).await, "a tag that names another digest");
+    // What the tag names, what it named once or never, and what no tag has.
+    for named in ["one", "two", "gone"] {
+        for packed in [&first, &second] {
+            let target = Target::Pinned(tag(named), packed.manifest.digest().clone());
+            let found = store.manifest(&target).await?;
+            assert_eq!(found.bytes(), packed.manifest.bytes(), "bytes of {target}");
+            let resolved = store.resolve(&target).await?;
+            assert_eq!(resolved.digest, *packed.manifest.digest(), "digest of {target}, resolved");
+        }
+        no_manifest(&*store, Target::Pinned(tag(named), Digest::sha256(b"unknown"))).await;
+    }
     Ok(())
 }
 

@@ -112,6 +112,8 @@ async fn what_distribution_wrote_is_found() {
     let pinned = Target::Pinned("v1".parse().unwrap(), digest(INDEX));
     assert_eq!(app.resolve(&pinned).await.unwrap().digest, digest(INDEX));
     let pinned = Target::Pinned("v1".parse().unwrap(), digest(OLD));
+    assert_eq!(app.resolve(&pinned).await.unwrap().digest, digest(OLD), "the tag names another");
+    let pinned = Target::Pinned("v1".parse().unwrap(), Digest::sha256(b"unknown"));
     assert!(app.resolve(&pinned).await.unwrap_err().is_not_found());
 }
 

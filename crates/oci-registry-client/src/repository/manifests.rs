@@ -28,7 +28,7 @@ impl Repository {
         }
     }
 
-    /// Reads a manifest. The tag, if there is one, is what is asked for; the digest, if there is one, verifies.
+    /// Reads a manifest. The tag, if there is one, is asked for first; the digest, if there is one, is what counts.
     pub(super) async fn read_manifest(&self, target: &Target) -> Result<Manifest> {
         let limit = self.client().config().manifest_limit;
         Ok(self.read_manifest_within(target, limit).await?.0)
@@ -40,6 +40,15 @@ impl Repository {
         target: &Target,
         limit: u64,
     ) -> Result<(Manifest, Version)> {
+        match self.get_manifest(target, limit).await {
+            Err(error) if is_of_another(target, &error) => {
+                self.get_manifest(&by_digest(target), limit).await
+            }
+            read => read,
+        }
+    }
+
+    async fn get_manifest(&self, target: &Target, limit: u64) -> Result<(Manifest, Version)> {
         let url = self.url(&format!("manifests/{}", reference(target)));
         let request = self
             .reading(Method::GET, url, self.about_manifest(target))
@@ -54,6 +63,15 @@ impl Repository {
     }
 
     async fn describe_version(&self, target: &Target) -> Result<(Descriptor, Version)> {
+        match self.head_manifest(target).await {
+            Err(error) if is_of_another(target, &error) => {
+                self.head_manifest(&by_digest(target)).await
+            }
+            described => described,
+        }
+    }
+
+    async fn head_manifest(&self, target: &Target) -> Result<(Descriptor, Version)> {
         let url = self.url(&format!("manifests/{}", reference(target)));
         let request = self
             .reading(Method::HEAD, url, self.about_manifest(target))
@@ -70,7 +88,7 @@ impl Repository {
             Some(described) => Ok(described),
             None => {
                 let limit = self.client().config().manifest_limit;
-                let (manifest, version) = self.read_manifest_within(target, limit).await?;
+                let (manifest, version) = self.get_manifest(target, limit).await?;
                 Ok((manifest.descriptor().clone(), version))
             }
         }
@@ -221,6 +239,18 @@ fn reference(target: &Target) -> String {
         (Some(tag), _) => tag.to_string(),
         (None, digest) => digest.map(ToString::to_string).unwrap_or_default(),
     }
+}
+
+/// Whether an error of asking for a tag means that the tag does not name the digest that it came with: it has moved since
+/// that was written down, or is gone.
+fn is_of_another(target: &Target, error: &crate::Error) -> bool {
+    let other = *error.kind() == ErrorKind::Code(ErrorCode::DigestInvalid);
+    matches!(target, Target::Pinned(..)) && (other || error.is_not_found())
+}
+
+/// The target without its tag, if it has a digest.
+pub(super) fn by_digest(target: &Target) -> Target {
+    target.digest().map_or_else(|| target.clone(), |digest| Target::Digest(digest.clone()))
 }
 
 /// The tags in groups, one of them empty if there are none.

@@ -15,6 +15,7 @@ use oci_spec_types::{Digest, ErrorCode, Verifier};
 use tokio::time::Instant;
 
 use super::Repository;
+use super::manifests::by_digest;
 use crate::{Error, Result};
 
 /// How long a mirror that did not answer is left alone.
@@ -84,8 +85,10 @@ impl Repository {
     /// Reads a manifest, at the mirrors first.
     pub(super) async fn read_manifest_anywhere(&self, target: &Target) -> Result<Manifest> {
         let mut refusals = Refusals::default();
-        for mirror in self.mirrors(target.tag().is_some()) {
-            match mirror.read_manifest(target).await {
+        // A mirror may be behind with a tag; by the digest it has what is meant, or it has not.
+        let asked = by_digest(target);
+        for mirror in self.mirrors(asked.tag().is_some()) {
+            match mirror.read_manifest(&asked).await {
                 Ok(manifest) => return Ok(manifest),
                 Err(error) => refusals.note(&mirror, &error),
             }

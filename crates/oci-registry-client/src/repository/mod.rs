@@ -71,8 +71,8 @@ impl Repository {
         self.registry().repository(name)
     }
 
-    /// Reads an image or an index: by tag, by digest, or by tag and verified by digest. With a tag alone the registry
-    /// vouches for the content; the rest is verified.
+    /// Reads an image or an index: by tag, by digest, or by both, where the registry is asked for the tag first and the
+    /// content has the digest in any case. With a tag alone the registry vouches for the content; the rest is verified.
     ///
     /// # Errors
     /// When there is neither tag nor digest, when it is not there, or when it is not what the digest says.

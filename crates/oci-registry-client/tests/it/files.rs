@@ -251,7 +251,7 @@ async fn a_reader_is_closed_from_another_task() {
     assert_eq!(later.kind(), std::io::ErrorKind::ConnectionAborted);
 }
 
-// covers: O12, M8
+// covers: O12
 #[tokio::test]
 async fn references_as_people_write_them() {
     let server = Server::start(|_| Answer::status(404)).await;
@@ -279,6 +279,8 @@ async fn references_as_people_write_them() {
         "sha256:12".into(),
         format!("1.0@{digest}@{digest}"),
         format!("-@{digest}"),
+        // oras drops whatever stands before the digest; here a mistake is told.
+        format!("-bad-@{digest}"),
         format!("{host}/a/b"),
         format!("{host}/a/c:1.0"),
         "other.example/a/b:1.0".into(),
@@ -288,10 +290,54 @@ async fn references_as_people_write_them() {
         let error: Error = repository.parse_reference(&text).unwrap_err();
         assert!(error.to_string().contains(&format!("{text:?}")), "{error}");
     }
-    // The tag is asked for, and the digest decides.
-    let target = repository.parse_reference(&format!("1.0@{digest}")).unwrap();
-    oci_ref::Source::manifest(&repository, &target).await.unwrap_err();
-    assert_eq!(server.lines(), ["GET /v2/a/b/manifests/1.0"]);
+}
+
+// What Renovate, Helm and Kubernetes write down: the tag has moved since, or is gone.
+// covers: O12, M8
+#[tokio::test]
+async fn a_tag_with_a_digest_means_the_digest() {
+    let bytes = br#"{"schemaVersion":2,"manifests":[]}"#;
+    let digest = Digest::sha256(bytes);
+    let right = Answer::ok(bytes).header("Content-Type", MediaType::OCI_IMAGE_INDEX);
+    let moved = Answer::ok(br#"{"schemaVersion":2,"manifests":[ ]}"#)
+        .header("Content-Type", MediaType::OCI_IMAGE_INDEX);
+    let told = moved.clone().header("Docker-Content-Digest", Digest::sha256(b"another"));
+    let text = format!("1.0@{digest}");
+    let (tag, by_digest) =
+        ("/v2/a/b/manifests/1.0".to_owned(), format!("/v2/a/b/manifests/{digest}"));
+    for (tagged, asked_again) in [
+        (right.clone(), false),
+        (moved, true),
+        (told, true),
+        (Answer::status(404), true),
+        (Answer::error(404, "MANIFEST_UNKNOWN"), true),
+    ] {
+        let answers = (tagged, right.clone().header("Docker-Content-Digest", &digest), tag.clone());
+        let server = Server::start(move |seen| match seen.target == answers.2 {
+            true => answers.0.clone(),
+            false => answers.1.clone(),
+        })
+        .await;
+        let repository = server.repository();
+        let target = repository.parse_reference(&text).unwrap();
+        let found = oci_ref::Source::manifest(&repository, &target).await.unwrap();
+        assert_eq!(*found.digest(), digest);
+        let mut expected = vec![format!("GET {tag}")];
+        expected.extend(asked_again.then(|| format!("GET {by_digest}")));
+        assert_eq!(server.lines(), expected);
+        assert_eq!(oci_ref::Source::resolve(&repository, &target).await.unwrap().digest, digest);
+        let read = repository.read(Some(&"1.0".parse().unwrap()), Some(&digest)).await.unwrap();
+        assert_eq!(*read.digest(), digest);
+    }
+    // Refused is refused, and what is nowhere is not found.
+    for (status, asked) in [(403, 1), (404, 2)] {
+        let server = Server::start(move |_| Answer::status(status)).await;
+        let repository = server.repository();
+        let target = repository.parse_reference(&text).unwrap();
+        let error = oci_ref::Source::manifest(&repository, &target).await.unwrap_err();
+        assert_eq!(error.is_not_found(), status == 404, "{error}");
+        assert_eq!(server.lines().len(), asked);
+    }
 }
 
 // covers: O4, O11

@@ -165,7 +165,7 @@ async fn what_an_answer_must_have_and_must_not_contradict() {
         )
         .await;
         let target = match case.client_digest.clone() {
-            Some(digest) => Target::Pinned(tag(), digest),
+            Some(digest) => Target::Digest(digest),
             None => Target::Tag(tag()),
         };
 

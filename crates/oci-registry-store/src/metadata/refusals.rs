@@ -6,22 +6,11 @@ use oci_spec_types::{Descriptor, Digest, ErrorCode, Name, Tag};
 use super::columns;
 use crate::upload::SessionId;
 
-/// What a target stands for, as it was found.
-pub(super) fn resolved(
-    repository: &Name,
-    target: &Target,
-    found: Option<Descriptor>,
-) -> Result<Descriptor> {
-    let found = found.ok_or_else(|| match target {
-        Target::Digest(digest) => unknown_manifest(repository, digest),
-        Target::Tag(tag) | Target::Pinned(tag, _) => unknown_tag(repository, tag),
-    })?;
+/// The error for a target that stands for nothing.
+pub(super) fn unknown(repository: &Name, target: &Target) -> Error {
     match target {
-        Target::Pinned(tag, expected) if found.digest != *expected => {
-            let message = format!("tag {tag} names {}, expected {expected}", found.digest);
-            Err(Error::new(ErrorCode::ManifestUnknown, message))
-        }
-        _ => Ok(found),
+        Target::Digest(digest) | Target::Pinned(_, digest) => unknown_manifest(repository, digest),
+        Target::Tag(tag) => unknown_tag(repository, tag),
     }
 }
 

@@ -240,10 +240,11 @@ impl Metadata for Postgres {
     }
 
     async fn resolve(&self, repository: &Name, target: &Target) -> Result<Descriptor> {
-        let by_tag = target.tag().is_some();
-        let (together, name) = match target {
-            Target::Tag(tag) | Target::Pinned(tag, _) => (&self.tags, tag.to_string()),
-            Target::Digest(digest) => (&self.digests, digest.to_string()),
+        let (together, by_tag, name) = match target {
+            Target::Tag(tag) => (&self.tags, true, tag.to_string()),
+            Target::Digest(digest) | Target::Pinned(_, digest) => {
+                (&self.digests, false, digest.to_string())
+            }
         };
         let asked = (repository.clone(), name);
         let found = match together.get(asked.clone()).await {
@@ -251,7 +252,7 @@ impl Metadata for Postgres {
             // Its own error tells what is wrong.
             None => look_up(&self.runner, by_tag, &[asked]).await?.into_iter().next().flatten(),
         };
-        refusals::resolved(repository, target, found)
+        found.ok_or_else(|| refusals::unknown(repository, target))
     }
 
     async fn manifest_bytes(&self, digest: &Digest) -> Result<Option<Bytes>> {

@@ -32,11 +32,11 @@ fn descriptor((digest, media_type, size, artifact_type): Described) -> Outcome<D
 
 pub(super) fn resolve(db: &Connection, repository: &Name, target: &Target) -> Outcome<Descriptor> {
     let found = match target {
-        Target::Digest(digest) => by_digest(db, repository, digest)?,
-        Target::Tag(tag) | Target::Pinned(tag, _) => by_tag(db, repository, tag)?,
+        Target::Digest(digest) | Target::Pinned(_, digest) => by_digest(db, repository, digest)?,
+        Target::Tag(tag) => by_tag(db, repository, tag)?,
     };
     let found = found.map(descriptor).transpose()?;
-    Ok(refusals::resolved(repository, target, found)?)
+    Ok(found.ok_or_else(|| refusals::unknown(repository, target))?)
 }
 
 fn by_digest(db: &Connection, repository: &Name, digest: &Digest) -> Outcome<Option<Described>> {

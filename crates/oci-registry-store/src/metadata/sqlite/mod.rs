@@ -230,24 +230,19 @@ impl Metadata for Sqlite {
 
     async fn resolve(&self, repository: &Name, target: &Target) -> Result<Descriptor> {
         let recent = &self.recent;
-        // A tag cannot be mistaken for a digest, which has a colon. A pinned tag must be compared every time.
+        // A tag cannot be mistaken for a digest, which has a colon.
         let key = match target {
-            Target::Digest(digest) => Some(digest.as_str()),
-            Target::Tag(tag) => Some(tag.as_str()),
-            Target::Pinned(..) => None,
+            Target::Digest(digest) | Target::Pinned(_, digest) => digest.as_str(),
+            Target::Tag(tag) => tag.as_str(),
         };
-        if let Some(key) = key
-            && let Some(found) = recent.get(&recent.manifests, repository, key)
-        {
+        if let Some(found) = recent.get(&recent.manifests, repository, key) {
             return Ok(found);
         }
         let read = recent.moment();
         let (name, wanted) = (repository.clone(), target.clone());
         let resolve = move |db: &_| manifests::resolve(db, &name, &wanted);
         let found = self.readers.run("look up a manifest", resolve).await?;
-        if let Some(key) = key {
-            recent.manifests.insert(read, repository, key, found.clone());
-        }
+        recent.manifests.insert(read, repository, key, found.clone());
         Ok(found)
     }
 
