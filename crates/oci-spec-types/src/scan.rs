@@ -13,9 +13,12 @@ use crate::text::Excerpt;
 
 /// Deepest nesting of objects and arrays, the document itself being the first.
 const MAX_DEPTH: usize = 64;
-/// The most entries of `manifests` or `layers`. Each takes several times its size in memory once it is parsed, and none
-/// of the known documents has a hundredth of that.
+/// The most keys of an object, and elements of an array. Each takes several times its size in memory
+/// once it is parsed, and none of the known documents has a hundredth of that.
 const MAX_ENTRIES: usize = 100_000;
+/// The most values in a document, however they are nested. A layer has at least four, with itself, so
+/// that as many layers as there may be fit.
+const MAX_VALUES: usize = 500_000;
 /// Fields that the specifications define at the top of a manifest or an index.
 const TOP_FIELDS: [&str; 9] = [
     "schemaVersion",
@@ -85,6 +88,8 @@ pub(crate) fn scan(bytes: &[u8]) -> Result<TopLevel, DocumentError> {
 #[derive(Default)]
 struct Found {
     top: Cell<TopLevel>,
+    /// How many values there have been.
+    values: Cell<usize>,
     /// Where the first problem is.
     at: RefCell<Option<String>>,
 }
@@ -178,6 +183,23 @@ impl Node<'_> {
         Err(self.refuse(self.path, format_args!("nested deeper than {MAX_DEPTH}")))
     }
 
+    fn check_entries<E: Error>(&self, entries: usize) -> Result<(), E> {
+        if entries <= MAX_ENTRIES {
+            return Ok(());
+        }
+        Err(self.refuse(self.path, format_args!("there are more than {MAX_ENTRIES} entries")))
+    }
+
+    fn count_value<E: Error>(&self) -> Result<(), E> {
+        let values = self.found.values.get() + 1;
+        self.found.values.set(values);
+        if values <= MAX_VALUES {
+            return Ok(());
+        }
+        let reason = format_args!("there are more than {MAX_VALUES} values in the document");
+        Err(self.refuse(self.path, reason))
+    }
+
     /// What is not an object cannot be the whole document.
     fn check_not_root<E: Error>(&self) -> Result<(), E> {
         match self.kind {
@@ -216,6 +238,7 @@ impl<'de> DeserializeSeed<'de> for Node<'_> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        self.count_value()?;
         deserializer.deserialize_any(self)
     }
 }
@@ -244,6 +267,7 @@ impl<'de> Visitor<'de> for Node<'_> {
                 found: self.found,
             })?;
             keys.insert(key);
+            self.check_entries(keys.len())?;
         }
         Ok(())
     }
@@ -260,10 +284,7 @@ impl<'de> Visitor<'de> for Node<'_> {
                 return Ok(());
             }
             index += 1;
-            if index > MAX_ENTRIES && matches!(kind, Kind::Descriptor) {
-                let reason = format_args!("there are more than {MAX_ENTRIES} entries");
-                return Err(self.refuse(self.path, reason));
-            }
+            self.check_entries(index)?;
         }
     }
 

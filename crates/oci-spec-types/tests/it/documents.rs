@@ -86,6 +86,23 @@ fn check_refuses_what_readers_may_read_differently() {
     assert_eq!(check_document(entries(100_000).as_bytes()), Ok(()));
     let error = check_document(entries(100_001).as_bytes()).unwrap_err();
     assert!(error.to_string().starts_with("layers: there are more than 100000"), "{error}");
+    // Whatever they are in: unknown fields and annotations cost as much as layers do.
+    let texts = |count: usize| format!("{{\"x\": [\"\"{}]}}", ",\"\"".repeat(count - 1));
+    assert_eq!(check_document(texts(100_000).as_bytes()), Ok(()));
+    let error = check_document(texts(100_001).as_bytes()).unwrap_err();
+    assert!(error.to_string().starts_with("x: there are more than 100000"), "{error}");
+    let keys = |count: usize| {
+        let keys: Vec<_> = (0..count).map(|key| format!("\"{key}\":\"\"")).collect();
+        format!("{{\"annotations\": {{{}}}}}", keys.join(","))
+    };
+    assert_eq!(check_document(keys(100_000).as_bytes()), Ok(()));
+    let error = check_document(keys(100_001).as_bytes()).unwrap_err();
+    assert!(error.to_string().starts_with("annotations: there are more than 100000"), "{error}");
+    // And so do many that have few entries each.
+    let lists = |count: usize| format!("{{\"x\": [{}[]]}}", "[0,0,0,0,0],".repeat(count - 1));
+    assert_eq!(check_document(lists(80_000).as_bytes()), Ok(()));
+    let error = check_document(lists(100_000).as_bytes()).unwrap_err();
+    assert!(error.to_string().contains("more than 500000 values in the document"), "{error}");
     let error = check_document(deep(65).as_bytes()).unwrap_err();
     assert!(error.to_string().contains("nested deeper than 64"), "{error}");
     for opening in ["[", "{\"a\":"] {
