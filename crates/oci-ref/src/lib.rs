@@ -19,6 +19,7 @@
 //!
 //! Nothing here knows HTTP. Errors are one type, [`Error`], whose kinds are the distribution spec's error codes.
 
+mod apart;
 #[cfg(feature = "tar")]
 mod archive;
 mod blob;
@@ -51,6 +52,7 @@ pub mod suite;
 mod target;
 mod walk;
 
+pub use apart::{LARGE_DOCUMENT, apart};
 #[cfg(feature = "tar")]
 pub use archive::{OciArchive, OciArchiveOptions, OciArchiveWriter};
 pub use blob::{Blob, DEFAULT_BLOB_LIMIT};
@@ -87,7 +89,7 @@ pub use platform::{
     Candidate, Choice, ChosenImage, Fit, NoMatch, Verdict, choose_entry, choose_image,
     host_platform,
 };
-pub use source::{BlobRead, Body, ByteRange, Cursor, Page, Referrers, Source};
+pub use source::{BlobRead, Body, ByteRange, Cursor, ManifestBytes, Page, Referrers, Source};
 pub use store::{Capabilities, Mounted, Precondition, Reopen, SourceBlob, Staged, Store, UploadId};
 pub use target::Target;
 pub use walk::{Found, RefPath, Visit, WalkOptions, visit_refs, walk_refs};

@@ -13,7 +13,7 @@ use oci_spec_types::{Algorithm, Descriptor, Digest, ErrorCode, Hasher, Tag, Veri
 
 use crate::{
     BlobRead, ByteRange, Capabilities, Cursor, Error, ErrorKind, Manifest, Page, Precondition,
-    Referrers, Result, Source, Staged, Store, Target, UploadId,
+    Referrers, Result, Source, Staged, Store, Target, UploadId, apart,
 };
 
 /// How many bytes of a blob are handed out at a time.
@@ -247,7 +247,12 @@ impl Source for Memory {
 #[async_trait]
 impl Store for Memory {
     fn capabilities(&self) -> Capabilities {
-        Capabilities { sparse: Some(self.sparse), preconditions: true, ..Capabilities::default() }
+        Capabilities {
+            sparse: Some(self.sparse),
+            preconditions: true,
+            referrers: true,
+            ..Capabilities::default()
+        }
     }
 
     async fn stage(&self, algorithm: Algorithm) -> Result<Box<dyn Staged>> {
@@ -393,7 +398,8 @@ impl Staged for MemoryUpload {
             }
         } else {
             // The uploader announced another algorithm than it used in the end.
-            digest.verify(&bytes)?;
+            let (wanted, whole) = (digest.clone(), bytes.clone());
+            apart(bytes.len(), move || Ok(wanted.verify(&whole)?)).await?;
         }
         self.memory.insert_verified(digest.clone(), bytes);
         Ok(())

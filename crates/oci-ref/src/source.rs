@@ -52,6 +52,15 @@ pub struct BlobRead {
     pub body: Body,
 }
 
+/// What a manifest is, and its bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ManifestBytes {
+    /// Its media type, digest and size.
+    pub descriptor: Descriptor,
+    /// The bytes, verified; `None` if there are more than were asked for.
+    pub bytes: Option<Bytes>,
+}
+
 /// A place to go on from in a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Cursor {
@@ -113,6 +122,16 @@ pub trait Source: Send + Sync {
     /// A manifest, verified against the target's digest.
     async fn manifest(&self, target: &Target) -> Result<Manifest>;
 
+    /// The bytes of a manifest, verified against the target's digest, for whoever passes them on and need not know what
+    /// they say. They are left out if there are more than `limit`, so that the caller decides how much memory it takes.
+    /// A source that keeps manifests as bytes does not parse them for this.
+    async fn manifest_bytes(&self, target: &Target, limit: u64) -> Result<ManifestBytes> {
+        let manifest = self.manifest(target).await?;
+        let descriptor = manifest.descriptor().clone();
+        let bytes = (descriptor.size <= limit).then(|| manifest.bytes().clone());
+        Ok(ManifestBytes { descriptor, bytes })
+    }
+
     /// The size of a blob, or `None` if it is not here.
     async fn blob_size(&self, digest: &Digest) -> Result<Option<u64>>;
 
@@ -139,6 +158,22 @@ pub trait Source: Send + Sync {
         limit: usize,
     ) -> Result<Referrers>;
 
+    /// A page of at most `limit` manifests whose subject is `subject`, if asked for only those with one of several
+    /// artifact types, of which `""` is none. A source that cannot tell several apart gives all, which
+    /// [`Referrers::filtered`] says.
+    async fn referrers_of_types(
+        &self,
+        subject: &Digest,
+        artifact_types: &[&str],
+        after: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<Referrers> {
+        match artifact_types {
+            [one] if !one.is_empty() => self.referrers(subject, Some(one), after, limit).await,
+            _ => self.referrers(subject, None, after, limit).await,
+        }
+    }
+
     /// Detached signatures kept beside a manifest (`dir:`, lookaside); empty where there is no such thing.
     async fn signatures(&self, _manifest: &Digest) -> Result<Vec<Bytes>> {
         Ok(Vec::new())
@@ -159,6 +194,10 @@ impl<T: Source + ?Sized> Source for Arc<T> {
 
     async fn manifest(&self, target: &Target) -> Result<Manifest> {
         (**self).manifest(target).await
+    }
+
+    async fn manifest_bytes(&self, target: &Target, limit: u64) -> Result<ManifestBytes> {
+        (**self).manifest_bytes(target, limit).await
     }
 
     async fn blob_size(&self, digest: &Digest) -> Result<Option<u64>> {
@@ -189,6 +228,16 @@ impl<T: Source + ?Sized> Source for Arc<T> {
         limit: usize,
     ) -> Result<Referrers> {
         (**self).referrers(subject, artifact_type, after, limit).await
+    }
+
+    async fn referrers_of_types(
+        &self,
+        subject: &Digest,
+        artifact_types: &[&str],
+        after: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<Referrers> {
+        (**self).referrers_of_types(subject, artifact_types, after, limit).await
     }
 
     async fn signatures(&self, manifest: &Digest) -> Result<Vec<Bytes>> {

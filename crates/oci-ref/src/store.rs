@@ -27,6 +27,9 @@ pub struct Capabilities {
     pub mount: bool,
     /// Whether a tag can be moved under a [`Precondition`].
     pub preconditions: bool,
+    /// Whether [`Source::referrers`] lists all that is here and has the subject, so that an index under a referrers tag
+    /// adds nothing to it.
+    pub referrers: bool,
     /// The smallest chunk, in bytes, that an upload takes (but for the last), if there is such a limit.
     pub min_chunk: Option<u64>,
 }

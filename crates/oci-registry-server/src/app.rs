@@ -17,6 +17,7 @@ use oci_spec_types::{Digest, ErrorCode, Name};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::body::RequestBody;
+use crate::budget::Budget;
 use crate::error::Failure;
 use crate::query::Query;
 use crate::route::{Route, RouteError};
@@ -41,7 +42,8 @@ use crate::{
 /// ```
 pub fn router(registry: Arc<dyn Registry>, options: ServerOptions) -> Router {
     let slots = options.max_requests.map(|count| Arc::new(Semaphore::new(count)));
-    let app = Arc::new(App { registry, options, slots });
+    let budget = Arc::new(Budget::new(&options));
+    let app = Arc::new(App { registry, options, budget, slots });
     Router::new()
         .route("/v2", any(handle))
         .route("/v2/", any(handle))
@@ -53,6 +55,7 @@ pub fn router(registry: Arc<dyn Registry>, options: ServerOptions) -> Router {
 pub(crate) struct App {
     pub(crate) registry: Arc<dyn Registry>,
     pub(crate) options: ServerOptions,
+    pub(crate) budget: Arc<Budget>,
     slots: Option<Arc<Semaphore>>,
 }
 

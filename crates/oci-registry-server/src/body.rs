@@ -14,6 +14,7 @@ use oci_ref::{Error, ErrorKind};
 use tokio::time::{Instant, timeout};
 
 use crate::ServerOptions;
+use crate::budget::{Budget, Received};
 use crate::error::Failure;
 
 /// What is read of a body that nobody wants, so that its sender comes to read the answer: 8 MiB.
@@ -56,23 +57,34 @@ impl RequestBody {
         }
     }
 
-    /// All of the body, if it is no more than `limit` bytes. They are copied: the chunks of a connection share its buffer, which
+    /// All of the body, if it is no more than `limit` bytes and there is room for it, with its share of the
+    /// budget. They are copied: the chunks of a connection share its buffer, which
     /// is larger, and whoever keeps one keeps all of it.
-    pub(crate) async fn bytes(&mut self, limit: u64) -> Result<Bytes, Failure> {
+    pub(crate) async fn bytes(
+        &mut self,
+        limit: u64,
+        budget: &Budget,
+    ) -> Result<(Bytes, Received), Failure> {
         if self.declared.is_some_and(|length| length > limit) {
             return Err(Failure::too_large(limit));
         }
         let mut reader = self.take();
+        let mut share = budget.receive();
         let mut all = Vec::new();
         while let Some(chunk) = reader.next().await? {
-            all.extend_from_slice(&chunk);
-            if all.len() as u64 > limit {
+            let length = all.len().saturating_add(chunk.len());
+            let room = match length as u64 > limit {
+                true => Err(Failure::too_large(limit)),
+                false => share.grow(length),
+            };
+            if let Err(refused) = room {
                 self.body = Some(reader.body);
-                return Err(Failure::too_large(limit));
+                return Err(refused);
             }
+            all.extend_from_slice(&chunk);
         }
         all.shrink_to_fit();
-        Ok(all.into())
+        Ok((all.into(), share))
     }
 
     /// Reads what nobody took, within bounds: a sender whose connection is closed while it sends often does not see
@@ -220,8 +232,9 @@ mod tests {
             let request = http::Request::builder().header(CONTENT_LENGTH, parts * 9);
             let (head, ()) = request.body(()).unwrap().into_parts();
             let body = Body::from_stream(stream::iter(chunks));
-            let mut body = RequestBody::new(body, &head, &ServerOptions::new());
-            let kept = body.bytes(100).await.unwrap();
+            let options = ServerOptions::new();
+            let mut body = RequestBody::new(body, &head, &options);
+            let kept = body.bytes(100, &Budget::new(&options)).await.map(|(kept, _)| kept).unwrap();
             assert_eq!(kept, vec![7; parts * 9]);
             drop(body);
             assert!(buffer.is_unique());

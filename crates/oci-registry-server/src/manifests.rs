@@ -4,23 +4,25 @@
 //! pushed as. The spec leaves negotiation open, any other bytes would have another digest, and an index is not
 //! answered by one of its images.
 
+use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH, LOCATION};
 use http::{HeaderMap, HeaderValue, StatusCode};
-use oci_ref::{Document, Error, Manifest, Precondition, Store, Target};
-use oci_spec_types::{Descriptor, Digest, ErrorCode, MediaType, Name, Tag};
+use oci_ref::{Document, LARGE_DOCUMENT, Manifest, Precondition, Store, Target, apart};
+use oci_spec_types::{Digest, ErrorCode, MediaType, Name, Tag};
 
 use crate::app::Call;
 use crate::body::RequestBody;
 use crate::error::Failure;
-use crate::{Access, Operation, etag, respond};
+use crate::{Access, Operation, etag, large, respond};
 
 /// The most bytes of an artifact type: those of a media type (RFC 6838, section 4.2).
 const MAX_ARTIFACT_TYPE: usize = 255;
 
-/// The most `tag` parameters of one push. The spec asks for at least 10.
-const MAX_TAGS: usize = 100;
+/// The most `tag` parameters of one push. The spec asks for at least 10. Each is a header of the answer, and clients are
+/// known that take no more than 100 headers.
+const MAX_TAGS: usize = 64;
 
 pub(crate) async fn get(
     call: &Call<'_>,
@@ -29,22 +31,25 @@ pub(crate) async fn get(
 ) -> Result<Response, Failure> {
     call.allow(Some(name), Operation::PullManifest(target)).await?;
     let store = call.store(name, Access::Read).await?;
-    if call.is_head() {
-        let descriptor = store.resolve(target).await?;
-        return answer(call, &descriptor, Bytes::new());
-    }
-    let manifest = store.manifest(target).await?;
-    answer(call, manifest.descriptor(), manifest.bytes().clone())
-}
-
-/// The answer to a pull. For HEAD the bytes are none, and the length is that of the manifest all the same.
-fn answer(call: &Call<'_>, descriptor: &Descriptor, bytes: Bytes) -> Result<Response, Failure> {
+    let (descriptor, bytes) = if call.is_head() {
+        (store.resolve(target).await?, Some(Bytes::new()))
+    } else {
+        let found = store.manifest_bytes(target, LARGE_DOCUMENT as u64).await?;
+        (found.descriptor, found.bytes)
+    };
     let etag = etag::of(&descriptor.digest);
     let mut response = match etag::pull(&call.parts.headers, &etag) {
         etag::Pull::Proceed => {
+            let body = match bytes {
+                // For HEAD there are none, and the length is that of the manifest all the same.
+                Some(bytes) => Body::from(bytes),
+                None => large::body(store, descriptor.clone(), call.app.budget.clone()).await?,
+            };
+            let mut response = Response::new(body);
             // spec: R6, R7
             let content_type = respond::value(descriptor.media_type.as_str());
-            respond::document(content_type, bytes)
+            response.headers_mut().insert(CONTENT_TYPE, content_type);
+            response
         }
         etag::Pull::NotModified => respond::empty(StatusCode::NOT_MODIFIED),
         etag::Pull::Failed => return Err(Failure::precondition("the manifest is another one now")),
@@ -71,9 +76,14 @@ pub(crate) async fn put(
     call.allow(Some(name), Operation::PushManifest { target, tags }).await?;
     let when = etag::push(&call.parts.headers)?;
     let declared = content_type(&call.parts.headers)?;
-    let bytes = body.bytes(call.app.options.max_manifest_bytes).await?;
-    let manifest =
-        Manifest::parse(bytes, declared.as_ref(), target.digest()).map_err(Error::from)?;
+    let budget = &call.app.budget;
+    // What has been received counts until it is stored.
+    let (bytes, _share) = body.bytes(call.app.options.max_manifest_bytes, budget).await?;
+    let length = bytes.len();
+    let _turn = budget.store(length).await;
+    let expected = target.digest().cloned();
+    let parse = move || Ok(Manifest::parse(bytes, declared.as_ref(), expected.as_ref())?);
+    let manifest = apart(length, parse).await?;
     let unknown = matches!(manifest.document(), Document::Artifact(_) | Document::Other);
     if unknown && !call.app.options.unknown_manifests {
         return Err(not_taken(manifest.media_type()));

@@ -27,6 +27,7 @@ pub struct ServerOptions {
     pub(crate) catalog: bool,
     pub(crate) unknown_manifests: bool,
     pub(crate) max_manifest_bytes: u64,
+    pub(crate) manifest_memory: u64,
     pub(crate) max_blob_bytes: Option<u64>,
     pub(crate) max_page: usize,
     pub(crate) max_requests: Option<usize>,
@@ -44,6 +45,7 @@ impl Default for ServerOptions {
             catalog: true,
             unknown_manifests: true,
             max_manifest_bytes: 8 << 20,
+            manifest_memory: 64 << 20,
             max_blob_bytes: None,
             max_page: 1000,
             max_requests: None,
@@ -120,11 +122,20 @@ impl ServerOptions {
         self
     }
 
-    /// The largest manifest, in bytes; a larger one is refused with 413. The spec asks for at least 4 MiB, and a push
-    /// holds as many bytes in memory. Default: 8 MiB.
+    /// The largest manifest, in bytes; a larger one is refused with 413. The spec asks for at least 4 MiB. Default:
+    /// 8 MiB.
     #[must_use]
     pub fn max_manifest_bytes(mut self, limit: u64) -> Self {
         self.max_manifest_bytes = limit;
+        self
+    }
+
+    /// How many bytes of memory all manifests of more than 64 KiB may take that are being received or sent: half of it
+    /// for each, but as much as one may have at least. A push that finds no room is refused with 503; an answer
+    /// goes out in smaller pieces. Default: 64 MiB.
+    #[must_use]
+    pub fn manifest_memory(mut self, bytes: u64) -> Self {
+        self.manifest_memory = bytes;
         self
     }
 

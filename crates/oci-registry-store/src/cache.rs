@@ -1,22 +1,20 @@
-//! Manifests that were read recently, within a fixed number of bytes.
+//! Manifests that were read or stored recently, within a fixed number of bytes.
 
-use std::hash::Hash;
-
-use oci_ref::Manifest;
-use oci_spec_types::Descriptor;
+use bytes::Bytes;
+use oci_spec_types::Digest;
+use quick_cache::Weighter;
 use quick_cache::sync::Cache;
-use quick_cache::{Equivalent, Weighter};
 
 use crate::weight;
 
-/// What a manifest takes at least, besides what is known of it.
-const OVERHEAD: usize = 256;
+/// What a manifest takes besides its bytes and its digest.
+const OVERHEAD: usize = 128;
 
 /// What a manifest takes on average.
-const TYPICAL: usize = 8 << 10;
+const TYPICAL: usize = 2 << 10;
 
-/// Parsed manifests, by digest and media type. Who may see which is not decided here.
-pub(crate) struct ManifestCache(Cache<Key, Manifest, Cost>);
+/// The bytes of manifests, verified, by their digests. Who may see which is not decided here.
+pub(crate) struct ManifestCache(Cache<Digest, Bytes, Cost>);
 
 impl ManifestCache {
     /// A cache of at most `limit` bytes.
@@ -24,46 +22,21 @@ impl ManifestCache {
         Self(Cache::with_weighter(limit / TYPICAL, limit as u64, Cost))
     }
 
-    pub(crate) fn get(&self, descriptor: &Descriptor) -> Option<Manifest> {
-        self.0.get(&(descriptor.digest.as_str(), descriptor.media_type.as_str()))
+    pub(crate) fn get(&self, digest: &Digest) -> Option<Bytes> {
+        self.0.get(digest)
     }
 
-    pub(crate) fn insert(&self, manifest: &Manifest) {
-        let descriptor = manifest.descriptor();
-        let key = Key {
-            digest: descriptor.digest.as_str().into(),
-            media_type: descriptor.media_type.as_str().into(),
-        };
-        self.0.insert(key, manifest.clone());
+    pub(crate) fn insert(&self, digest: &Digest, bytes: &Bytes) {
+        self.0.insert(digest.clone(), bytes.clone());
     }
 }
 
-#[derive(PartialEq, Eq)]
-struct Key {
-    digest: Box<str>,
-    media_type: Box<str>,
-}
-
-impl Hash for Key {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        (&*self.digest, &*self.media_type).hash(state);
-    }
-}
-
-impl Equivalent<Key> for (&str, &str) {
-    fn equivalent(&self, key: &Key) -> bool {
-        self.0 == &*key.digest && self.1 == &*key.media_type
-    }
-}
-
-/// The bytes, and what they parse into.
 #[derive(Clone)]
 struct Cost;
 
-impl Weighter<Key, Manifest> for Cost {
-    fn weight(&self, key: &Key, manifest: &Manifest) -> u64 {
-        let key = weight::text(&key.digest) + weight::text(&key.media_type);
-        (OVERHEAD + key + weight::manifest(manifest)) as u64
+impl Weighter<Digest, Bytes> for Cost {
+    fn weight(&self, digest: &Digest, bytes: &Bytes) -> u64 {
+        (OVERHEAD + weight::text(digest.as_str()) + bytes.len()) as u64
     }
 }
 
@@ -71,30 +44,29 @@ impl Weighter<Key, Manifest> for Cost {
 mod tests {
     use super::*;
 
-    fn manifest(number: usize) -> Manifest {
-        let json = format!(
-            r#"{{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[],"annotations":{{"n":"{number:04}"}}}}"#
-        );
-        Manifest::parse(json.into(), None, None).unwrap()
+    fn manifest(number: usize) -> (Digest, Bytes) {
+        let bytes = Bytes::from(format!(r#"{{"schemaVersion":2,"n":"{number:01000}"}}"#));
+        (Digest::sha256(&bytes), bytes)
     }
 
     #[test]
     fn memory_is_bounded() {
         const LIMIT: usize = 256 << 10;
         let cache = ManifestCache::new(LIMIT);
-        let all: Vec<Manifest> = (0..1000).map(manifest).collect();
-        for manifest in &all {
-            cache.insert(manifest);
+        let all: Vec<_> = (0..1000).map(manifest).collect();
+        for (digest, bytes) in &all {
+            cache.insert(digest, bytes);
         }
         assert!(cache.0.weight() <= LIMIT as u64);
-        let kept = all.iter().filter(|manifest| cache.get(manifest.descriptor()).is_some());
+        let kept = all.iter().filter(|(digest, bytes)| cache.get(digest).as_ref() == Some(bytes));
         assert!(kept.count() > 50);
     }
 
     #[test]
     fn no_room_keeps_nothing() {
         let cache = ManifestCache::new(0);
-        cache.insert(&manifest(0));
-        assert!(cache.get(manifest(0).descriptor()).is_none());
+        let (digest, bytes) = manifest(0);
+        cache.insert(&digest, &bytes);
+        assert!(cache.get(&digest).is_none());
     }
 }

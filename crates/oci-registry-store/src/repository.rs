@@ -4,21 +4,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use futures_util::StreamExt;
 use oci_ref::{
-    BlobRead, Body, ByteRange, Capabilities, Cursor, Error, ErrorKind, Manifest, Mounted, Page,
-    Precondition, Referrers, Result, Source, Staged, Store, Target, UploadId,
+    BlobRead, Body, ByteRange, Capabilities, Cursor, Error, ErrorKind, Manifest, ManifestBytes,
+    ManifestError, Mounted, Page, Precondition, Referrers, Result, Source, Staged, Store, Target,
+    UploadId, apart,
 };
 use oci_spec_types::{Algorithm, Descriptor, Digest, ErrorCode, Name, Tag};
 
+use crate::References;
 use crate::engine::Engine;
 use crate::metadata::{BlobRecord, BlobSize, Content, NewManifest, refusals};
 use crate::objects::ObjectKey;
 use crate::upload::Upload;
-use crate::{References, blocking};
-
-/// A manifest with more bytes is parsed where it does not hold up others.
-const PARSED_AT_ONCE: usize = 64 << 10;
 
 /// How long a URL of a blob can be used: long enough to go on with a download that was cut off.
 const URL_LIFETIME: Duration = Duration::from_secs(20 * 60);
@@ -39,6 +38,31 @@ impl Repository {
         Error::new(ErrorCode::ManifestUnknown, message)
     }
 
+    /// The bytes of a manifest that has been resolved, verified.
+    async fn stored_manifest(&self, descriptor: &Descriptor) -> Result<Bytes> {
+        let digest = &descriptor.digest;
+        if let Some(bytes) = self.engine.manifests.get(digest) {
+            return Ok(bytes);
+        }
+        let bytes = self.engine.metadata.manifest_bytes(digest).await?;
+        // Deleted since it was resolved.
+        let bytes = bytes.ok_or_else(|| self.manifest_unknown(digest))?;
+        let expected = descriptor.clone();
+        let bytes = apart(bytes.len(), move || {
+            let found = bytes.len() as u64;
+            if found != expected.size {
+                let Descriptor { digest, size, .. } = expected.clone();
+                let error = ManifestError::Size { digest, expected: size, found };
+                return Err(damaged(&expected, error));
+            }
+            expected.digest.verify(&bytes).map_err(|error| damaged(&expected, error))?;
+            Ok(bytes)
+        })
+        .await?;
+        self.engine.manifests.insert(digest, &bytes);
+        Ok(bytes)
+    }
+
     fn blob_unknown(&self, digest: &Digest) -> Error {
         let message = format!("blob {digest} is not in repository {}", self.name);
         Error::new(ErrorCode::BlobUnknown, message)
@@ -55,6 +79,14 @@ impl Repository {
             _ => error,
         }
     }
+}
+
+fn damaged(
+    descriptor: &Descriptor,
+    error: impl std::error::Error + Send + Sync + 'static,
+) -> Error {
+    let message = format!("stored manifest {} is damaged", descriptor.digest);
+    Error::new(ErrorKind::Internal, message).with_source(error)
 }
 
 #[async_trait]
@@ -78,23 +110,20 @@ impl Source for Repository {
 
     async fn manifest(&self, target: &Target) -> Result<Manifest> {
         let descriptor = self.engine.metadata.resolve(&self.name, target).await?;
-        if let Some(manifest) = self.engine.manifests.get(&descriptor) {
-            return Ok(manifest);
-        }
-        let digest = &descriptor.digest;
-        let bytes = self.engine.metadata.manifest_bytes(digest).await?;
-        // Deleted since it was resolved.
-        let bytes = bytes.ok_or_else(|| self.manifest_unknown(digest))?;
-        let small = bytes.len() <= PARSED_AT_ONCE;
-        let parse = move || {
-            Manifest::verify(&descriptor, bytes).map_err(|error| {
-                let message = format!("stored manifest {} is damaged", descriptor.digest);
-                Error::new(ErrorKind::Internal, message).with_source(error)
-            })
+        let bytes = self.stored_manifest(&descriptor).await?;
+        apart(bytes.len(), move || {
+            Manifest::verify(&descriptor, bytes).map_err(|error| damaged(&descriptor, error))
+        })
+        .await
+    }
+
+    async fn manifest_bytes(&self, target: &Target, limit: u64) -> Result<ManifestBytes> {
+        let descriptor = self.engine.metadata.resolve(&self.name, target).await?;
+        let bytes = match descriptor.size <= limit {
+            true => Some(self.stored_manifest(&descriptor).await?),
+            false => None,
         };
-        let manifest = if small { parse() } else { blocking::run(parse).await }?;
-        self.engine.manifests.insert(&manifest);
-        Ok(manifest)
+        Ok(ManifestBytes { descriptor, bytes })
     }
 
     /// Who learns that a blob is here may count on it for a while, so one that would be collected soon is renewed.
@@ -168,6 +197,40 @@ impl Source for Repository {
         let page = metadata.referrers(&self.name, subject, artifact_type, after, limit).await?;
         Ok(Referrers { page, filtered: artifact_type.is_some() })
     }
+
+    /// Each type has its own list, of which the beginnings are put together.
+    async fn referrers_of_types(
+        &self,
+        subject: &Digest,
+        artifact_types: &[&str],
+        after: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<Referrers> {
+        if artifact_types.is_empty() || artifact_types.contains(&"") {
+            return self.referrers(subject, None, after, limit).await;
+        }
+        let mut pages = Vec::with_capacity(artifact_types.len());
+        for wanted in artifact_types {
+            pages.push(self.referrers(subject, Some(wanted), after, limit).await?.page);
+        }
+        Ok(Referrers { page: merge(pages, limit), filtered: true })
+    }
+}
+
+/// The first `limit` entries of several lists in the order of their digests.
+fn merge(pages: Vec<Page<Descriptor>>, limit: usize) -> Page<Descriptor> {
+    // What comes after the end of a page that goes on is not known of that list.
+    let ends = pages.iter().filter(|page| page.next.is_some());
+    let known = ends.filter_map(|page| Some(page.items.last()?.digest.clone())).min();
+    let mut items: Vec<Descriptor> = pages.into_iter().flat_map(|page| page.items).collect();
+    items.sort_unstable_by(|one, other| one.digest.cmp(&other.digest));
+    let all = items.len();
+    items.retain(|item| known.as_ref().is_none_or(|known| item.digest <= *known));
+    items.truncate(limit);
+    let more = known.is_some() || items.len() < all;
+    let next = items.last().filter(|_| more);
+    let next = next.map(|last| Cursor::After(last.digest.to_string()));
+    Page { items, next }
 }
 
 #[async_trait]
@@ -177,6 +240,7 @@ impl Store for Repository {
         capabilities.sparse = Some(self.engine.options.references != References::Complete);
         capabilities.mount = true;
         capabilities.preconditions = true;
+        capabilities.referrers = true;
         capabilities.min_chunk = self.engine.objects.min_chunk();
         capabilities
     }
@@ -224,7 +288,7 @@ impl Store for Repository {
             now: self.engine.now(),
         };
         self.engine.metadata.put_manifest(new).await?;
-        self.engine.manifests.insert(manifest);
+        self.engine.manifests.insert(manifest.digest(), manifest.bytes());
         Ok(())
     }
 

@@ -6,7 +6,6 @@ use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use bytes::Bytes;
 use http::{HeaderMap, Method};
 
 use super::rule::Script;
@@ -14,6 +13,7 @@ use super::token::{Credentials, Gate};
 use super::{Endpoint, Fault, FaultRule, apply};
 use crate::ServerOptions;
 use crate::body::RequestBody;
+use crate::budget::Budget;
 use crate::error::Failure;
 
 /// The most bytes of a form that asks for a token.
@@ -106,8 +106,9 @@ async fn read_form(request: Request, endpoint: Endpoint) -> Result<(Request, Str
         return Ok((request, String::new()));
     }
     let (parts, body) = request.into_parts();
-    let mut body = RequestBody::new(body, &parts, &ServerOptions::new());
-    let form: Bytes = body.bytes(MAX_FORM).await?;
+    let options = ServerOptions::new();
+    let mut body = RequestBody::new(body, &parts, &options);
+    let (form, _share) = body.bytes(MAX_FORM, &Budget::new(&options)).await?;
     let text = String::from_utf8_lossy(&form).into_owned();
     Ok((Request::from_parts(parts, Body::empty()), text))
 }

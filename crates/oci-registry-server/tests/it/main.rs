@@ -9,6 +9,7 @@ mod blobs;
 mod connections;
 mod engines;
 mod faults;
+mod large;
 mod lists;
 mod malformed;
 mod manifests;

@@ -1,0 +1,175 @@
+//! The memory that large manifests take while they come, are stored, and go out.
+//!
+//! A manifest of up to 64 KiB does not count: a connection may buffer more than that by itself. What is larger
+//! draws from one budget, whoever it is for, so that memory does not grow with the number of clients who are slow.
+
+use std::sync::Arc;
+
+use oci_ref::LARGE_DOCUMENT;
+use oci_spec_types::ErrorCode;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::ServerOptions;
+use crate::error::Failure;
+
+/// The bytes that a permit stands for.
+const UNIT: u64 = 1 << 10;
+
+/// How many large manifests may be parsed, or be on their way into the engine, at a time: a document can be many times as
+/// large when it is parsed.
+const STORED_AT_ONCE: usize = 2;
+
+/// How many large manifests are read from the engine at a time.
+const READ_AT_ONCE: usize = 2;
+
+/// The budget of a router.
+pub(crate) struct Budget {
+    /// For what is received. What goes out has its own half, so that slow readers do not keep others from pushing.
+    received: Arc<Semaphore>,
+    sent: Arc<Semaphore>,
+    stored: Arc<Semaphore>,
+    read: Semaphore,
+}
+
+impl Budget {
+    pub(crate) fn new(options: &ServerOptions) -> Self {
+        // There must be room for one.
+        let half = (options.manifest_memory / 2).max(options.max_manifest_bytes);
+        let units = half.div_ceil(UNIT).min(Semaphore::MAX_PERMITS as u64) as usize;
+        Self {
+            received: Arc::new(Semaphore::new(units)),
+            sent: Arc::new(Semaphore::new(units)),
+            stored: Arc::new(Semaphore::new(STORED_AT_ONCE)),
+            read: Semaphore::new(READ_AT_ONCE),
+        }
+    }
+
+    /// A share for a body that is received.
+    pub(crate) fn receive(&self) -> Received {
+        Received { budget: self.received.clone(), share: None }
+    }
+
+    /// A share of up to so many bytes for what is sent, and how many it is for: at most half of what is left, so that some
+    /// is always left, and at least 64 KiB, which needs none.
+    pub(crate) fn send(&self, wanted: u64) -> (u64, Option<OwnedSemaphorePermit>) {
+        let least = LARGE_DOCUMENT as u64;
+        let left = self.sent.available_permits() as u64 / 2 * UNIT;
+        let length = wanted.min(left).max(least.min(wanted));
+        if length <= least {
+            return (length, None);
+        }
+        match self.sent.clone().try_acquire_many_owned(units(length)) {
+            Ok(share) => (length, Some(share)),
+            // Somebody else was quicker.
+            Err(_) => (least, None),
+        }
+    }
+
+    /// A turn to parse and store a manifest of so many bytes. One that is not large needs none.
+    pub(crate) async fn store(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        if bytes <= LARGE_DOCUMENT {
+            return None;
+        }
+        // Nobody closes it.
+        self.stored.clone().acquire_owned().await.ok()
+    }
+
+    /// A turn to read a large manifest whole.
+    pub(crate) async fn read(&self) -> Option<tokio::sync::SemaphorePermit<'_>> {
+        self.read.acquire().await.ok()
+    }
+}
+
+/// What a body that is received takes of the budget.
+pub(crate) struct Received {
+    budget: Arc<Semaphore>,
+    share: Option<OwnedSemaphorePermit>,
+}
+
+impl Received {
+    /// Sees that there is room for so many bytes in all.
+    pub(crate) fn grow(&mut self, bytes: usize) -> Result<(), Failure> {
+        if bytes <= LARGE_DOCUMENT {
+            return Ok(());
+        }
+        let has = self.share.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let more = units(bytes as u64).saturating_sub(u32::try_from(has).unwrap_or(u32::MAX));
+        if more == 0 {
+            return Ok(());
+        }
+        let Ok(more) = self.budget.clone().try_acquire_many_owned(more) else {
+            return Err(Failure::busy("there is no memory left for large manifests"));
+        };
+        match &mut self.share {
+            Some(share) => share.merge(more),
+            None => self.share = Some(more),
+        }
+        Ok(())
+    }
+}
+
+fn units(bytes: u64) -> u32 {
+    u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX)
+}
+
+impl Failure {
+    /// What can be done again soon, and not now.
+    fn busy(message: &'static str) -> Self {
+        Self::new(ErrorCode::TooManyRequests, message)
+            .with_status(http::StatusCode::SERVICE_UNAVAILABLE)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: usize = 1 << 20;
+
+    fn budget(mib: u64) -> Budget {
+        Budget::new(&ServerOptions::new().manifest_memory(mib << 20).max_manifest_bytes(1 << 20))
+    }
+
+    #[tokio::test]
+    async fn what_is_received_is_counted_as_it_comes() {
+        let budget = budget(4);
+        let (mut one, mut two) = (budget.receive(), budget.receive());
+        for bytes in [1, LARGE_DOCUMENT, LARGE_DOCUMENT + 1, MIB / 2, MIB] {
+            one.grow(bytes).unwrap();
+        }
+        two.grow(MIB).unwrap();
+        assert_eq!(budget.received.available_permits(), 0);
+        let mut third = budget.receive();
+        third.grow(LARGE_DOCUMENT).unwrap();
+        let refused = third.grow(LARGE_DOCUMENT + 1).unwrap_err();
+        assert_eq!(refused.status, 503);
+        assert!(refused.headers.iter().any(|(name, _)| name == http::header::RETRY_AFTER));
+        drop(one);
+        third.grow(MIB).unwrap();
+        assert!(two.grow(MIB + 1).is_err());
+    }
+
+    #[tokio::test]
+    async fn what_is_sent_leaves_something_to_others_and_never_stands_still() {
+        let budget = budget(16);
+        assert_eq!(budget.send(100).0, 100);
+        let mut shares = Vec::new();
+        let mut lengths = Vec::new();
+        for _ in 0..12 {
+            let (length, share) = budget.send(4 << 20);
+            lengths.push(length);
+            shares.push(share);
+        }
+        assert_eq!(lengths[..4], [4 << 20, 2 << 20, 1 << 20, 512 << 10]);
+        assert_eq!(lengths[11], LARGE_DOCUMENT as u64);
+        // Slow readers do not keep others from pushing.
+        budget.receive().grow(MIB).unwrap();
+        drop(shares);
+        assert_eq!(budget.send(4 << 20).0, 4 << 20);
+    }
+
+    #[test]
+    fn there_is_room_for_one_manifest_whatever_is_configured() {
+        budget(0).receive().grow(MIB).unwrap();
+    }
+}
