@@ -1,14 +1,15 @@
 //! Referrers: end-12.
 //!
 //! The list is what the engine knows, followed by what only a referrers tag names: clients of registries without this
-//! API keep an index under such a tag, and it counts as far as its manifests are here and do have this subject.
+//! API keep an index under such a tag, and it counts as far as its manifests are here and do have this subject. An engine
+//! that lists all that it has by itself is not asked for the tag.
 
 use std::collections::HashSet;
 
 use axum::response::Response;
 use bytes::Bytes;
 use http::HeaderValue;
-use oci_ref::{Cursor, Store, Target};
+use oci_ref::{Cursor, Store, Target, apart};
 use oci_spec_types::{Descriptor, Digest, ErrorCode, Name, Tag};
 
 use crate::app::Call;
@@ -17,6 +18,13 @@ use crate::{Access, Operation, lists, respond};
 
 /// How many entries are asked of the engine at a time.
 const BATCH: usize = 100;
+
+/// How often the engine is asked for one page, and how many entries of a referrers tag are looked at: what is found then is
+/// the page, however little it is, so that no request costs more than others.
+const MOST_ASKED: usize = 10;
+
+/// The most artifact types that are asked for at a time.
+const MAX_TYPES: usize = 32;
 
 /// The size from which on a page takes no more entries, in bytes: entries carry annotations, and clients take 4 MiB.
 const MAX_BODY: usize = 3 << 20;
@@ -32,7 +40,7 @@ pub(crate) async fn list(
     subject: &Digest,
 ) -> Result<Response, Failure> {
     call.allow(Some(name), Operation::ListReferrers(subject)).await?;
-    let filter = Filter::of(call);
+    let filter = Filter::of(call)?;
     let mut after = lists::cursor::<Digest>(call, ErrorCode::DigestInvalid)?;
     let fallback = call.query.count(FALLBACK)?;
     let mut page = Page::new(lists::limit(call)?.max(1));
@@ -46,7 +54,7 @@ pub(crate) async fn list(
     if fallback.is_none() {
         next = page.fill(&*store, subject, &filter, &mut after).await?.map(Next::Engine);
     }
-    if next.is_none() {
+    if next.is_none() && !store.capabilities().referrers {
         let from = fallback.unwrap_or(0);
         next = page.fill_from_tag(&*store, subject, &filter, from).await?.map(Next::Fallback);
     }
@@ -80,16 +88,16 @@ enum Next {
 struct Filter<'a>(Vec<&'a str>);
 
 impl<'a> Filter<'a> {
-    fn of(call: &'a Call<'_>) -> Self {
-        let values = call.query.all("artifactType");
-        Self(values.flat_map(|value| value.split(',')).map(str::trim).collect())
-    }
-
-    /// What the engine can filter by itself.
-    fn for_engine(&self) -> Option<&str> {
-        match self.0[..] {
-            [one] if !one.is_empty() => Some(one),
-            _ => None,
+    fn of(call: &'a Call<'_>) -> Result<Self, Failure> {
+        let values = call.query.all("artifactType").flat_map(|value| value.split(','));
+        let mut types: Vec<&str> = values.map(str::trim).collect();
+        types.sort_unstable();
+        types.dedup();
+        match types.len() {
+            0..=MAX_TYPES => Ok(Self(types)),
+            more => Err(Failure::bad_request(format!(
+                "{more} artifact types in one request, expected at most {MAX_TYPES}"
+            ))),
         }
     }
 
@@ -100,6 +108,7 @@ impl<'a> Filter<'a> {
 }
 
 /// A page in the making: an index, as JSON.
+#[derive(Default)]
 struct Page {
     body: Vec<u8>,
     entries: usize,
@@ -128,7 +137,21 @@ impl Page {
         true
     }
 
-    /// Takes what the engine lists. Gives where to go on if not all of it fits.
+    /// Adds entries until the page is full, and tells how many it has taken.
+    async fn add(&mut self, entries: Vec<Descriptor>) -> Result<usize, Failure> {
+        let texts = entries.iter().flat_map(|entry| &entry.annotations);
+        let length = texts.map(|(key, value)| key.len() + value.len()).sum();
+        let mut page = std::mem::take(self);
+        let add = move || {
+            let taken = entries.iter().take_while(|entry| page.push(entry)).count();
+            Ok((page, taken))
+        };
+        let (page, taken) = apart(length, add).await?;
+        *self = page;
+        Ok(taken)
+    }
+
+    /// Takes what the engine lists. Gives where to go on if not all of it fits, or there is much to look through.
     async fn fill(
         &mut self,
         store: &dyn Store,
@@ -136,22 +159,28 @@ impl Page {
         filter: &Filter<'_>,
         after: &mut Option<Cursor>,
     ) -> Result<Option<Cursor>, Failure> {
-        let wanted = filter.for_engine();
-        while self.entries < self.limit {
+        for _ in 0..MOST_ASKED {
+            if self.entries == self.limit {
+                break;
+            }
             let count = BATCH.min(self.limit - self.entries);
-            let listed = store.referrers(subject, wanted, after.as_ref(), count).await?.page;
-            let taken =
-                listed.items.iter().take_while(|entry| !filter.takes(entry) || self.push(entry));
-            let taken = taken.count();
-            if taken == 0 && !listed.items.is_empty() {
-                return Ok(after.take());
+            let ask = |count| store.referrers_of_types(subject, &filter.0, after.as_ref(), count);
+            let mut listed = ask(count).await?;
+            let wanted = |entry: &Descriptor| listed.filtered || filter.takes(entry);
+            let places = listed.page.items.iter().enumerate();
+            let places = places.filter(|(_, entry)| wanted(entry)).map(|(place, _)| place);
+            let places: Vec<usize> = places.collect();
+            if !listed.filtered {
+                listed.page.items.retain(|entry| filter.takes(entry));
             }
-            if taken < listed.items.len() {
+            let taken = self.add(listed.page.items).await?;
+            match places.get(taken) {
+                // Not even the next one fits.
+                Some(0) => return Ok(after.take()),
                 // Only the engine knows how its list goes on from here.
-                let listed = store.referrers(subject, wanted, after.as_ref(), taken).await?.page;
-                return Ok(listed.next);
+                Some(&place) => return Ok(ask(place).await?.page.next),
+                None => *after = listed.page.next,
             }
-            *after = listed.next;
             if after.is_none() {
                 return Ok(None);
             }
@@ -178,10 +207,15 @@ impl Page {
             return Ok(None);
         }
         let mut seen = listed_by_engine(store, subject).await?;
+        let mut looked = 0;
         for (position, entry) in tagged.manifests().iter().enumerate() {
             if !seen.insert(entry.digest.clone()) || position < from {
                 continue;
             }
+            if looked == MOST_ASKED {
+                return Ok(Some(position));
+            }
+            looked += 1;
             let manifest = match store.manifest(&Target::Digest(entry.digest.clone())).await {
                 Ok(manifest) => manifest,
                 Err(error) if error.is_not_found() => continue,
@@ -193,7 +227,7 @@ impl Page {
             else {
                 continue;
             };
-            if !self.push(&referrer) {
+            if self.add(vec![referrer]).await? == 0 {
                 return Ok(Some(position));
             }
         }
@@ -212,16 +246,17 @@ impl Page {
     }
 }
 
-/// The digests of all that the engine lists.
+/// The digests of what the engine lists: all of it, unless it is very much. Then some may be listed twice.
 async fn listed_by_engine(store: &dyn Store, subject: &Digest) -> Result<HashSet<Digest>, Failure> {
     let mut digests = HashSet::new();
     let mut after = None;
-    loop {
+    for _ in 0..MOST_ASKED {
         let page = store.referrers(subject, None, after.as_ref(), BATCH).await?.page;
         digests.extend(page.items.into_iter().map(|entry| entry.digest));
         after = page.next;
         if after.is_none() {
-            return Ok(digests);
+            break;
         }
     }
+    Ok(digests)
 }

@@ -76,9 +76,20 @@ async fn referrers_by_type() {
         assert!(!referrers.filtered);
         referrers.page
     });
-    let wanted = "application/vnd.example+json";
+    let (wanted, other) = ("application/vnd.example+json", config.media_type.as_str());
+    let of_types = async |types: &[&str], after: Option<&Cursor>, limit: usize| {
+        store.referrers_of_types(digest, types, after, limit).await.unwrap()
+    };
+    assert_pages!(all.clone(), |after, limit| {
+        let referrers = of_types(&["no/such", wanted, other], after, limit).await;
+        assert!(referrers.filtered);
+        referrers.page
+    });
+    assert_eq!(of_types(&["no/such", "x"], None, 1).await.page, Page::last(vec![]));
+    assert!(!of_types(&["", wanted], None, 9).await.filtered, "it has no list of those without");
     all.retain(|referrer| referrer.artifact_type.as_deref() == Some(wanted));
     assert_eq!(all.len(), 3);
+    assert_pages!(all.clone(), |after, limit| of_types(&["x", wanted], after, limit).await.page);
     assert_pages!(all, |after, limit| {
         let referrers = store.referrers(digest, Some(wanted), after, limit).await.unwrap();
         assert!(referrers.filtered);

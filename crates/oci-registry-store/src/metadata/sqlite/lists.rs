@@ -88,9 +88,11 @@ pub(super) fn referrers(
     let mut found = list.query(values)?;
     let (mut items, mut bytes) = (Vec::<Descriptor>::new(), 0);
     while let Some(row) = found.next()? {
-        let json: String = row.get(0)?;
+        // The one that tells that there are more is not read.
+        let full = items.len() == limit;
+        let json: String = if full { String::new() } else { row.get(0)? };
         bytes += json.len();
-        if items.len() == limit || (bytes > REFERRERS_BYTES && !items.is_empty()) {
+        if full || (bytes > REFERRERS_BYTES && !items.is_empty()) {
             let next = items.last().map(|last| Cursor::After(last.digest.to_string()));
             return Ok(Page { items, next });
         }
