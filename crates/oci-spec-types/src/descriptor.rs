@@ -71,6 +71,12 @@ impl Descriptor {
         Self::new(media_type, Digest::sha256(bytes), bytes.len() as u64)
     }
 
+    /// Whether the content may lie elsewhere than what references it: it has URLs, or its type says that it is not
+    /// distributed. A layer that is not there is then none that is missing.
+    pub fn may_be_elsewhere(&self) -> bool {
+        !self.urls.is_empty() || self.media_type.is_non_distributable()
+    }
+
     /// The specification's descriptor of the empty JSON object `{}`, with the object embedded.
     pub fn empty_json() -> Self {
         Self { data: Some(b"{}".to_vec()), ..Self::of(MediaType::OCI_EMPTY_JSON, b"{}") }

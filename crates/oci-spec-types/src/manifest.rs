@@ -192,8 +192,7 @@ impl ArtifactManifest {
             ],
         )?;
         let manifest: Self = parse(bytes)?;
-        let own = |found: &MediaType| *found == MediaType::OCI_ARTIFACT_MANIFEST;
-        refuse_kind("an artifact manifest", manifest.media_type.as_ref(), own)?;
+        refuse_kind("an artifact manifest", manifest.media_type.as_ref(), MediaType::is_artifact)?;
         Ok(manifest)
     }
 }

@@ -8,13 +8,22 @@ use crate::text::{Reason, parse_error, text_type};
 /// Longest type and longest subtype, each (RFC 6838, section 4.2).
 const MAX_PART: usize = 127;
 
-/// A media type `type/subtype` without parameters. Unknown types are kept as they are.
+/// Longest media type that is kept as somebody else wrote it.
+const MAX_WRITTEN: usize = 1024;
+
+/// A media type, as it was written: unknown types, parameters and letter case are kept.
+///
+/// What is made here is `type/subtype` without parameters ([`new`](Self::new), parsing). What is found in documents of
+/// others may be more, or less: it is kept as it is ([`as_written`](Self::as_written), which is also how it is read from
+/// JSON), since content is moved and not judged. Types are compared by their text.
 ///
 /// ```
 /// # use oci_spec_types::MediaType;
 /// let header = "Application/vnd.oci.image.index.v1+json; charset=utf-8";
 /// assert_eq!(MediaType::from_content_type(header), Some(MediaType::OCI_IMAGE_INDEX));
 /// assert!(header.parse::<MediaType>().is_err()); // strict: no parameters
+/// assert_eq!(MediaType::as_written(header)?.as_str(), header); // kept
+/// # Ok::<_, oci_spec_types::MediaTypeError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MediaType(Cow<'static, str>);
@@ -24,7 +33,7 @@ parse_error! {
     MediaTypeError, "media type"
 }
 
-text_type!(MediaType);
+text_type!(MediaType, MediaType::as_written);
 
 macro_rules! constants {
     ($($(#[$doc:meta])* $name:ident = $value:literal;)*) => {
@@ -61,6 +70,8 @@ constants! {
     OCI_LAYOUT_HEADER = "application/vnd.oci.layout.header.v1+json";
     /// OCI artifact manifest, withdrawn before image-spec 1.1 but still found.
     OCI_ARTIFACT_MANIFEST = "application/vnd.oci.artifact.manifest.v1+json";
+    /// ORAS artifact manifest, from which that one was made, still found too.
+    ORAS_ARTIFACT_MANIFEST = "application/vnd.cncf.oras.artifact.manifest.v1+json";
     /// Docker image manifest, schema 2.
     DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json";
     /// Docker manifest list.
@@ -93,6 +104,24 @@ impl MediaType {
     pub fn new(text: impl Into<Cow<'static, str>>) -> Result<Self, MediaTypeError> {
         let text = text.into();
         match check(&text) {
+            Ok(()) => Ok(Self(text)),
+            Err(reason) => Err(MediaTypeError::new(&text, reason)),
+        }
+    }
+
+    /// A media type as somebody else wrote it, whether or not it is `type/subtype`: with parameters, in upper case, a
+    /// word. It can be anything that is neither empty nor longer than 1,024 bytes and has no control characters.
+    ///
+    /// # Errors
+    /// When it is empty, too long, or has a control character.
+    pub fn as_written(text: impl Into<Cow<'static, str>>) -> Result<Self, MediaTypeError> {
+        let text = text.into();
+        let control = text.char_indices().find(|(_, found)| found.is_control());
+        let checked = Reason::check_length(&text, MAX_WRITTEN).and(match control {
+            Some((at, _)) => Err(Reason::at(&text, at, "no control character")),
+            None => Ok(()),
+        });
+        match checked {
             Ok(()) => Ok(Self(text)),
             Err(reason) => Err(MediaTypeError::new(&text, reason)),
         }
@@ -132,13 +161,15 @@ impl MediaType {
         *self == Self::OCI_IMAGE_INDEX || *self == Self::DOCKER_MANIFEST_LIST
     }
 
-    /// Whether a registry keeps content of this type as a manifest rather than as a blob: images, indexes, the
-    /// withdrawn artifact manifest and Docker schema 1.
+    /// Whether a registry keeps content of this type as a manifest rather than as a blob: images, indexes, artifact
+    /// manifests and Docker schema 1.
     pub fn is_manifest(&self) -> bool {
-        self.is_image()
-            || self.is_index()
-            || *self == Self::OCI_ARTIFACT_MANIFEST
-            || self.is_schema1()
+        self.is_image() || self.is_index() || self.is_artifact() || self.is_schema1()
+    }
+
+    /// Whether this is an artifact manifest of a draft: OCI's, or ORAS's.
+    pub fn is_artifact(&self) -> bool {
+        *self == Self::OCI_ARTIFACT_MANIFEST || *self == Self::ORAS_ARTIFACT_MANIFEST
     }
 
     /// Whether this is an image configuration, OCI or Docker.
@@ -169,6 +200,11 @@ impl MediaType {
             MediaType::DOCKER_FOREIGN_LAYER_GZIP,
         ];
         LAYERS.contains(self)
+    }
+
+    /// Whether this can be the value of an HTTP header: printable ASCII, and space.
+    pub fn is_header_value(&self) -> bool {
+        self.0.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ')
     }
 
     /// Whether this is a Docker schema 1 manifest, signed or not.

@@ -129,12 +129,12 @@ impl Kind {
 }
 
 /// The way from the top to a value, on the stack; written out only for an error.
-struct Path<'a> {
-    parent: Option<&'a Path<'a>>,
-    step: Step<'a>,
+pub(crate) struct Path<'a> {
+    pub(crate) parent: Option<&'a Path<'a>>,
+    pub(crate) step: Step<'a>,
 }
 
-enum Step<'a> {
+pub(crate) enum Step<'a> {
     Root,
     Key(&'a str),
     Index(usize),

@@ -95,9 +95,23 @@ macro_rules! parse_error {
 }
 pub(crate) use parse_error;
 
-/// Gives a type with `as_str` and `FromStr` the traits of text.
+/// Gives a type with `as_str` and `FromStr` the traits of text. From JSON it is read by `FromStr`, or as it is said.
 macro_rules! text_type {
     ($name:ident) => {
+        crate::text::text_type!(@traits $name);
+        crate::text::deserialize_from_str!($name);
+    };
+    ($name:ident, $read:path) => {
+        crate::text::text_type!(@traits $name);
+
+        impl<'de> serde::Deserialize<'de> for $name {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = <String as serde::Deserialize>::deserialize(deserializer)?;
+                $read(text).map_err(serde::de::Error::custom)
+            }
+        }
+    };
+    (@traits $name:ident) => {
         impl std::fmt::Display for $name {
             fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.pad(self.as_str())
@@ -121,8 +135,6 @@ macro_rules! text_type {
                 serializer.serialize_str(self.as_str())
             }
         }
-
-        crate::text::deserialize_from_str!($name);
     };
 }
 pub(crate) use text_type;

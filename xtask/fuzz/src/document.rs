@@ -121,7 +121,7 @@ fn has_fraction(value: &Value) -> bool {
 /// Walks what is reached, of which nothing is there but what is embedded.
 fn check_graph(manifest: &Manifest) {
     let Ok(root) = Ref::new(manifest.clone(), Arc::new(Memory::new())) else {
-        assert_eq!(*manifest.document(), Document::Other);
+        assert!(matches!(manifest.document(), Document::Other(_)));
         return;
     };
     let bounds = WalkOptions { max_depth: 4, max_manifests: 64, ahead: 2, sparse: true };

@@ -126,7 +126,7 @@ impl Repository {
         let target = Target::Digest(entry.digest.clone());
         let limit = self.client().config().metadata_limit;
         match self.read_manifest_within(&target, limit).await {
-            Ok((found, _)) if *found.document() == Document::Other => {
+            Ok((found, _)) if matches!(found.document(), Document::Other(_)) => {
                 Ok(Manifest::is_like_referrer(entry))
             }
             Ok((found, _)) => Ok(found.subject().is_some_and(|about| about.digest == *subject)),

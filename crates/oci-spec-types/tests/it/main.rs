@@ -6,6 +6,7 @@
 mod documents;
 mod golden;
 mod hashing;
+mod other_manifest;
 mod platforms;
 mod properties;
 mod references;

@@ -107,6 +107,26 @@ fn media_types() {
         assert!(text.parse::<MediaType>().is_err(), "{text:?}");
     }
 
+    // What is written is kept, as registries and clients around do.
+    let written = "text/plain; charset=utf-8";
+    let long = "x".repeat(1024);
+    for text in
+        [written, "application/vnd.x+json;version=0.2", "referrer.image", "A/B", "\u{e4}/b", &long]
+    {
+        assert_eq!(MediaType::as_written(text.to_owned()).unwrap().as_str(), text);
+        let json = serde_json::to_string(text).unwrap();
+        assert_eq!(serde_json::from_str::<MediaType>(&json).unwrap().as_str(), text);
+    }
+    for text in ["", "a/b\r\nX: y", "a\0", "\u{85}", &"x".repeat(1025)] {
+        assert!(MediaType::as_written(text.to_owned()).is_err(), "{text:?}");
+        let json = serde_json::to_string(text).unwrap();
+        assert!(serde_json::from_str::<MediaType>(&json).is_err(), "{text:?}");
+    }
+    // Types are compared as they are written.
+    let index = MediaType::as_written("application/vnd.oci.image.index.v1+json; a=b").unwrap();
+    assert!(!index.is_index() && !index.is_manifest() && index.is_header_value());
+    assert!(!MediaType::as_written("\u{e4}/b").unwrap().is_header_value());
+
     for (header, expected) in [
         ("application/json", Some("application/json")),
         (" Application/JSON ; charset=utf-8; q=\"a;b\"", Some("application/json")),
@@ -124,10 +144,11 @@ fn media_types() {
 #[test]
 fn media_type_kinds() {
     type Kind = fn(&MediaType) -> bool;
-    let kinds: [(&str, Kind); 7] = [
+    let kinds: [(&str, Kind); 8] = [
         ("image", MediaType::is_image),
         ("index", MediaType::is_index),
         ("manifest", MediaType::is_manifest),
+        ("artifact", MediaType::is_artifact),
         ("config", MediaType::is_config),
         ("layer", MediaType::is_layer),
         ("non-distributable", MediaType::is_non_distributable),
@@ -138,7 +159,8 @@ fn media_type_kinds() {
         (MediaType::DOCKER_MANIFEST, "image manifest"),
         (MediaType::OCI_IMAGE_INDEX, "index manifest"),
         (MediaType::DOCKER_MANIFEST_LIST, "index manifest"),
-        (MediaType::OCI_ARTIFACT_MANIFEST, "manifest"),
+        (MediaType::OCI_ARTIFACT_MANIFEST, "manifest artifact"),
+        (MediaType::ORAS_ARTIFACT_MANIFEST, "manifest artifact"),
         (MediaType::DOCKER_SCHEMA1, "manifest schema1"),
         (MediaType::DOCKER_SCHEMA1_SIGNED, "manifest schema1"),
         (MediaType::OCI_IMAGE_CONFIG, "config"),
