@@ -53,7 +53,7 @@ impl Ref {
         match manifest.document() {
             Document::Image(_) => Ok(Self::Image(Image { manifest, source })),
             Document::Index(_) => Ok(Self::Index(Index { manifest, source })),
-            Document::Artifact(_) | Document::Other => Err(Error::unsupported(format!(
+            Document::Artifact(_) | Document::Other(_) => Err(Error::unsupported(format!(
                 "manifest {} is of type {}, which is neither an image nor an index",
                 manifest.digest(),
                 manifest.media_type()
@@ -126,6 +126,55 @@ pub(crate) async fn read_manifest(
     let target = Target::Digest(descriptor.digest.clone());
     let manifest = source.manifest(&target).await?;
     Ok(Manifest::verify(descriptor, manifest.bytes().clone())?)
+}
+
+/// What an entry of an index, or a reference of a manifest of an unknown type, turns out to be.
+#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
+pub(crate) enum Entry {
+    /// A manifest, read.
+    Manifest(Manifest),
+    /// A blob, which the source has.
+    Blob,
+}
+
+/// Reads the manifest that a descriptor describes, which may be a blob as well. What has a manifest's type is a blob only
+/// if the source has no such manifest; anything else, such as the layers that a build cache lists, is a manifest only if
+/// the source has no such blob.
+///
+/// # Errors
+/// `SIZE_INVALID` for a blob that has another size than the descriptor says. Where there is neither, the error of the one
+/// that was to be expected.
+pub(crate) async fn read_entry(
+    source: &(impl Source + ?Sized),
+    descriptor: &Descriptor,
+) -> Result<Entry> {
+    if descriptor.media_type.is_manifest() {
+        return match read_manifest(source, descriptor).await {
+            Ok(manifest) => Ok(Entry::Manifest(manifest)),
+            Err(error) if error.is_not_found() => match has_blob(source, descriptor).await? {
+                true => Ok(Entry::Blob),
+                false => Err(error),
+            },
+            Err(error) => Err(error),
+        };
+    }
+    if has_blob(source, descriptor).await? {
+        return Ok(Entry::Blob);
+    }
+    read_manifest(source, descriptor).await.map(Entry::Manifest)
+}
+
+async fn has_blob(source: &(impl Source + ?Sized), descriptor: &Descriptor) -> Result<bool> {
+    match source.blob_size(&descriptor.digest).await? {
+        Some(size) if size != descriptor.size => Err(Error::new(
+            ErrorCode::SizeInvalid,
+            format!(
+                "the source's blob {} has {size} bytes, expected {}",
+                descriptor.digest, descriptor.size
+            ),
+        )),
+        found => Ok(found.is_some()),
+    }
 }
 
 impl Image {

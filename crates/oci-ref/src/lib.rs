@@ -44,6 +44,7 @@ mod list;
 mod manifest;
 mod memory;
 mod platform;
+mod referenced;
 mod referrers_list;
 mod source;
 mod store;
@@ -89,6 +90,7 @@ pub use platform::{
     Candidate, Choice, ChosenImage, Fit, NoMatch, Verdict, choose_entry, choose_image,
     host_platform,
 };
+pub use referenced::{Form, Referenced};
 pub use source::{BlobRead, Body, ByteRange, Cursor, ManifestBytes, Page, Referrers, Source};
 pub use store::{Capabilities, Mounted, Precondition, Reopen, SourceBlob, Staged, Store, UploadId};
 pub use target::Target;

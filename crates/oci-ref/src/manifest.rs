@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use oci_spec_types::{
     Algorithm, Annotations, ArtifactManifest, Descriptor, Digest, DocumentError, DocumentHead,
-    ImageIndex, ImageManifest, MediaType, VerifyError,
+    ImageIndex, ImageManifest, MediaType, OtherManifest, VerifyError,
 };
 
 /// What a manifest says.
@@ -18,11 +18,10 @@ pub enum Document {
     Image(ImageManifest),
     /// A list of manifests: an OCI image index or a Docker manifest list.
     Index(ImageIndex),
-    /// An OCI artifact manifest, of a draft.
+    /// An artifact manifest of a draft: OCI's, or ORAS's.
     Artifact(ArtifactManifest),
-    /// A type that this library does not look into. It has bytes and a digest, and nothing is known of what it
-    /// references.
-    Other,
+    /// A type that this library does not know. What it references is found by its structure.
+    Other(OtherManifest),
 }
 
 /// A manifest as it is stored: exact bytes, their digest and media type, and a parsed view of them.
@@ -82,6 +81,9 @@ pub enum ManifestError {
         /// The type in the document.
         found: MediaType,
     },
+    /// The document's own type has characters that no HTTP header can have, where it has to be told.
+    #[error("manifest is of type {:?}, expected printable ASCII", .0.as_str())]
+    Unnamable(MediaType),
     /// Nothing tells what the document is.
     #[error(
         "manifest without a media type has neither `config` and `layers` nor `manifests`: it could be anything"
@@ -123,7 +125,7 @@ impl Manifest {
             Document::Image(image) => image.artifact_type.clone(),
             Document::Index(index) => index.artifact_type.clone(),
             Document::Artifact(artifact) => artifact.artifact_type.clone(),
-            Document::Other => None,
+            Document::Other(other) => other.artifact_type.clone(),
         };
         // Empty means missing (distribution-spec, "Listing Referrers").
         descriptor.artifact_type = descriptor.artifact_type.filter(|artifact| !artifact.is_empty());
@@ -183,17 +185,18 @@ impl Manifest {
         }
     }
 
-    /// The blobs of an image: its config, then its layers in order. Those of an artifact manifest.
+    /// The blobs of an image: its config, then its layers in order. Those of an artifact manifest. What else may be
+    /// referenced as a blob is among the [`references`](Self::references).
     pub fn blobs(&self) -> impl Iterator<Item = &Descriptor> {
         let (config, others): (_, &[Descriptor]) = match &self.0.document {
             Document::Image(image) => (Some(&image.config), &image.layers),
             Document::Artifact(artifact) => (None, &artifact.blobs),
-            Document::Index(_) | Document::Other => (None, &[]),
+            Document::Index(_) | Document::Other(_) => (None, &[]),
         };
         config.into_iter().chain(others)
     }
 
-    /// The manifests of an index, in order.
+    /// The entries of an index, in order: manifests, though some list blobs.
     pub fn manifests(&self) -> &[Descriptor] {
         self.index().map_or(&[], |index| &index.manifests)
     }
@@ -204,7 +207,7 @@ impl Manifest {
             Document::Image(image) => image.subject.as_ref(),
             Document::Index(index) => index.subject.as_ref(),
             Document::Artifact(artifact) => artifact.subject.as_ref(),
-            Document::Other => None,
+            Document::Other(other) => other.subject.as_ref(),
         }
     }
 
@@ -214,7 +217,7 @@ impl Manifest {
             Document::Image(image) => Some(&image.annotations),
             Document::Index(index) => Some(&index.annotations),
             Document::Artifact(artifact) => Some(&artifact.annotations),
-            Document::Other => None,
+            Document::Other(other) => Some(&other.annotations),
         }
     }
 
@@ -264,14 +267,17 @@ fn read(
             None => declared.cloned().ok_or(ManifestError::Unknown)?,
         },
     };
+    if !media_type.is_header_value() {
+        return Err(ManifestError::Unnamable(media_type));
+    }
     let document = if media_type.is_index() {
         ImageIndex::from_slice(bytes).map(Document::Index)
     } else if media_type.is_image() {
         ImageManifest::from_slice(bytes).map(Document::Image)
-    } else if media_type == MediaType::OCI_ARTIFACT_MANIFEST {
+    } else if media_type.is_artifact() {
         ArtifactManifest::from_slice(bytes).map(Document::Artifact)
     } else {
-        Ok(Document::Other)
+        OtherManifest::from_slice(bytes).map(Document::Other)
     };
     match document {
         Ok(document) => Ok((media_type, document)),

@@ -12,8 +12,8 @@ use futures_util::StreamExt;
 use oci_spec_types::{Algorithm, Descriptor, Digest, ErrorCode, Hasher, Tag, VerifyError};
 
 use crate::{
-    BlobRead, ByteRange, Capabilities, Cursor, Error, ErrorKind, Manifest, Page, Precondition,
-    Referrers, Result, Source, Staged, Store, Target, UploadId, apart,
+    BlobRead, ByteRange, Capabilities, Cursor, Error, ErrorKind, Form, Manifest, Page,
+    Precondition, Referenced, Referrers, Result, Source, Staged, Store, Target, UploadId, apart,
 };
 
 /// How many bytes of a blob are handed out at a time.
@@ -69,7 +69,7 @@ impl Memory {
         Self { sparse: true, ..Self::default() }
     }
 
-    /// An empty repository that takes manifests whatever is there of what they reference, blobs too.
+    /// An empty repository that takes manifests without looking at what is there of what they reference.
     pub fn unchecked() -> Self {
         Self { unchecked: true, ..Self::sparse() }
     }
@@ -153,27 +153,20 @@ impl State {
     }
 
     fn check_references(&self, manifest: &Manifest, sparse: bool) -> Result<()> {
-        let missing = |kind: &str, descriptor: &Descriptor| {
-            Error::new(
-                ErrorCode::ManifestBlobUnknown,
-                format!(
-                    "{kind} {} of manifest {} is not here",
-                    descriptor.digest,
-                    manifest.digest()
-                ),
-            )
+        manifest.references().try_for_each(|referenced| {
+            let sparse = sparse && referenced.form == Form::Either;
+            referenced.check(manifest, self.size(&referenced), sparse)
+        })
+    }
+
+    /// The size of what is here under the digest of a reference.
+    fn size(&self, referenced: &Referenced<'_>) -> Option<u64> {
+        let blob = self.blobs.get(referenced.digest).map(|bytes| bytes.len() as u64);
+        let manifest = || {
+            let found = self.manifests.get(referenced.digest);
+            found.filter(|_| referenced.form == Form::Either).map(|it| it.descriptor().size)
         };
-        for blob in manifest.blobs() {
-            if !blob.media_type.is_non_distributable() && !self.blobs.contains_key(&blob.digest) {
-                return Err(missing("blob", blob));
-            }
-        }
-        for child in manifest.manifests() {
-            if !sparse && !self.manifests.contains_key(&child.digest) {
-                return Err(missing("manifest", child));
-            }
-        }
-        Ok(())
+        blob.or_else(manifest)
     }
 }
 
@@ -328,7 +321,7 @@ impl Store for Memory {
 
     async fn delete_blob(&self, digest: &Digest) -> Result<()> {
         let mut state = self.lock();
-        let references = |manifest: &&Manifest| manifest.blobs().any(|blob| blob.digest == *digest);
+        let references = |manifest: &&Manifest| manifest.references().any(|it| it.digest == digest);
         if state.blobs.contains_key(digest)
             && let Some(manifest) = state.manifests.values().find(references)
         {

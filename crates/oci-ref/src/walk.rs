@@ -8,7 +8,7 @@ use futures_core::Stream;
 use futures_core::future::BoxFuture;
 use oci_spec_types::{Descriptor, Digest};
 
-use crate::graph::read_manifest;
+use crate::graph::{Entry, read_entry};
 use crate::{Error, ErrorKind, Ref, Result, Source};
 
 /// Bounds for a walk.
@@ -74,13 +74,16 @@ pub struct Visit {
 pub enum Found {
     /// The manifest.
     Ref(Ref),
+    /// A blob that an index lists among its manifests, such as a layer of a build cache. It has not been read.
+    Blob,
     /// Nothing: the source does not have it, and the walk is a sparse one.
     Missing,
     /// A manifest type that this library does not look into.
     Other(crate::Manifest),
 }
 
-/// Walks a ref and all manifests that it reaches: depth first, children before their parents, each digest once.
+/// Walks a ref and all manifests that it reaches: depth first, children before their parents, each digest once. Blobs are
+/// visited where an index lists them, which is no error (image-spec, `image-index.md`).
 ///
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
@@ -280,11 +283,12 @@ fn fetch(
     sparse: bool,
 ) -> BoxFuture<'static, Result<Found>> {
     Box::pin(async move {
-        match read_manifest(&*source, &descriptor).await {
-            Ok(manifest) if manifest.image().is_none() && manifest.index().is_none() => {
-                Ok(Found::Other(manifest))
+        match read_entry(&*source, &descriptor).await {
+            Ok(Entry::Blob) => Ok(Found::Blob),
+            Ok(Entry::Manifest(found)) if found.image().is_none() && found.index().is_none() => {
+                Ok(Found::Other(found))
             }
-            Ok(manifest) => Ref::new(manifest, source).map(Found::Ref),
+            Ok(Entry::Manifest(found)) => Ref::new(found, source).map(Found::Ref),
             Err(error) if sparse && error.is_not_found() => Ok(Found::Missing),
             Err(error) => Err(error),
         }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use oci_ref::{
-    Error, Found, Manifest, Precondition, Ref, Result, Source as _, SourceBlob, Store, WalkOptions,
-    walk_refs,
+    Document, Error, Found, Manifest, Precondition, Ref, Result, Source, SourceBlob, Store,
+    WalkOptions, walk_refs,
 };
 use oci_spec_types::{Descriptor, ErrorCode, Name, Tag};
 
@@ -57,15 +57,24 @@ pub async fn add_ref(
     let sparse = store.capabilities().sparse != Some(false);
     let options = WalkOptions { sparse, ..WalkOptions::default() };
     let mut visits = pin!(walk_refs(root.clone(), options));
+    let source = root.source();
     while let Some(visit) = visits.try_next().await? {
         let manifest = match &visit.found {
-            Found::Ref(found) => {
-                add_blobs(registry, name, &store, found).await?;
-                found.manifest()
-            }
+            Found::Ref(found) => found.manifest(),
             Found::Other(manifest) => manifest,
+            Found::Blob => {
+                let by = root.manifest();
+                add_blobs(registry, name, (&store, source), by, vec![visit.descriptor]).await?;
+                continue;
+            }
             Found::Missing => continue,
         };
+        // What an index lists has been visited before it.
+        let mut blobs: Vec<Descriptor> = manifest.blobs().cloned().collect();
+        if let Document::Other(other) = manifest.document() {
+            blobs.extend(other.descriptors.iter().cloned());
+        }
+        add_blobs(registry, name, (&store, source), manifest, blobs).await?;
         // The root comes last.
         let tags = match tag {
             Some(tag) if manifest.digest() == root.digest() => std::slice::from_ref(tag),
@@ -79,17 +88,17 @@ pub async fn add_ref(
     Ok(())
 }
 
+/// Adds blobs that a manifest references.
 async fn add_blobs(
     registry: &(impl Registry + ?Sized),
     name: &Name,
-    store: &Arc<dyn Store>,
-    found: &Ref,
+    (store, source): (&Arc<dyn Store>, &Arc<dyn Source>),
+    manifest: &Manifest,
+    blobs: Vec<Descriptor>,
 ) -> Result<()> {
-    // Owned, as the compiler cannot see that futures over borrowed descriptors may be sent.
-    let blobs: Vec<Descriptor> = found.manifest().blobs().cloned().collect();
     let adding = blobs.into_iter().map(|blob| async move {
         let digest = blob.digest.clone();
-        add_blob(registry, name, store, found, blob)
+        add_blob(registry, name, (store, source), manifest, blob)
             .await
             .map_err(|error| error.context(format!("adding blob {digest} to {name}")))
     });
@@ -99,8 +108,8 @@ async fn add_blobs(
 async fn add_blob(
     registry: &(impl Registry + ?Sized),
     name: &Name,
-    store: &Arc<dyn Store>,
-    found: &Ref,
+    (store, source): (&Arc<dyn Store>, &Arc<dyn Source>),
+    manifest: &Manifest,
     blob: Descriptor,
 ) -> Result<()> {
     if store.blob_size(&blob.digest).await? == Some(blob.size) {
@@ -109,13 +118,12 @@ async fn add_blob(
     if let Some(data) = &blob.data {
         return store.put_blob(&blob, &Bytes::from(data.clone())).await;
     }
-    let source = found.source();
     match source.blob_size(&blob.digest).await? {
         Some(size) if size == blob.size => {}
         Some(size) => return Err(wrong_size(&blob, size)),
-        // Such a layer lies elsewhere, by definition, and its URLs are in the manifest.
-        None if blob.media_type.is_non_distributable() => return Ok(()),
-        None => return Err(unknown(&blob, found.manifest())),
+        // Such a layer may lie elsewhere, and its URLs are in the manifest.
+        None if blob.may_be_elsewhere() => return Ok(()),
+        None => return Err(unknown(&blob, manifest)),
     }
     if registry.link(name, &blob, source).await? {
         return Ok(());

@@ -84,7 +84,7 @@ pub(crate) async fn put(
     let expected = target.digest().cloned();
     let parse = move || Ok(Manifest::parse(bytes, declared.as_ref(), expected.as_ref())?);
     let manifest = apart(length, parse).await?;
-    let unknown = matches!(manifest.document(), Document::Artifact(_) | Document::Other);
+    let unknown = matches!(manifest.document(), Document::Artifact(_) | Document::Other(_));
     if unknown && !call.app.options.unknown_manifests {
         return Err(not_taken(manifest.media_type()));
     }

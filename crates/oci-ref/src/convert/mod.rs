@@ -125,7 +125,7 @@ impl Manifest {
         let expected = match self.document() {
             Document::Index(_) => ", which is not a list type",
             Document::Image(_) => ", which is not an image type",
-            Document::Artifact(_) | Document::Other => "",
+            Document::Artifact(_) | Document::Other(_) => "",
         };
         let (digest, from) = (self.digest(), self.media_type());
         Error::new(

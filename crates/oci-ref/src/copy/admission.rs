@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use oci_spec_types::{Descriptor, Reference};
 
 use super::run::Run;
-use crate::graph::read_manifest;
+use crate::graph::{Entry, read_entry};
 use crate::platform::Gate;
 use crate::{Manifest, Result, Source};
 
@@ -127,11 +127,17 @@ impl Run {
         cell.get_or_try_init(|| asked).await.copied()
     }
 
-    /// Reads a manifest that is listed or refers to another, and asks about it.
-    pub(super) async fn read(&self, descriptor: &Descriptor, reached: Reached) -> Result<Manifest> {
-        let manifest = read_manifest(&*self.from, descriptor).await?;
-        self.admit(&manifest, descriptor, reached).await?;
-        Ok(manifest)
+    /// Reads what is listed or refers to another, and asks about it if it is a manifest.
+    pub(super) async fn read_entry(
+        &self,
+        descriptor: &Descriptor,
+        reached: Reached,
+    ) -> Result<Entry> {
+        let entry = read_entry(&*self.from, descriptor).await?;
+        if let Entry::Manifest(manifest) = &entry {
+            self.admit(manifest, descriptor, reached).await?;
+        }
+        Ok(entry)
     }
 }
 

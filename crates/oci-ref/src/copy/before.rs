@@ -11,7 +11,8 @@ use super::formats::Format;
 use super::referrers::{Listed, resolve_tag, scheme_tags};
 use super::run::Run;
 use super::select::Chosen;
-use crate::{Error, ErrorKind, Manifest, Ref, Result, Source};
+use crate::graph::Entry;
+use crate::{Error, ErrorKind, Manifest, Ref, Result, Source, Store};
 
 /// What builders write in the config of what is no image to run, such as an attestation.
 const UNKNOWN: &str = "unknown";
@@ -38,20 +39,21 @@ pub(super) async fn check(run: &Run, chosen: &Chosen) -> Result<()> {
     let wanted = |entry: &&Descriptor| {
         chosen.entries.as_ref().is_none_or(|entries| entries.contains(&entry.digest))
     };
-    check.next.extend(chosen.manifest.manifests().iter().filter(wanted).cloned().map(Next::entry));
+    check.next.extend(chosen.manifest.entries().filter(wanted).cloned().map(Next::entry));
     check.look_at(&chosen.manifest, 0, false).await?;
     while let Some(Next { descriptor, depth, reached, refers }) = check.next.pop() {
         // What is nested too deep is refused by the copy itself.
         if depth > options.max_depth || !check.seen.insert(descriptor.digest.clone()) {
             continue;
         }
-        let manifest = run
-            .read(&descriptor, reached)
+        let entry = run
+            .read_entry(&descriptor, reached)
             .await
             .map_err(|error| error.context(format!("reading manifest {}", descriptor.digest)))?;
+        let Entry::Manifest(manifest) = entry else { continue };
         let reached = Reached::Listed;
         let next = |descriptor| Next { descriptor, depth: depth + 1, reached, refers };
-        check.next.extend(manifest.manifests().iter().cloned().map(next));
+        check.next.extend(manifest.entries().cloned().map(next));
         check.look_at(&manifest, depth, refers).await?;
     }
     Ok(())

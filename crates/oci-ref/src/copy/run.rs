@@ -5,7 +5,7 @@ use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use futures_core::future::BoxFuture;
-use oci_spec_types::{Descriptor, Digest, ErrorCode, Tag};
+use oci_spec_types::{Descriptor, Digest, ErrorCode, MediaType, Tag};
 use tokio::sync::OnceCell;
 use tokio::task::{JoinError, JoinSet};
 
@@ -17,6 +17,7 @@ use super::limits::Limits;
 use super::options::CopyOptions;
 use super::progress::CopyEvent;
 use super::select::Chosen;
+use crate::graph::Entry;
 use crate::{Error, ErrorKind, Manifest, Mounted, Precondition, Result, Source, Store, Target};
 
 pub(super) struct Run {
@@ -100,8 +101,8 @@ impl Run {
         })
     }
 
-    /// Copies a manifest that is referenced, and all that it references.
-    fn copy_manifest(
+    /// Copies a manifest that is referenced, and all that it references; or what turns out to be a blob.
+    fn copy_entry(
         self: Arc<Self>,
         descriptor: Descriptor,
         reached: Reached,
@@ -109,9 +110,14 @@ impl Run {
     ) -> BoxFuture<'static, Result<Option<Descriptor>>> {
         Box::pin(async move {
             let request = self.limits.request().await;
-            let manifest = self.read(&descriptor, reached).await?;
+            let entry = self.read_entry(&descriptor, reached).await;
             drop(request);
-            self.copy_read(manifest, depth).await
+            match entry {
+                Ok(Entry::Manifest(manifest)) => self.copy_read(manifest, depth).await,
+                Ok(Entry::Blob) => self.copy_blob_once(&descriptor).await,
+                Err(error) if error.is_not_found() && descriptor.may_be_elsewhere() => Ok(None),
+                Err(error) => Err(error),
+            }
         })
     }
 
@@ -157,25 +163,35 @@ impl Run {
     ) -> Result<HashMap<Digest, Descriptor>> {
         let wanted =
             |entry: &&Descriptor| entries.is_none_or(|entries| entries.contains(&entry.digest));
-        let children = manifest.manifests().iter().filter(wanted).cloned().collect();
+        let children = manifest.entries().filter(wanted).cloned().collect();
         let changed = self.clone().copy_children(children, Reached::Listed, depth + 1).await?;
 
+        let mut blobs: Vec<Descriptor> = manifest.blobs().cloned().collect();
+        for referenced in manifest.references().filter(|it| it.descriptor.is_none()) {
+            // Nobody knows what a digest is for that is only written somewhere: what is there comes along.
+            let digest = referenced.digest.clone();
+            let size = self.from.blob_size(&digest).await?;
+            blobs.extend(size.map(|size| Descriptor::new(MediaType::OCTET_STREAM, digest, size)));
+        }
         // The largest first: the others fit in beside them.
-        let mut blobs: Vec<&Descriptor> = manifest.blobs().collect();
         blobs.sort_by_key(|blob| std::cmp::Reverse(blob.size));
         let mut tasks = JoinSet::new();
         for blob in blobs {
-            let (run, blob) = (self.clone(), blob.clone());
+            let run = self.clone();
             self.make_room(&mut tasks, &mut HashMap::new()).await?;
             tasks.spawn(async move {
-                let copying = async { run.copy_blob(&blob).await.map(|()| None) };
-                let copied = run.once(Kind::Blob, &blob.digest, copying).await;
-                copied.map_err(|error| error.context(format!("copying blob {}", blob.digest)))?;
+                run.copy_blob_once(&blob).await?;
                 Ok(None)
             });
         }
         finish(tasks, &mut HashMap::new()).await?;
         Ok(changed)
+    }
+
+    async fn copy_blob_once(self: &Arc<Self>, blob: &Descriptor) -> Result<Option<Descriptor>> {
+        let copying = async { self.copy_blob(blob).await.map(|()| None) };
+        let copied = self.once(Kind::Blob, &blob.digest, copying).await;
+        copied.map_err(|error| error.context(format!("copying blob {}", blob.digest)))
     }
 
     /// Copies manifests that are referenced, each digest once. Gives those that became others.
@@ -198,7 +214,7 @@ impl Run {
             let run = self.clone();
             self.make_room(&mut tasks, &mut changed).await?;
             tasks.spawn(async move {
-                let copying = run.clone().copy_manifest(child.clone(), reached, depth);
+                let copying = run.clone().copy_entry(child.clone(), reached, depth);
                 let copied = run.once(Kind::Manifest, &child.digest, copying).await;
                 let became = copied
                     .map_err(|error| error.context(format!("copying manifest {}", child.digest)))?;
@@ -320,8 +336,8 @@ impl Run {
                 ),
             )),
             Some(_) => Ok(true),
-            // Such a layer lies elsewhere, by definition, and its URLs go along in the manifest.
-            None if blob.media_type.is_non_distributable() => {
+            // Such a layer may lie elsewhere, and its URLs go along in the manifest.
+            None if blob.may_be_elsewhere() => {
                 Ok(self.from.blob_size(&blob.digest).await?.is_none())
             }
             None => Ok(false),

@@ -130,9 +130,14 @@ impl Files {
 
     /// Whether a manifest has a file of its own.
     pub(super) fn has_own_file(&self, digest: &Digest) -> Result<bool> {
+        Ok(self.manifest_size(digest)?.is_some())
+    }
+
+    /// The size of a manifest that has a file of its own.
+    pub(super) fn manifest_size(&self, digest: &Digest) -> Result<Option<u64>> {
         match manifest_name(digest) {
-            Some(name) => Ok(self.size(&name)?.is_some()),
-            None => Ok(false),
+            Some(name) => self.size(&name),
+            None => Ok(None),
         }
     }
 

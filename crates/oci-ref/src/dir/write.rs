@@ -2,14 +2,14 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use oci_spec_types::{Algorithm, Descriptor, Digest, ErrorCode, Tag};
+use oci_spec_types::{Algorithm, Digest, ErrorCode, Tag};
 
 use super::Directory;
 use super::files::{Files, ROOT, Signatures, digests_of, hex, manifest_name};
 use crate::files::Upload;
 use crate::layout::unknown_manifest;
 use crate::layout::view::{check_size, unknown_blob};
-use crate::{Capabilities, Error, Manifest, Precondition, Result, Staged, Store};
+use crate::{Capabilities, Error, Form, Manifest, Precondition, Result, Staged, Store};
 
 impl Files {
     fn put_manifest(&self, manifest: &Manifest, tags: &[Tag], when: &Precondition) -> Result<()> {
@@ -76,28 +76,23 @@ impl Files {
     }
 
     fn check_references(&self, manifest: &Manifest) -> Result<()> {
-        let missing = |kind: &str, descriptor: &Descriptor| {
-            let message = format!(
-                "{kind} {} of manifest {} is not here",
-                descriptor.digest,
-                manifest.digest()
-            );
-            Error::new(ErrorCode::ManifestBlobUnknown, message)
+        let sparse = self.options().sparse;
+        let root = match manifest.references().any(|it| it.form == Form::Either) {
+            true => self.root_bytes()?,
+            false => None,
         };
-        for blob in manifest.blobs() {
-            if !blob.media_type.is_non_distributable() && self.blob_size(&blob.digest)?.is_none() {
-                return Err(missing("blob", blob));
+        let digests = root.as_ref().map(|root| digests_of(root));
+        for referenced in manifest.references() {
+            let digest = referenced.digest;
+            let mut found = self.blob_size(digest)?;
+            if found.is_none() && referenced.form == Form::Either {
+                let is_root = digests.as_ref().is_some_and(|digests| digests.contains(digest));
+                found = match &root {
+                    Some(root) if is_root => Some(root.len() as u64),
+                    _ => self.manifest_size(digest)?,
+                };
             }
-        }
-        if self.options().sparse {
-            return Ok(());
-        }
-        let root = self.root_bytes()?.map(|root| digests_of(&root));
-        let is_root = |digest| root.as_ref().is_some_and(|digests| digests.contains(digest));
-        for child in manifest.manifests() {
-            if !is_root(&child.digest) && !self.has_own_file(&child.digest)? {
-                return Err(missing("manifest", child));
-            }
+            referenced.check(manifest, found, sparse && referenced.form == Form::Either)?;
         }
         Ok(())
     }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use oci_spec_types::{Descriptor, Digest, MediaType};
 
 use super::index::Entries;
-use super::view::{Blobs, read_manifest};
-use crate::{Error, ErrorKind, Result};
+use super::view::{Blobs, UNKNOWN_LIMIT, read_manifest};
+use crate::{Error, ErrorKind, Manifest, Result};
 
 /// The most manifests that are looked at, and of which something is remembered.
 pub(super) const MAX_MANIFESTS: usize = 100_000;
@@ -51,8 +51,11 @@ pub(crate) fn referrers(
     subject: &Digest,
 ) -> Result<BTreeMap<Digest, Descriptor>> {
     let mut found = BTreeMap::new();
-    let has_subject = |media_type: &MediaType| media_type.is_image() || media_type.is_index();
-    walk(blobs, index, has_subject, |_, facts| {
+    // Manifests of unknown types have subjects, too.
+    let may_have_subject = |media_type: &MediaType| {
+        !(media_type.is_layer() || media_type.is_config() || media_type.is_schema1())
+    };
+    walk(blobs, index, may_have_subject, |_, facts| {
         if let Some((about, descriptor)) = facts.and_then(|facts| facts.referrer.as_ref())
             && about == subject
         {
@@ -113,7 +116,7 @@ fn facts_of(blobs: &impl Blobs, descriptor: &Descriptor) -> Result<Option<Arc<Fa
         // Another process may have deleted it.
         return Ok(blobs.blob_size(&descriptor.digest)?.map(|_| known));
     }
-    let Some(manifest) = read_manifest(blobs, descriptor)? else {
+    let Some(manifest) = read(blobs, descriptor)? else {
         return Ok(None);
     };
     let subject = manifest.subject().map(|subject| subject.digest.clone());
@@ -127,4 +130,15 @@ fn facts_of(blobs: &impl Blobs, descriptor: &Descriptor) -> Result<Option<Arc<Fa
     }
     remembered.insert(descriptor.digest.clone(), facts.clone());
     Ok(Some(facts))
+}
+
+/// Reads a manifest. What is of an unknown type may be anything else, which nothing is known of.
+fn read(blobs: &impl Blobs, descriptor: &Descriptor) -> Result<Option<Manifest>> {
+    if descriptor.media_type.is_manifest() {
+        return read_manifest(blobs, descriptor);
+    }
+    match blobs.blob_size(&descriptor.digest)?.is_some_and(|size| size <= UNKNOWN_LIMIT) {
+        true => Ok(read_manifest(blobs, descriptor).unwrap_or_default()),
+        false => Ok(None),
+    }
 }

@@ -8,11 +8,8 @@ use serde_json::Value;
 
 use super::index::Entries;
 use super::reach::MAX_MANIFESTS;
-use super::view::{Blobs, read_manifest};
-use crate::{Error, ErrorKind, Result};
-
-/// The most bytes of a document of an unknown type that is searched for digests.
-const UNKNOWN_LIMIT: u64 = 4 << 20;
+use super::view::{Blobs, UNKNOWN_LIMIT, read_manifest};
+use crate::{Error, ErrorKind, Form, Result};
 
 /// The most contents that are kept account of.
 const MAX_CONTENTS: usize = 1_000_000;
@@ -87,7 +84,8 @@ pub(crate) fn references(
     }
     while let Some(descriptor) = walk.next.pop() {
         let by = Some(&descriptor.digest);
-        if !descriptor.media_type.is_image() && !descriptor.media_type.is_index() {
+        let known = &descriptor.media_type;
+        if !known.is_image() && !known.is_index() && !known.is_artifact() {
             for digest in named_digests(blobs, &descriptor.digest)? {
                 visit(Reference { by, digest: &digest, size: None, required: false })?;
             }
@@ -101,13 +99,14 @@ pub(crate) fn references(
                 continue;
             }
         };
-        for blob in manifest.blobs() {
-            let elsewhere = blob.media_type.is_non_distributable() || blob.data.is_some();
-            visit(Reference::of(by, blob, !elsewhere))?;
-        }
-        for child in manifest.manifests() {
-            visit(Reference::of(by, child, !sparse && child.data.is_none()))?;
-            walk.later(child)?;
+        for referenced in manifest.references() {
+            let Some(found) = referenced.descriptor else { continue };
+            let may_lack = sparse && referenced.form == Form::Either;
+            let required = referenced.is_required() && found.data.is_none() && !may_lack;
+            visit(Reference::of(by, found, required))?;
+            if referenced.form == Form::Either {
+                walk.later(found)?;
+            }
         }
         if let Some(subject) = manifest.subject() {
             visit(Reference::of(by, subject, false))?;

@@ -19,6 +19,9 @@ use crate::{
 /// The most that `index.json`, or a manifest, may have: 50 MiB.
 pub(crate) const DOCUMENT_LIMIT: u64 = 50 << 20;
 
+/// The most bytes of a document of an unknown type that is looked into.
+pub(crate) const UNKNOWN_LIMIT: u64 = 4 << 20;
+
 /// The blobs of a layout.
 pub(crate) trait Blobs {
     /// A blob's size, if it is there.

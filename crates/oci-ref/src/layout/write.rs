@@ -1,7 +1,7 @@
 //! Writing to a layout.
 
 use async_trait::async_trait;
-use oci_spec_types::{Algorithm, Descriptor, Digest, ErrorCode, Tag};
+use oci_spec_types::{Algorithm, Digest, ErrorCode, Tag};
 
 use super::disk::Disk;
 use super::index::Entries;
@@ -9,7 +9,7 @@ use super::reach::find;
 use super::view::{Blobs, read_manifest};
 use super::{Layout, marker, unknown_manifest};
 use crate::files::Upload;
-use crate::{Capabilities, Error, ErrorKind, Manifest, Precondition, Result, Staged, Store};
+use crate::{Capabilities, Error, ErrorKind, Form, Manifest, Precondition, Result, Staged, Store};
 
 impl Disk {
     /// Changes the entries of `index.json` as they are now. Nobody else changes them meanwhile. `change` may write
@@ -37,7 +37,7 @@ impl Disk {
                     Error::new(ErrorKind::PreconditionFailed, message)
                 })?;
             }
-            self.check_references(entries, manifest)?;
+            self.check_references(manifest)?;
             self.write_manifest(manifest)?;
             entries.put(manifest, tags);
             Ok(())
@@ -45,29 +45,12 @@ impl Disk {
         self.update(change, || Ok(()))
     }
 
-    fn check_references(&self, entries: &Entries, manifest: &Manifest) -> Result<()> {
-        let missing = |kind: &str, descriptor: &Descriptor| {
-            let message = format!(
-                "{kind} {} of manifest {} is not here",
-                descriptor.digest,
-                manifest.digest()
-            );
-            Error::new(ErrorCode::ManifestBlobUnknown, message)
-        };
-        for blob in manifest.blobs() {
-            if !blob.media_type.is_non_distributable() && self.blob_size(&blob.digest)?.is_none() {
-                return Err(missing("blob", blob));
-            }
-        }
-        if self.options().sparse {
-            return Ok(());
-        }
-        for child in manifest.manifests() {
-            let here = find(self, entries, &child.digest)?.is_some()
-                && self.blob_size(&child.digest)?.is_some();
-            if !here {
-                return Err(missing("manifest", child));
-            }
+    fn check_references(&self, manifest: &Manifest) -> Result<()> {
+        let sparse = self.options().sparse;
+        for referenced in manifest.references() {
+            // Manifests and blobs lie in one place.
+            let found = self.blob_size(referenced.digest)?;
+            referenced.check(manifest, found, sparse && referenced.form == Form::Either)?;
         }
         Ok(())
     }
@@ -94,7 +77,9 @@ impl Disk {
             // A manifest that is broken can be deleted too; what it listed is then not known.
             if let Ok(Some(manifest)) = read_manifest(self, &entry) {
                 for child in manifest.manifests() {
-                    if self.blob_size(&child.digest)?.is_some() {
+                    // Blobs go when nothing references them any more, as those of images do.
+                    let is_blob = child.media_type.is_layer() || child.media_type.is_config();
+                    if !is_blob && self.blob_size(&child.digest)?.is_some() {
                         entries.keep(child);
                     }
                 }
@@ -117,7 +102,11 @@ impl Disk {
             )));
         }
         let change = |entries: &mut Entries| match find(self, entries, digest)? {
-            Some(_) => Err(unknown(", it is a manifest")),
+            Some(entry) if entry.media_type.is_manifest() => Err(unknown(", it is a manifest")),
+            Some(_) => {
+                let message = format!("blob {digest} is listed by an index, or in index.json");
+                Err(Error::new(ErrorCode::Denied, message))
+            }
             None => Ok(()),
         };
         self.update(change, || match self.remove_blob(digest)? {

@@ -27,6 +27,7 @@ mod layout_writers;
 mod list;
 mod platform;
 mod probe;
+mod references;
 mod stores;
 mod support;
 mod walking;

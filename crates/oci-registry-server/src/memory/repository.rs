@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
 use oci_ref::{
-    Blob, BlobRead, ByteRange, Capabilities, Cursor, Error, ErrorKind, Manifest, Memory, Mounted,
-    Page, Precondition, Referrers, Result, Source, Staged, Store, Target, UploadId,
+    Blob, BlobRead, ByteRange, Capabilities, Cursor, Error, ErrorKind, Form, Manifest, Memory,
+    Mounted, Page, Precondition, Referrers, Result, Source, Staged, Store, Target, UploadId,
 };
-use oci_spec_types::{Algorithm, Descriptor, Digest, ErrorCode, Name, Tag};
+use oci_spec_types::{Algorithm, Descriptor, Digest, Name, Tag};
 
 use super::Inner;
 
@@ -68,29 +68,20 @@ impl Repository {
     }
 
     async fn check_references(&self, manifest: &Manifest) -> Result<()> {
-        for blob in manifest.blobs() {
-            if !blob.media_type.is_non_distributable() && !self.holds(&blob.digest) {
-                return Err(missing("blob", blob, manifest));
+        for referenced in manifest.references() {
+            let mut found = self.blob_size(referenced.digest).await?;
+            if found.is_none() && referenced.form == Form::Either {
+                let target = Target::Digest(referenced.digest.clone());
+                found = match self.memory.resolve(&target).await {
+                    Ok(descriptor) => Some(descriptor.size),
+                    Err(error) if error.is_not_found() => None,
+                    Err(error) => return Err(error),
+                };
             }
-        }
-        for child in manifest.manifests() {
-            let target = Target::Digest(child.digest.clone());
-            match self.memory.resolve(&target).await {
-                Ok(_) => {}
-                Err(error) if error.is_not_found() => {
-                    return Err(missing("manifest", child, manifest));
-                }
-                Err(error) => return Err(error),
-            }
+            referenced.check(manifest, found, false)?;
         }
         Ok(())
     }
-}
-
-fn missing(kind: &str, descriptor: &Descriptor, manifest: &Manifest) -> Error {
-    let (digest, parent) = (&descriptor.digest, manifest.digest());
-    let message = format!("{kind} {digest} of manifest {parent} is not here");
-    Error::new(ErrorCode::ManifestBlobUnknown, message)
 }
 
 impl Link {

@@ -287,6 +287,58 @@ async fn unknown_types_are_taken_or_refused_as_configured() {
     api.push_manifest("a", "v1", &index(&[])).await.expect(201);
 }
 
+// moby/buildkit#1550, goharbor/harbor#12975: 201 for what is kept, 400 or 404 for what is not
+#[tokio::test]
+async fn what_is_taken_is_understood() {
+    let api = Api::start().await;
+    let digest = api.push_blob("a", b"layer").await;
+    let of = |media_type: &str, digest: &Digest, size: Value| json!({"mediaType": media_type, "digest": digest, "size": size});
+    let (gzip, thing) = ("application/vnd.oci.image.layer.v1.tar+gzip", "application/vnd.x+json");
+    let here = of(gzip, &digest, json!(5));
+    let cache = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [here]});
+    api.push_manifest("a", "cache", &cache).await.expect(201);
+    let parts = |part: &Value| json!({"mediaType": thing, "parts": [{"one": part}]});
+    api.push_manifest("a", "thing", &parts(&here)).await.expect(201);
+    let oras = "application/vnd.cncf.oras.artifact.manifest.v1+json";
+    let artifact =
+        json!({"mediaType": oras, "blobs": [here], "subject": of(IMAGE, &digest, json!(1))});
+    let pushed = api.push_manifest("a", "artifact", &artifact).await.expect(201);
+    assert_eq!(pushed.header("oci-subject"), digest.as_str());
+
+    let absent = Digest::sha256(b"absent");
+    let missing = of(gzip, &absent, json!(6));
+    let lists =
+        |entry: &Value| json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": [entry]});
+    for document in
+        [lists(&missing), parts(&missing), json!({"mediaType": oras, "blobs": [missing]})]
+    {
+        let refused = api.push_manifest("a", "v1", &document).await;
+        refused.expect_error(404, "MANIFEST_BLOB_UNKNOWN");
+    }
+    let larger = of(gzip, &digest, json!(6));
+    api.push_blob("a", b"{}").await;
+    let mut with_larger_layer = image(&[]);
+    with_larger_layer["layers"] = json!([larger]);
+    for document in [
+        lists(&larger),
+        parts(&larger),
+        json!({"mediaType": oras, "blobs": [larger]}),
+        with_larger_layer,
+        parts(&of(gzip, &digest, json!(-1))),
+        parts(&of("", &digest, json!(5))),
+        json!({"mediaType": thing, "parts": {"mediaType": "a/b", "digest": "sha256:0", "size": 5}}),
+        json!({"mediaType": oras, "blobs": [here], "layers": [here]}),
+    ] {
+        let refused = api.push_manifest("a", "v1", &document).await;
+        refused.expect_error(400, "MANIFEST_INVALID");
+    }
+    // It could not be told in a header.
+    let put = api.put("/v2/a/manifests/v1").header("content-type", "application/json");
+    let reply = put.body(r#"{"mediaType":"\u00e4/json"}"#.as_bytes().to_vec()).send().await;
+    reply.expect_error(400, "MANIFEST_INVALID");
+    api.get("/v2/a/manifests/v1").send().await.expect(404);
+}
+
 #[tokio::test]
 async fn conditional_pulls() {
     let api = Api::start().await;
