@@ -111,6 +111,15 @@ pub(crate) struct Config {
     pub(crate) keep_old_referrers_index: bool,
 }
 
+/// The manifest types that are asked for.
+const MANIFEST_TYPES: [MediaType; 5] = [
+    MediaType::OCI_IMAGE_MANIFEST,
+    MediaType::OCI_IMAGE_INDEX,
+    MediaType::DOCKER_MANIFEST,
+    MediaType::DOCKER_MANIFEST_LIST,
+    MediaType::OCI_ARTIFACT_MANIFEST,
+];
+
 impl ClientBuilder {
     pub(crate) fn new() -> Self {
         Self {
@@ -133,13 +142,7 @@ impl ClientBuilder {
                 parallel_ranges: None,
                 metadata_limit: 4 << 20,
                 manifest_limit: 50 << 20,
-                manifest_types: vec![
-                    MediaType::OCI_IMAGE_MANIFEST,
-                    MediaType::OCI_IMAGE_INDEX,
-                    MediaType::DOCKER_MANIFEST,
-                    MediaType::DOCKER_MANIFEST_LIST,
-                    MediaType::OCI_ARTIFACT_MANIFEST,
-                ],
+                manifest_types: MANIFEST_TYPES.to_vec(),
                 upload_mode: UploadMode::default(),
                 chunk_size: 4 << 20,
                 max_chunk_size: 64 << 20,
@@ -254,9 +257,10 @@ impl ClientBuilder {
     }
 
     /// The manifest types that are asked for (`Accept`), and by which [`Repository::fetch`](crate::Repository::fetch)
-    /// and its like tell manifests from blobs. By default those of OCI and Docker schema 2.
+    /// and its like tell manifests from blobs. By default, and if there are none, those of OCI and Docker schema 2.
     pub fn manifest_types(mut self, types: impl IntoIterator<Item = MediaType>) -> Self {
-        self.config.manifest_types = types.into_iter().collect();
+        let types: Vec<_> = types.into_iter().collect();
+        self.config.manifest_types = if types.is_empty() { MANIFEST_TYPES.to_vec() } else { types };
         self
     }
 

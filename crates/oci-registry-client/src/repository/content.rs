@@ -37,7 +37,8 @@ impl Repository {
         if !self.is_manifest(descriptor) {
             return Blob::open(self, descriptor).await;
         }
-        let manifest = self.manifest(&Target::Digest(descriptor.digest.clone())).await?;
+        let target = Target::Digest(descriptor.digest.clone());
+        let manifest = self.read_manifest_anywhere(&target, Some(&descriptor.media_type)).await?;
         let bytes = Manifest::verify(descriptor, manifest.bytes().clone())?.bytes().clone();
         let body: Body = stream::once(async move { Ok(bytes) }).boxed();
         Blob::new(descriptor.clone(), body)

@@ -19,19 +19,26 @@ impl Repository {
         self.about(format_args!("manifest {target}"), ErrorCode::ManifestUnknown)
     }
 
-    fn accept_header(&self) -> HeaderValue {
-        let types: Vec<_> =
-            self.client().config().manifest_types.iter().map(MediaType::as_str).collect();
-        match types.is_empty() {
-            true => HeaderValue::from_static("*/*"),
-            false => header_value(&types.join(", ")),
-        }
+    /// The types that are asked for: the one that is known, or all that may be.
+    fn accept_header(&self, known: Option<&MediaType>) -> HeaderValue {
+        let types = known.map_or(&self.client().config().manifest_types[..], std::slice::from_ref);
+        let types: Vec<_> = types.iter().map(MediaType::as_str).collect();
+        header_value(&types.join(", "))
     }
 
     /// Reads a manifest. The tag, if there is one, is asked for first; the digest, if there is one, is what counts.
     pub(super) async fn read_manifest(&self, target: &Target) -> Result<Manifest> {
+        self.read_manifest_of(target, None).await
+    }
+
+    /// Reads a manifest that is asked for as the type that it has, if that is known.
+    pub(super) async fn read_manifest_of(
+        &self,
+        target: &Target,
+        known: Option<&MediaType>,
+    ) -> Result<Manifest> {
         let limit = self.client().config().manifest_limit;
-        Ok(self.read_manifest_within(target, limit).await?.0)
+        Ok(self.read_manifest_as(target, limit, known).await?.0)
     }
 
     /// Reads a manifest of at most `limit` bytes, and what version of it the registry says that this is (`ETag`).
@@ -40,19 +47,33 @@ impl Repository {
         target: &Target,
         limit: u64,
     ) -> Result<(Manifest, Version)> {
-        match self.get_manifest(target, limit).await {
+        self.read_manifest_as(target, limit, None).await
+    }
+
+    async fn read_manifest_as(
+        &self,
+        target: &Target,
+        limit: u64,
+        known: Option<&MediaType>,
+    ) -> Result<(Manifest, Version)> {
+        match self.get_manifest(target, limit, known).await {
             Err(error) if is_of_another(target, &error) => {
-                self.get_manifest(&by_digest(target), limit).await
+                self.get_manifest(&by_digest(target), limit, known).await
             }
             read => read,
         }
     }
 
-    async fn get_manifest(&self, target: &Target, limit: u64) -> Result<(Manifest, Version)> {
+    async fn get_manifest(
+        &self,
+        target: &Target,
+        limit: u64,
+        known: Option<&MediaType>,
+    ) -> Result<(Manifest, Version)> {
         let url = self.url(&format!("manifests/{}", reference(target)));
         let request = self
             .reading(Method::GET, url, self.about_manifest(target))
-            .header(header::ACCEPT, self.accept_header());
+            .header(header::ACCEPT, self.accept_header(known));
         let (response, bytes) = self.registry().read(&request, limit).await?;
         Ok((verify(&response, bytes, target.digest())?, Version::of(&response)))
     }
@@ -75,7 +96,7 @@ impl Repository {
         let url = self.url(&format!("manifests/{}", reference(target)));
         let request = self
             .reading(Method::HEAD, url, self.about_manifest(target))
-            .header(header::ACCEPT, self.accept_header());
+            .header(header::ACCEPT, self.accept_header(None));
         let described = match self.registry().send(&request).await {
             Ok(response) => {
                 let described = describe(&response, target.digest())?;
@@ -88,7 +109,7 @@ impl Repository {
             Some(described) => Ok(described),
             None => {
                 let limit = self.client().config().manifest_limit;
-                let (manifest, version) = self.get_manifest(target, limit).await?;
+                let (manifest, version) = self.get_manifest(target, limit, None).await?;
                 Ok((manifest.descriptor().clone(), version))
             }
         }
@@ -162,7 +183,7 @@ impl Repository {
         if let Some((name, value)) = condition {
             request = request.header(name, value);
         }
-        let answer = self.registry().send(&request).await?;
+        let answer = self.registry().send(&request).await.map_err(refused_type)?;
         match answer.digest()? {
             Some(claimed) if !is_digest_of(&claimed, manifest.bytes(), manifest.digest()) => {
                 Err(answer.error(
@@ -238,6 +259,19 @@ fn reference(target: &Target) -> String {
     match (target.tag(), target.digest()) {
         (Some(tag), _) => tag.to_string(),
         (None, digest) => digest.map(ToString::to_string).unwrap_or_default(),
+    }
+}
+
+/// The error of a manifest that was not taken, with its kind: registries that do not take a type say so by statuses
+/// without a code, and distribution, of a tag that it does not find in a manifest of schema 1, by `TAG_INVALID`.
+fn refused_type(error: crate::Error) -> crate::Error {
+    let code = error.errors().first().map(|entry| entry.code.as_str());
+    let no_code = *error.kind() == ErrorKind::Invalid && code.is_none();
+    match error.status() {
+        Some(400 | 406 | 415) if no_code || code == Some("TAG_INVALID") => {
+            error.with_kind(ErrorCode::ManifestInvalid)
+        }
+        _ => error,
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use oci_ref::{BlobRead, Body, ByteRange, ErrorKind, Manifest, Target};
-use oci_spec_types::{Digest, ErrorCode, Verifier};
+use oci_spec_types::{Digest, ErrorCode, MediaType, Verifier};
 use tokio::time::Instant;
 
 use super::Repository;
@@ -82,18 +82,22 @@ impl Repository {
             .map(|(mirror, _)| mirror.repository(self.name().clone()))
     }
 
-    /// Reads a manifest, at the mirrors first.
-    pub(super) async fn read_manifest_anywhere(&self, target: &Target) -> Result<Manifest> {
+    /// Reads a manifest, at the mirrors first, as the type that it has if that is known.
+    pub(super) async fn read_manifest_anywhere(
+        &self,
+        target: &Target,
+        known: Option<&MediaType>,
+    ) -> Result<Manifest> {
         let mut refusals = Refusals::default();
         // A mirror may be behind with a tag; by the digest it has what is meant, or it has not.
         let asked = by_digest(target);
         for mirror in self.mirrors(asked.tag().is_some()) {
-            match mirror.read_manifest(&asked).await {
+            match mirror.read_manifest_of(&asked, known).await {
                 Ok(manifest) => return Ok(manifest),
                 Err(error) => refusals.note(&mirror, &error),
             }
         }
-        self.read_manifest(target).await.map_err(|error| refusals.add_to(error))
+        self.read_manifest_of(target, known).await.map_err(|error| refusals.add_to(error))
     }
 
     /// Reads a blob, at the mirrors first. Nothing would verify a part of one, which the registry itself gives.

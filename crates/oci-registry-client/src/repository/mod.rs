@@ -93,18 +93,30 @@ impl Repository {
 
     /// Says whether the registry has the referrers API, instead of finding out. Each client of a registry without it
     /// keeps an index under a tag of its own for each subject.
-    pub fn set_referrers_api(&self, supported: bool) {
-        self.learn_support(if supported { Support::Api } else { Support::Tags });
+    ///
+    /// # Errors
+    /// When the contrary was said before, or found out: what this repository was asked until now went by that.
+    pub fn set_referrers_api(&self, supported: bool) -> Result<()> {
+        let said = if supported { Support::Api } else { Support::Tags };
+        if self.learn_support(said) == said {
+            return Ok(());
+        }
+        let (now, before) = match supported {
+            true => ("has the referrers API", "has none"),
+            false => ("has no referrers API", "has one"),
+        };
+        let reason = format!("it {now} by what is said now, and {before} by what is known of it");
+        Err(crate::Error::new(oci_ref::ErrorKind::Invalid, format!("repository {self}"), reason))
     }
 
     fn support(&self) -> Option<Support> {
         *self.0.referrers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What was learned first stays.
-    fn learn_support(&self, support: Support) {
+    /// What was learned first stays, and is given back.
+    fn learn_support(&self, support: Support) -> Support {
         let mut known = self.0.referrers.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get_or_insert(support);
+        *known.get_or_insert(support)
     }
 
     fn client(&self) -> &Client {

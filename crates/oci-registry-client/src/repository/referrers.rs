@@ -123,8 +123,7 @@ impl Repository {
         }
         let zero: Digest = ZERO.parse().expect("a well-formed digest");
         let found = self.ask_referrers(&zero, None, None, 1).await?;
-        self.learn_support(if found.is_some() { Support::Api } else { Support::Tags });
-        Ok(self.support().unwrap_or(Support::Tags))
+        Ok(self.learn_support(if found.is_some() { Support::Api } else { Support::Tags }))
     }
 
     /// After a manifest with a subject was written: sees to it that it is listed.

@@ -17,7 +17,7 @@ impl Source for Repository {
     }
 
     async fn manifest(&self, target: &Target) -> Result<Manifest> {
-        Ok(self.read_manifest_anywhere(target).await?)
+        Ok(self.read_manifest_anywhere(target, None).await?)
     }
 
     async fn blob_size(&self, digest: &Digest) -> Result<Option<u64>> {

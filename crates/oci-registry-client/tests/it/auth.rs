@@ -213,6 +213,31 @@ async fn tokens_are_fetched_anew_before_they_expire() {
     assert_eq!(token_requests(&server).len(), 2);
 }
 
+// covers: M12
+#[tokio::test]
+async fn a_token_that_is_refused_is_not_shown_again() {
+    // The challenge is the same as the first time: another token is wanted, not another kind.
+    let server = registry_with_tokens(|seen| match seen.header("authorization") {
+        Some("Bearer t1") if seen.target.contains("manifests") => Answer::status(401).header(
+            "WWW-Authenticate",
+            r#"Bearer realm="/token?own=1",service="the registry, here",error="invalid_token""#,
+        ),
+        _ => Answer::ok("blob"),
+    })
+    .await;
+    let repository = server.repository();
+    repository.blob_size(&blob()).await.unwrap();
+    let tag = "1".parse::<Tag>().unwrap();
+    for _ in 0..2 {
+        let error = repository.manifest(&tag.clone().into()).await.unwrap_err();
+        assert!(!error.is_unauthorized(), "{error}");
+    }
+    assert_eq!(token_requests(&server).len(), 2);
+    let shown = |seen: &Seen| seen.header("authorization").map(str::to_owned);
+    let shown: Vec<_> = server.seen().iter().filter_map(shown).collect();
+    assert_eq!(shown, ["Bearer t1", "Bearer t1", "Bearer t2", "Bearer t2"]);
+}
+
 // covers: M12, O10
 #[tokio::test]
 async fn a_token_that_is_refused_in_the_middle_of_a_push_is_replaced_once() {

@@ -42,6 +42,28 @@ async fn whole_and_verified() {
     assert_eq!(error.code(), Some(&ErrorCode::DigestInvalid));
 }
 
+// covers: O7
+#[tokio::test]
+async fn by_a_reference_which_is_a_digest() {
+    for answer in [Answer::ok(CONTENT), Answer::ok(CONTENT).lengthless()] {
+        let server = Server::start(move |seen| match seen.method.as_str() {
+            "HEAD" => Answer::ok(CONTENT),
+            _ => answer.clone(),
+        })
+        .await;
+        let repository = server.repository();
+        let whole = format!("{}/a/b@{}", server.host, digest());
+        for text in [digest().to_string(), whole] {
+            let target = repository.parse_reference(&text).unwrap();
+            // Its size is not known before.
+            let read = repository.blob(target.digest().unwrap(), ByteRange::All).await.unwrap();
+            let found = Descriptor::new(MediaType::OCTET_STREAM, digest(), read.size);
+            let blob = Blob::new(found, read.body).unwrap();
+            assert_eq!(blob.into_bytes(100).await.unwrap(), CONTENT);
+        }
+    }
+}
+
 // covers: O7, O3
 #[tokio::test]
 async fn sizes_and_what_is_missing() {

@@ -91,6 +91,34 @@ async fn lists_are_limited() {
     let error = repository.registry().catalog(None, 10).await.unwrap_err();
     assert_eq!(*error.kind(), ErrorKind::TooLarge { limit: 20 });
 
+    // 4 MiB if nothing else is said, with and without the API.
+    let limit: u64 = 4 << 20;
+    let kind = oci_spec_types::MediaType::OCI_IMAGE_INDEX;
+    let index_type = kind.clone();
+    let server = Server::start(move |seen| match seen.target.contains("/referrers/") {
+        true if seen.target.contains("/none/") => Answer::status(404),
+        _ => {
+            Answer::ok("{}").header("Content-Type", &index_type).header("Content-Length", limit + 1)
+        }
+    })
+    .await;
+    let repository = server.repository();
+    let none = repository.sibling("none".parse().unwrap());
+    let digest = oci_spec_types::Digest::sha256(b"");
+    let errors = [
+        repository.tags(None, 10).await.unwrap_err(),
+        repository.registry().catalog(None, 10).await.unwrap_err().into(),
+        repository.predecessors(&digest).await.unwrap_err(),
+        none.predecessors(&digest).await.unwrap_err(),
+    ];
+    for error in errors {
+        assert_eq!(*error.kind(), ErrorKind::TooLarge { limit }, "{error}");
+    }
+    let name = format!(r#"{{"tags":["a"]{}}}"#, " ".repeat(limit as usize - 14));
+    assert_eq!(name.len() as u64, limit);
+    let server = Server::start(move |_| Answer::ok(&name)).await;
+    assert_eq!(server.repository().tags(None, 10).await.unwrap().items.len(), 1);
+
     // By the API, and without it.
     for status in [200, 404] {
         let index = r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;

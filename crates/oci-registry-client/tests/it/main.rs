@@ -8,6 +8,7 @@ mod blobs;
 mod docker_config;
 mod errors;
 mod files;
+mod formats;
 mod hostile;
 mod lists;
 mod manifests;

@@ -221,7 +221,7 @@ async fn a_registry_without_head_is_asked_by_get() {
     assert_eq!(found.digest, digest());
 }
 
-// covers: M9
+// covers: M9, O11 (a length that is not known)
 #[tokio::test]
 async fn manifests_are_limited_whether_their_length_is_said_or_not() {
     for answer in [index_answer(), index_answer().lengthless()] {
@@ -232,6 +232,15 @@ async fn manifests_are_limited_whether_their_length_is_said_or_not() {
         let repository = server.repository_of(builder().manifest_limit(INDEX.len() as u64));
         repository.manifest(&tag().into()).await.unwrap();
     }
+    // 50 MiB if nothing else is said.
+    let limit = 50 << 20;
+    let server = Server::start(move |_| index_answer().header("Content-Length", limit + 1)).await;
+    let error = server.repository().manifest(&tag().into()).await.unwrap_err();
+    assert_eq!(*error.kind(), ErrorKind::TooLarge { limit });
+    let padded = [INDEX, &vec![b' '; limit as usize - INDEX.len()]].concat();
+    let server = Server::start(move |_| Answer::ok(&padded)).await;
+    let largest = server.repository().manifest(&tag().into()).await.unwrap();
+    assert_eq!(largest.bytes().len() as u64, limit);
 }
 
 #[tokio::test]
@@ -298,12 +307,34 @@ async fn what_is_fetched_by_its_descriptor_is_what_the_descriptor_says() {
         assert!(error.to_string().contains(said), "{error}");
         assert!(!error.is_retryable());
     }
-    let accept = server.seen()[0].header("accept").unwrap().to_owned();
-    assert!(accept.contains(INDEX_TYPE), "{accept}");
     server.repository().fetch(&right).await.unwrap();
+    // Nothing is asked for but the type that it has.
+    let accepted: Vec<_> =
+        server.seen().iter().map(|seen| seen.header("accept").unwrap().to_owned()).collect();
+    let docker = MediaType::DOCKER_MANIFEST_LIST.to_string();
+    assert_eq!(accepted, [INDEX_TYPE, INDEX_TYPE, &docker, INDEX_TYPE]);
+
+    let claims = index_answer().header("Docker-Content-Digest", other_digest());
+    let server = Server::start(move |_| claims.clone()).await;
+    let error = server.repository().fetch(&right).await.err().unwrap();
+    assert_eq!(error.code(), Some(&ErrorCode::DigestInvalid));
 }
 
-// covers: O2
+// covers: O2, O8
+#[tokio::test]
+async fn no_manifest_types_are_the_default_ones() {
+    let server = Server::start(|_| index_answer()).await;
+    let manifest = oci_spec_types::Descriptor::of(MediaType::OCI_IMAGE_INDEX, INDEX);
+    for repository in [server.repository(), server.repository_of(builder().manifest_types([]))] {
+        assert!(repository.exists(&manifest).await.unwrap());
+    }
+    let seen = server.seen();
+    assert_eq!(seen[1].line(), format!("HEAD /v2/a/b/manifests/{}", digest()));
+    assert_eq!(seen[1].header("accept"), seen[0].header("accept"));
+    assert!(seen[0].header("accept").unwrap().contains(INDEX_TYPE));
+}
+
+// covers: O2, O11 (a tag for what is there)
 #[tokio::test]
 async fn writing_deleting_and_tagging_choose_by_the_media_type_too() {
     let server = Server::start(|seen| match seen.method.as_str() {

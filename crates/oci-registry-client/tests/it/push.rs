@@ -1,11 +1,13 @@
 //! Pushing blobs whose digest is known, mounting them, and pushing manifests.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use oci_ref::{Body, ErrorKind, Manifest, Mounted, Precondition, Reopen, Result, Store};
+use oci_ref::{
+    Body, ErrorKind, Manifest, Mounted, Precondition, Reopen, Result, SourceBlob, Store,
+};
 use oci_registry_client::{RetryPolicy, UploadMode};
 use oci_spec_types::{Algorithm, Descriptor, Digest, ErrorCode, MediaType, Tag};
 
@@ -295,6 +297,22 @@ async fn mounts() {
     assert_eq!(server.seen().len(), 2);
     assert_eq!(server.seen()[1].body, content);
 
+    // The content is fetched only then.
+    let source = Server::start(|_| Answer::ok("hello")).await;
+    let hello = Bytes::from_static(b"hello");
+    let other = source.repository().sibling("lib/c".parse().unwrap());
+    let fetched = SourceBlob::new(Arc::new(other), Digest::sha256(&hello));
+    let server = taking(|_| "/up?s=1".into()).await;
+    let blob = self::descriptor(&hello);
+    let Mounted::Upload(staged) = server.repository().mount(&blob, Some(&from)).await.unwrap()
+    else {
+        panic!("expected an upload");
+    };
+    assert!(source.seen().is_empty());
+    staged.put(&blob, &fetched).await.unwrap();
+    assert_eq!(source.lines(), [format!("GET /v2/lib/c/blobs/{}", blob.digest)]);
+    assert_eq!((server.seen().len(), &server.seen()[1].body[..]), (2, &hello[..]));
+
     // An upload that fails is cancelled; that a part has been written before is minded.
     let server = taking(|_| "/up".into()).await;
     let repository = server.repository();
@@ -341,7 +359,7 @@ fn tags(names: &[&str]) -> Vec<Tag> {
     names.iter().map(|name| name.parse().unwrap()).collect()
 }
 
-// covers: O10, O11
+// covers: O10
 #[tokio::test]
 async fn manifests_by_digest_and_by_tag() {
     let manifest = manifest();
@@ -369,7 +387,7 @@ async fn manifests_by_digest_and_by_tag() {
     other.repository().put_manifest(&manifest, &tags(&["1"]), &Precondition::None).await.unwrap();
 }
 
-// covers: O11
+// covers: O10
 #[tokio::test]
 async fn several_tags_at_once_where_the_registry_can() {
     let manifest = manifest();

@@ -1,6 +1,6 @@
 //! Referrers, listed: by the API, and where there is none.
 
-use oci_ref::{Precondition, Source, Store};
+use oci_ref::{ErrorKind, Precondition, Source, Store};
 use oci_spec_types::{ErrorCode, ImageIndex, MediaType};
 
 use crate::server::{Answer, Server, builder};
@@ -132,15 +132,21 @@ async fn what_is_no_list_and_what_is_an_error() {
     assert_eq!(error.code(), Some(&ErrorCode::NameUnknown));
 
     let repository = nothing.repository();
-    repository.set_referrers_api(true);
+    repository.set_referrers_api(true).unwrap();
     repository.predecessors(&digest).await.unwrap_err();
     let repository = nothing.repository();
-    repository.set_referrers_api(false);
+    repository.set_referrers_api(false).unwrap();
     assert_eq!(repository.predecessors(&digest).await.unwrap(), []);
     assert!(nothing.lines().last().unwrap().contains("/manifests/"));
-    // What was said first stays.
-    repository.set_referrers_api(true);
-    assert_eq!(repository.predecessors(&digest).await.unwrap(), []);
+    // What was said first stays, and what was found out.
+    let found_out = nothing.repository();
+    found_out.predecessors(&digest).await.unwrap();
+    for repository in [repository, found_out] {
+        let error = repository.set_referrers_api(true).unwrap_err();
+        assert_eq!(*error.kind(), ErrorKind::Invalid, "{error}");
+        repository.set_referrers_api(false).unwrap();
+        assert_eq!(repository.predecessors(&digest).await.unwrap(), []);
+    }
 }
 
 // covers: O16

@@ -41,7 +41,7 @@ async fn a_cancelled_writer_takes_nobodys_change_along() {
     let old = Old::default();
     let server = old.serve().await;
     let repository = server.repository();
-    repository.set_referrers_api(false);
+    repository.set_referrers_api(false).unwrap();
     old.0.lock().unwrap().gate = Some(gate.clone());
 
     let first = begin(&repository, artifact("x", 1)).await;
@@ -75,7 +75,7 @@ async fn who_gives_up_waiting_takes_the_change_back() {
     let old = Old::default();
     let server = old.serve().await;
     let repository = server.repository();
-    repository.set_referrers_api(false);
+    repository.set_referrers_api(false).unwrap();
     old.0.lock().unwrap().gate = Some(gate.clone());
     let first = begin(&repository, artifact("x", 1)).await;
     let second = begin(&repository, artifact("x", 2)).await;
