@@ -21,7 +21,7 @@ const BEHIND: usize = 4;
 /// the source once.
 ///
 /// A blob is sent to the stores that lack it, at the pace of the slowest. A store that fails is left behind while the
-/// others go on; the first error is returned. Reads are answered by the first store.
+/// others go on; the first error is returned. Reads are answered by the first store, but signatures are those of all.
 pub struct Fanout {
     first: Arc<dyn Store>,
     others: Vec<Arc<dyn Store>>,
@@ -98,6 +98,27 @@ impl Source for Fanout {
         limit: usize,
     ) -> Result<Referrers> {
         self.first.referrers(subject, artifact_type, after, limit).await
+    }
+
+    /// The signatures that any of the stores has, each once.
+    async fn signatures(&self, manifest: &Digest) -> Result<Vec<Bytes>> {
+        let mut all: Vec<Bytes> = Vec::new();
+        for store in self.stores() {
+            for signature in store.signatures(manifest).await? {
+                if !all.contains(&signature) {
+                    all.push(signature);
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    fn may_have_signatures(&self) -> bool {
+        self.stores().any(|store| store.may_have_signatures())
+    }
+
+    fn signatures_elsewhere(&self) -> Option<String> {
+        self.stores().find_map(|store| store.signatures_elsewhere())
     }
 }
 

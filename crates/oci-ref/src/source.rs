@@ -184,6 +184,13 @@ pub trait Source: Send + Sync {
     fn may_have_signatures(&self) -> bool {
         false
     }
+
+    /// The place of detached signatures that manifests may have and that cannot be read here, in words for people, such as
+    /// the lookaside storage of a registry; `None` if no such place is known. More may be known once a manifest has been
+    /// read. [`copy`](crate::copy()) tells of it ([`CopyEvent::SignaturesElsewhere`](crate::CopyEvent)).
+    fn signatures_elsewhere(&self) -> Option<String> {
+        None
+    }
 }
 
 #[async_trait]
@@ -246,6 +253,10 @@ impl<T: Source + ?Sized> Source for Arc<T> {
 
     fn may_have_signatures(&self) -> bool {
         (**self).may_have_signatures()
+    }
+
+    fn signatures_elsewhere(&self) -> Option<String> {
+        (**self).signatures_elsewhere()
     }
 }
 

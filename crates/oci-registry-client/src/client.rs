@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -143,6 +144,8 @@ pub(crate) struct HostState {
     pub(crate) credentials: Known,
     /// Of a mirror: what it is not asked for again.
     pub(crate) unfinished: Unfinished,
+    /// Whether it said that it keeps signatures beside manifests, which is an extension.
+    pub(crate) keeps_signatures: AtomicBool,
     paused_until: Mutex<Option<Instant>>,
     /// When the next request may begin, where there is a limit to how many begin in a second.
     next_turn: Mutex<Option<Instant>>,
@@ -156,6 +159,7 @@ impl HostState {
             learned: Learned::default(),
             credentials: Known::default(),
             unfinished: Unfinished::default(),
+            keeps_signatures: AtomicBool::new(false),
             paused_until: Mutex::default(),
             next_turn: Mutex::default(),
         }

@@ -1,5 +1,7 @@
 //! One request, all the way: attempts, authentication, redirects, and what the answer's status means.
 
+use std::sync::atomic::Ordering;
+
 use bytes::Bytes;
 use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
@@ -15,6 +17,9 @@ use crate::{Error, Result, redact};
 
 /// The most hops that a request takes.
 const MAX_REDIRECTS: usize = 10;
+
+/// Says of a registry that it keeps signatures by an extension of the API (of OpenShift), which this client does not speak.
+const SUPPORTS_SIGNATURES: &str = "X-Registry-Supports-Signatures";
 
 /// What a request is about, for errors.
 #[derive(Clone, Debug)]
@@ -177,6 +182,11 @@ impl Registry {
         for _ in 0..=MAX_REDIRECTS {
             let response = self.hop(request, &url, authorization).await?;
             self.client().tell_warnings(self.host(), response.headers());
+            if response.header(SUPPORTS_SIGNATURES) == Some("1")
+                && is_same_origin(&url, self.base())
+            {
+                self.state().keeps_signatures.store(true, Ordering::Relaxed);
+            }
             match redirect(request, &response)? {
                 Some(next) if request.secret && !is_same_origin(&next, &request.url) => {
                     let leads = redact::url(&next);

@@ -267,7 +267,8 @@ pub(crate) struct CopyArgs {
     #[arg(long)]
     pub(crate) tag_schemes: bool,
 
-    /// What to do with detached signatures, as a dir: may have.
+    /// What to do with detached signatures, as a dir: may have. Those of registries (lookaside storage) are never copied, and
+    /// without `drop` a warning says where they lie.
     #[arg(long, value_enum, default_value_t = Signatures::Carry)]
     pub(crate) signatures: Signatures,
 

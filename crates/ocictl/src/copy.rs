@@ -10,6 +10,7 @@ use crate::connection::Connection;
 use crate::failure::Failure;
 use crate::known::Known;
 use crate::location::Location;
+use crate::lookaside;
 use crate::open;
 use crate::output;
 use crate::progress::Progress;
@@ -34,7 +35,8 @@ pub(crate) async fn run(args: CopyArgs) -> Result<(), Failure> {
     let manifest =
         manifest.map_err(|error| Failure::of(format!("reading {}", args.source), error))?;
     let target = Target::Digest(manifest.digest().clone());
-    let source = Arc::new(Known { source: from.source, manifest });
+    let signatures_elsewhere = lookaside(&args.source);
+    let source = Arc::new(Known { source: from.source, manifest, signatures_elsewhere });
     let to = open::destination(&args.destination, &connection).await?;
     let progress = Progress::start(args.quiet);
     let left_out = Arc::new(Mutex::new(Vec::new()));
@@ -96,20 +98,32 @@ fn failure(args: &CopyArgs, doing: &str, error: oci_ref::Error) -> Failure {
     }
 }
 
-/// Who is told what happens: the line that shows progress, and the list of what is left out.
+/// Where containers' configuration says that the source's signatures lie.
+fn lookaside(source: &Location) -> Option<String> {
+    let Location::Registry(reference) = source else { return None };
+    lookaside::of(reference).unwrap_or_else(|error| {
+        tracing::warn!("whether {source} has signatures elsewhere is not known: {error}");
+        None
+    })
+}
+
+/// Who is told what happens: the line that shows progress, the list of what is left out, and whoever reads warnings.
 fn listen(
     args: &CopyArgs,
     progress: Option<&Progress>,
     left_out: &Arc<Mutex<Vec<String>>>,
 ) -> Option<OnCopyEvent> {
     let shown = progress.map(Progress::handler);
-    if !args.lossy {
-        return shown;
-    }
-    let left_out = left_out.clone();
+    let (left_out, quiet) = (left_out.clone(), args.quiet);
     Some(Arc::new(move |event| {
-        if let CopyEvent::Dropped(manifest, dropped) = event {
-            take(&left_out).push(format!("{}: {dropped}", manifest.digest));
+        match event {
+            CopyEvent::Dropped(manifest, dropped) => {
+                take(&left_out).push(format!("{}: {dropped}", manifest.digest));
+            }
+            CopyEvent::SignaturesElsewhere(place) if !quiet => tracing::warn!(
+                "detached signatures may lie at {place}, which are not copied (--signatures drop: without this warning)"
+            ),
+            _ => {}
         }
         if let Some(shown) = &shown {
             shown(event);

@@ -10,6 +10,8 @@ use oci_spec_types::{Descriptor, Digest, Tag};
 pub(crate) struct Known {
     pub(crate) source: Arc<dyn Source>,
     pub(crate) manifest: Manifest,
+    /// Where signatures of it lie by the configuration, which the source does not know of.
+    pub(crate) signatures_elsewhere: Option<String>,
 }
 
 #[async_trait]
@@ -53,5 +55,8 @@ impl Source for Known {
 
     fn may_have_signatures(&self) -> bool {
         self.source.may_have_signatures()
+    }
+    fn signatures_elsewhere(&self) -> Option<String> {
+        self.signatures_elsewhere.clone().or_else(|| self.source.signatures_elsewhere())
     }
 }

@@ -11,6 +11,7 @@ mod inspect;
 mod known;
 mod location;
 mod login;
+mod lookaside;
 mod open;
 mod output;
 mod progress;

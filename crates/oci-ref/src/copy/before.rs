@@ -23,6 +23,9 @@ const UNKNOWN: &str = "unknown";
 /// source may have, or is named by the digest of what is to be converted; else nothing is.
 pub(super) async fn check(run: &Run, chosen: &Chosen) -> Result<()> {
     let Run { from, to, options, .. } = run;
+    if let (false, Some(place)) = (options.drop_signatures, from.signatures_elsewhere()) {
+        run.tell_elsewhere(&place);
+    }
     let capabilities = to.capabilities();
     let systems = capabilities
         .operating_systems

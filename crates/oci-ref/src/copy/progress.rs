@@ -26,6 +26,9 @@ pub enum CopyEvent<'a> {
     Skipped(&'a Descriptor),
     /// The format in which a manifest is written cannot hold something of it.
     Dropped(&'a Descriptor, &'a Dropped),
+    /// Detached signatures may lie at this place, which the source cannot read, so none of those go along. It is told once,
+    /// before anything is copied, unless signatures are to be dropped.
+    SignaturesElsewhere(&'a str),
 }
 
 /// Told what happens. It is called from several tasks, and must not block.

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, Once};
 
 use futures_core::future::BoxFuture;
 use oci_spec_types::{Descriptor, Digest, ErrorCode, MediaType, Tag};
@@ -27,6 +27,8 @@ pub(super) struct Run {
     pub(super) limits: Limits,
     done: Mutex<HashMap<(Kind, Digest), Arc<Outcome>>>,
     counts: Mutex<Counts>,
+    /// Whether it has been told that there may be signatures elsewhere.
+    elsewhere: Once,
     /// What has been admitted.
     admitted: Mutex<HashMap<Digest, Arc<OnceCell<()>>>>,
     /// Manifests that were copied, whose referrers have not been looked at.
@@ -58,6 +60,7 @@ impl Run {
             limits: Limits::new(&options),
             done: Mutex::default(),
             counts: Mutex::default(),
+            elsewhere: Once::new(),
             admitted: Mutex::default(),
             subjects: Mutex::default(),
             from,
@@ -73,6 +76,11 @@ impl Run {
             found.map_err(|error| error.context(format!("reading {target} at the source")))?;
         self.admit(&found, found.descriptor(), Reached::Named).await?;
         Ok(found)
+    }
+
+    /// Tells once where signatures may lie that cannot be copied.
+    pub(super) fn tell_elsewhere(&self, place: &str) {
+        self.elsewhere.call_once(|| self.options.tell(&CopyEvent::SignaturesElsewhere(place)));
     }
 
     /// Where it is remembered that a manifest has been admitted.

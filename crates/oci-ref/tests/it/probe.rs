@@ -25,11 +25,14 @@ pub(crate) struct Probe {
     pub(crate) types: Option<Vec<MediaType>>,
     /// The operating systems that it asks for.
     pub(crate) systems: Option<Vec<String>>,
-    /// What it refuses, whatever it says.
+    /// What it refuses, whatever it says, and with which code, if not as an invalid manifest.
     pub(crate) refused: Vec<MediaType>,
+    pub(crate) refuses_with: Option<ErrorCode>,
     /// Whether it keeps signatures.
     pub(crate) keeps_signatures: bool,
     pub(crate) signatures: Mutex<HashMap<Digest, Vec<Bytes>>>,
+    /// Where it says that there are signatures which it cannot read.
+    pub(crate) elsewhere: Option<String>,
     /// How many blobs were opened, are open, and were open at a time.
     pub(crate) opened: AtomicUsize,
     pub(crate) open: Arc<AtomicUsize>,
@@ -126,6 +129,10 @@ impl Source for Probe {
     fn may_have_signatures(&self) -> bool {
         !self.signatures.lock().unwrap().is_empty()
     }
+
+    fn signatures_elsewhere(&self) -> Option<String> {
+        self.elsewhere.clone()
+    }
 }
 
 #[async_trait]
@@ -169,7 +176,8 @@ impl Store for Probe {
     ) -> Result<()> {
         if self.refused.contains(manifest.media_type()) {
             let message = format!("{} is not for me", manifest.media_type());
-            return Err(Error::new(ErrorCode::ManifestInvalid, message));
+            let code = self.refuses_with.clone().unwrap_or(ErrorCode::ManifestInvalid);
+            return Err(Error::new(code, message));
         }
         self.inner.put_manifest(manifest, tags, when).await
     }

@@ -1,5 +1,7 @@
 //! The repository as a source and a store.
 
+use std::sync::atomic::Ordering;
+
 use async_trait::async_trait;
 use oci_ref::{
     BlobRead, ByteRange, Capabilities, Cursor, Manifest, Mounted, Page, Precondition, Referrers,
@@ -40,6 +42,11 @@ impl Source for Repository {
         limit: usize,
     ) -> Result<Referrers> {
         Ok(self.list_referrers(subject, artifact_type, after, limit).await?)
+    }
+
+    fn signatures_elsewhere(&self) -> Option<String> {
+        let keeps = self.registry().state().keeps_signatures.load(Ordering::Relaxed);
+        keeps.then(|| format!("the signature extension of {}", self.registry().host()))
     }
 }
 

@@ -68,6 +68,23 @@ async fn warnings_are_handed_over_once() {
     assert_eq!(told.lock().unwrap()[0].host, server.host);
 }
 
+/// OpenShift's registries say with every answer that they keep signatures, by an extension.
+// covers: C11
+#[tokio::test]
+async fn a_registry_that_keeps_signatures_elsewhere_is_known_once_it_has_answered() {
+    for (value, known) in [("1", true), ("0", false)] {
+        let server = Server::start(move |_| {
+            Answer::status(404).header("X-Registry-Supports-Signatures", value)
+        })
+        .await;
+        let repository = server.repository();
+        assert_eq!(repository.signatures_elsewhere(), None);
+        repository.manifest(&tag().into()).await.unwrap_err();
+        let place = repository.signatures_elsewhere();
+        assert_eq!(place.is_some_and(|place| place.contains(server.host.as_str())), known);
+    }
+}
+
 #[tokio::test]
 async fn ping() {
     let there = Server::answering([Answer::ok("{}")]).await;

@@ -5,6 +5,8 @@
 mod bad_input;
 mod credentials;
 mod import;
+mod lookaside;
+mod names;
 #[path = "../../../oci-registry-store/tests/it/postgres/server.rs"]
 mod postgres;
 mod replicas;
