@@ -110,9 +110,14 @@ impl Run {
     }
 }
 
+/// A code that is no longer in the specification; some registries refuse the type of a manifest with it.
+const TAG_INVALID: &str = "TAG_INVALID";
+
 /// Whether the destination said that it does not take such a manifest.
 fn is_refusal(error: &Error) -> bool {
-    matches!(error.code(), Some(ErrorCode::ManifestInvalid | ErrorCode::Unsupported))
+    let Some(code) = error.code() else { return false };
+    matches!(code, ErrorCode::ManifestInvalid | ErrorCode::Unsupported)
+        || code.as_str() == TAG_INVALID
 }
 
 fn refused(manifest: &Manifest, attempts: Vec<(&MediaType, Error)>) -> Error {

@@ -134,11 +134,19 @@ impl fmt::Display for NoMatch {
         if let Some(version) = &wanted.os_version {
             write!(f, ", OS version {version:?}")?;
         }
-        let platforms: BTreeSet<String> = candidates
-            .iter()
-            .filter_map(|candidate| stated(&candidate.descriptor))
-            .map(shown)
-            .collect();
+        if !wanted.os_features.is_empty() {
+            write!(f, ", OS features {}", shown(wanted.os_features.join(", ")))?;
+        }
+        let platform = |candidate: &Candidate| {
+            let platform = shown(stated(&candidate.descriptor)?);
+            Some(match &candidate.verdict {
+                Verdict::OsFeatures(missing) => {
+                    format!("{platform} (needs {})", shown(missing.join(", ")))
+                }
+                _ => platform,
+            })
+        };
+        let platforms: BTreeSet<String> = candidates.iter().filter_map(platform).collect();
         let entries = if candidates.len() == 1 { "entry" } else { "entries" };
         write!(f, " among {} {entries}", candidates.len())?;
         let listed: Vec<&str> = platforms.iter().take(MAX_LISTED).map(String::as_str).collect();

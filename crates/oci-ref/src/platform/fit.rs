@@ -21,6 +21,8 @@ pub enum Fit {
     OlderVariant,
     /// It is for another architecture that the processor also runs.
     OtherArchitecture,
+    /// It needs features of the operating system that were not asked for: the last of what states a platform.
+    MoreFeatures,
     /// It does not say what it is for.
     Unstated,
 }
@@ -32,6 +34,7 @@ impl fmt::Display for Fit {
             Self::Compatible => "same processor, compatible version and features",
             Self::OlderVariant => "older variant of the processor",
             Self::OtherArchitecture => "other architecture that the processor also runs",
+            Self::MoreFeatures => "needs features that were not asked for",
             Self::Unstated => "no platform stated",
         })
     }
@@ -42,6 +45,8 @@ impl fmt::Display for Fit {
 pub(super) enum Score {
     /// The image's platform fits: its processor, its version, and how many features it needs.
     Stated(Runs, VersionFit, Reverse<usize>, Fit),
+    /// It would fit if fewer features were missing: how many are, its processor and its version.
+    MoreFeatures(usize, Runs, VersionFit),
     /// The image has no platform: after all that fit.
     Unstated,
 }
@@ -50,6 +55,7 @@ impl Score {
     pub(super) fn fit(self) -> Fit {
         match self {
             Self::Stated(.., fit) => fit,
+            Self::MoreFeatures(..) => Fit::MoreFeatures,
             Self::Unstated => Fit::Unstated,
         }
     }
@@ -112,7 +118,11 @@ impl Wanted {
             .cloned()
             .collect();
         if !missing.is_empty() {
-            return Err(Verdict::OsFeatures(missing));
+            // On Windows they say that an image cannot run; elsewhere nobody looks at them.
+            return match wanted.os == "windows" {
+                true => Err(Verdict::OsFeatures(missing)),
+                false => Ok(Score::MoreFeatures(missing.len(), runs, version)),
+            };
         }
         let exact = wanted.os_version == found.os_version && needed == self.features;
         let fit = match runs {

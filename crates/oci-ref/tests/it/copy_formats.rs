@@ -106,6 +106,36 @@ async fn a_type_that_is_refused_is_followed_by_the_next() {
     );
 }
 
+/// What a destination says when it does not take a type, and what it says when something else is wrong.
+// covers: C9
+#[tokio::test]
+async fn only_a_refusal_of_the_type_is_followed_by_another_type() {
+    let (from, sample) = filled().await;
+    let plain = plain_list(&from, &sample).await;
+    for (code, is_refusal) in [
+        (ErrorCode::ManifestInvalid, true),
+        (ErrorCode::Unsupported, true),
+        (ErrorCode::parse("TAG_INVALID"), true),
+        (ErrorCode::Denied, false),
+        (ErrorCode::ManifestBlobUnknown, false),
+        (ErrorCode::SizeInvalid, false),
+        (ErrorCode::TooManyRequests, false),
+    ] {
+        let refused = vec![MediaType::OCI_IMAGE_MANIFEST];
+        let refuses_with = Some(code.clone());
+        let to = Arc::new(Probe { refused, refuses_with, ..Probe::default() });
+        let options = CopyOptions { format: Format::Supported, ..CopyOptions::default() };
+        let copied = run(&from, &plain.manifests()[0], &to, options).await;
+        match (is_refusal, copied) {
+            (true, Ok(copied)) => {
+                assert_eq!(copied.descriptor.media_type, MediaType::DOCKER_MANIFEST, "{code}");
+            }
+            (false, Err(error)) => assert_eq!(error.code(), Some(&code)),
+            (_, copied) => panic!("{code}: {copied:?}"),
+        }
+    }
+}
+
 // covers: C10
 #[tokio::test]
 async fn a_destination_without_lists_says_so_before_anything_is_copied() {

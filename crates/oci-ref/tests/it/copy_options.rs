@@ -91,6 +91,13 @@ async fn an_empty_choice_copies_the_list_alone_and_an_unknown_one_is_refused() {
     assert!(error.to_string().contains(unknown.as_str()), "{error}");
     let error = run(&from, &sample.image, &to, choose(vec![unknown])).await.unwrap_err();
     assert!(error.to_string().contains("is no index"), "{error}");
+    // Nothing is taken for what was chosen that was not.
+    let select = Select::Platforms(vec![platform("linux/amd64")]);
+    let options = CopyOptions { select, ..CopyOptions::default() };
+    let alone = Arc::new(Probe::default());
+    let error = run(&from, &sample.image, &alone, options).await.unwrap_err();
+    assert!(error.to_string().contains("is no index"), "{error}");
+    assert!(alone.inner.is_empty());
 }
 
 /// Stores an index whose subject is `subject`, and that also lists it.

@@ -317,3 +317,49 @@ async fn a_list_is_kept_beside_the_chosen_image() {
     let other = from.manifest(&target).await.unwrap().manifests()[0].digest.clone();
     assert!(layout.manifest(&other.into()).await.unwrap_err().is_not_found());
 }
+
+/// One platform after the other, as machines of several kinds that share a store ask for them.
+// covers: C15
+#[tokio::test]
+async fn images_for_two_platforms_come_into_one_store_after_each_other() {
+    use std::sync::Arc;
+
+    use oci_ref::suite::sample;
+    use oci_ref::{CopyOptions, Memory, Ref, Select, Target, WalkOptions, choose_image, copy};
+
+    let from = Arc::new(Memory::new());
+    let sample = sample::write_all(&*from).await.unwrap();
+    let directory = TempDir::new().unwrap();
+    let options = LayoutOptions { sparse: true, ..LayoutOptions::default() };
+    let layout =
+        Arc::new(Layout::create_with(directory.path().join("local"), options).await.unwrap());
+    let target = Target::Digest(sample.platforms.digest.clone());
+    let entries = from.manifest(&target).await.unwrap().manifests().to_vec();
+    let platforms = [&entries[0], &entries[1]].map(|entry| entry.platform.clone().unwrap());
+    for (position, platform) in platforms.iter().enumerate() {
+        let select = Select::Platforms(vec![platform.clone()]);
+        let (digest, tags) = (Some(sample.platforms.digest.clone()), vec![tag("list")]);
+        let options = CopyOptions { select, digest, tags, ..CopyOptions::default() };
+        copy(from.clone(), &target, layout.clone(), options).await.unwrap();
+        // By the list's digest or tag, those images are found that have come until now, whole.
+        for target in [target.clone(), tag("list").into()] {
+            let list = Ref::read(layout.clone(), &target).await.unwrap();
+            assert_eq!(*list.digest(), sample.platforms.digest);
+            for (number, platform) in platforms.iter().enumerate() {
+                let bounds = WalkOptions::default();
+                let found = choose_image(list.as_index().unwrap(), platform, &bounds).await;
+                if number > position {
+                    assert!(found.unwrap_err().is_not_found());
+                    continue;
+                }
+                let image = found.unwrap().image;
+                assert_eq!(*image.manifest().digest(), entries[number].digest);
+                for blob in image.descriptors() {
+                    image.read_blob_verified(blob, u64::MAX).await.unwrap();
+                }
+            }
+        }
+        assert!(layout.fsck().await.unwrap().is_sound());
+        assert_eq!(layout.gc(GcOptions::default()).await.unwrap(), Collected::default());
+    }
+}

@@ -196,15 +196,47 @@ async fn without_a_tag_it_is_known_by_digest_only() {
     assert_eq!(names.json()["repositories"], json!(["team/app"]));
 }
 
+/// Adds the ref under a name and a tag as they are written.
+async fn add(registry: &MemoryRegistry, name: &str, tag: &str, root: &Ref) -> Result<(), String> {
+    let name: Name = name.parse().map_err(|error| format!("{error}"))?;
+    let tag: Tag = tag.parse().map_err(|error| format!("{error}"))?;
+    add_ref(registry, &name, Some(&tag), root).await.map_err(|error| error.to_string())
+}
+
 // covers: M16
 #[tokio::test]
-async fn names_and_tags_are_valid_or_cannot_be_given() {
-    for bad in ["", "A", "a//b", "../a", "a/", "a b"] {
-        assert!(bad.parse::<Name>().is_err(), "{bad:?}");
+async fn what_is_added_under_a_valid_name_and_tag_is_served_under_them_and_nothing_else_is() {
+    let (_origin, root) = origin(Origin::default()).await;
+    let registry = MemoryRegistry::new();
+    let api = Api::memory(registry.clone(), ServerOptions::new()).await;
+    let (long_name, long_tag) = ("a".repeat(255), "T".repeat(128));
+    let good = [
+        ("a", "v1"),
+        ("a/b/c", "_x"),
+        ("team/my-app_2.x", "1.0-rc.1_B"),
+        ("a__b/c--d", "latest"),
+        (&*long_name, &*long_tag),
+    ];
+    for (name, tag) in good {
+        add(&registry, name, tag, &root).await.unwrap();
+        let got = api.get(format!("/v2/{name}/manifests/{tag}")).send().await.expect(200);
+        assert_eq!(got.header("docker-content-digest"), root.digest().as_str(), "{name}:{tag}");
+        let tags = api.get(format!("/v2/{name}/tags/list")).send().await.expect(200);
+        assert_eq!(tags.json()["tags"], json!([tag]), "{name}");
     }
-    for bad in ["", ".x", "a/b", "a:b", "ä"] {
-        assert!(bad.parse::<Tag>().is_err(), "{bad:?}");
+    let (longer_name, longer_tag) = ("a".repeat(256), "T".repeat(129));
+    for bad in ["", "A", "a//b", "../a", "a/", "/a", "a b", "a:b", "a@b", "-a", &longer_name] {
+        let error = add(&registry, bad, "v1", &root).await.unwrap_err();
+        assert!(error.contains("name"), "{bad:?}: {error}");
     }
+    for bad in ["", ".x", "-x", "a/b", "a:b", "a b", "ä", &longer_tag] {
+        let error = add(&registry, "bad/tag", bad, &root).await.unwrap_err();
+        assert!(error.contains("tag"), "{bad:?}: {error}");
+    }
+    let mut names: Vec<_> = good.iter().map(|(name, _)| *name).collect();
+    names.sort_unstable();
+    let found = api.get("/v2/_catalog").send().await.expect(200);
+    assert_eq!(found.json()["repositories"], json!(names));
 }
 
 /// An index of an image, an artifact with a subject, and an index of another image and the first.
