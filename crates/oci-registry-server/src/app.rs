@@ -8,9 +8,9 @@ use axum::extract::{OriginalUri, Request, State};
 use axum::response::Response;
 use axum::routing::any;
 use bytes::Bytes;
-use http::header::{ALLOW, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS};
+use http::header::{ALLOW, CONTENT_SECURITY_POLICY, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS};
 use http::request::Parts;
-use http::{HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body_util::BodyExt as _;
 use oci_ref::{Store, Target};
 use oci_spec_types::{Digest, ErrorCode, Name};
@@ -22,8 +22,8 @@ use crate::error::Failure;
 use crate::query::Query;
 use crate::route::{Route, RouteError};
 use crate::{
-    Access, AccessRequest, Decision, Operation, PeerAddr, Registry, ServerOptions, blobs, lists,
-    manifests, referrers, respond, uploads,
+    Access, AccessRequest, Decision, Operation, PeerAddr, Registry, ServerOptions, blobs, browser,
+    lists, manifests, referrers, respond, uploads,
 };
 
 /// The distribution API of a registry: everything below `/v2/`.
@@ -80,13 +80,20 @@ async fn handle(State(app): State<Arc<App>>, request: Request) -> Response {
     body.drain().await;
     let status = response.status();
     tracing::debug!(method = %parts.method, path = parts.uri.path(), status = status.as_u16());
-    let headers = response.headers_mut();
-    headers.insert(respond::API_VERSION, HeaderValue::from_static("registry/2.0"));
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    mark(response.headers_mut());
+    browser::mark(&parts, &app.options, response.headers_mut());
     match slot {
         Some(Ok(slot)) => response.map(|body| until_sent(body, slot)),
         _ => response,
     }
+}
+
+/// Sets the headers that all answers have. Nothing that is pushed may run in a browser as the registry's own page.
+pub(crate) fn mark(answer: &mut HeaderMap) {
+    const SANDBOX: HeaderValue = HeaderValue::from_static("default-src 'none'; sandbox");
+    answer.insert(respond::API_VERSION, HeaderValue::from_static("registry/2.0"));
+    answer.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    answer.insert(CONTENT_SECURITY_POLICY, SANDBOX);
 }
 
 /// A body that occupies a slot until its last byte has been sent, or it is dropped.
@@ -100,7 +107,11 @@ fn until_sent(body: Body, slot: OwnedSemaphorePermit) -> Body {
 
 impl App {
     async fn answer(&self, parts: &Parts, body: &mut RequestBody) -> Result<Response, Failure> {
+        browser::check(parts, &self.options)?;
         let route = Route::parse(parts.uri.path())?;
+        if let Some(answer) = browser::preflight(parts, &self.options, self.allowed(&route)) {
+            return Ok(answer);
+        }
         let method = parts.method.as_str();
         let mut answer = if self.allowed(&route).any(|allowed| allowed == method) {
             let query = Query::parse(parts.uri.query())?;

@@ -14,8 +14,6 @@ use crate::body::SizedBody;
 use crate::error::Failure;
 use crate::{Access, Operation, etag, range, respond};
 
-const OCTET_STREAM: HeaderValue = HeaderValue::from_static("application/octet-stream");
-
 pub(crate) async fn get(
     call: &Call<'_>,
     name: &Name,
@@ -96,7 +94,7 @@ fn describe(response: &mut Response, digest: &Digest, etag: &str, length: u64) {
     // spec: R9, R13, R14
     respond::set_digest(headers, digest);
     headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
-    headers.insert(CONTENT_TYPE, OCTET_STREAM);
+    headers.insert(CONTENT_TYPE, respond::OCTET_STREAM);
     headers.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     headers.insert(ETAG, respond::value(etag));
 }

@@ -37,6 +37,7 @@ mod add_ref;
 mod app;
 mod blobs;
 mod body;
+mod browser;
 mod budget;
 mod chunk;
 mod error;

@@ -15,7 +15,7 @@ use oci_spec_types::{Digest, ErrorCode, MediaType, Name, Tag};
 use crate::app::Call;
 use crate::body::RequestBody;
 use crate::error::Failure;
-use crate::{Access, Operation, etag, large, respond};
+use crate::{Access, Operation, browser, etag, large, respond};
 
 /// The most bytes of an artifact type: those of a media type (RFC 6838, section 4.2).
 const MAX_ARTIFACT_TYPE: usize = 255;
@@ -47,7 +47,11 @@ pub(crate) async fn get(
             };
             let mut response = Response::new(body);
             // spec: R6, R7
-            let content_type = respond::value(descriptor.media_type.as_str());
+            let content_type = match browser::runs(descriptor.media_type.as_str()) {
+                // Such are not taken any more.
+                true => respond::OCTET_STREAM,
+                false => respond::value(descriptor.media_type.as_str()),
+            };
             response.headers_mut().insert(CONTENT_TYPE, content_type);
             response
         }
@@ -85,7 +89,9 @@ pub(crate) async fn put(
     let parse = move || Ok(Manifest::parse(bytes, declared.as_ref(), expected.as_ref())?);
     let manifest = apart(length, parse).await?;
     let unknown = matches!(manifest.document(), Document::Artifact(_) | Document::Other(_));
-    if unknown && !call.app.options.unknown_manifests {
+    let refused =
+        !call.app.options.unknown_manifests || browser::runs(manifest.media_type().as_str());
+    if unknown && refused {
         return Err(not_taken(manifest.media_type()));
     }
     check_artifact_type(&manifest)?;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use oci_ref::{Error, ErrorKind, Result};
 
+use crate::browser::CorsOrigin;
 use crate::{AccessPolicy, AllowAll};
 
 /// How the router behaves. The defaults are those of an open registry that takes everything.
@@ -22,6 +23,8 @@ use crate::{AccessPolicy, AllowAll};
 pub struct ServerOptions {
     pub(crate) policy: Arc<dyn AccessPolicy>,
     pub(crate) external_url: Option<String>,
+    pub(crate) hosts: Vec<String>,
+    pub(crate) cors_origins: Vec<CorsOrigin>,
     pub(crate) read_only: bool,
     pub(crate) deletes: bool,
     pub(crate) catalog: bool,
@@ -40,6 +43,8 @@ impl Default for ServerOptions {
         Self {
             policy: Arc::new(AllowAll),
             external_url: None,
+            hosts: Vec::new(),
+            cors_origins: Vec::new(),
             read_only: false,
             deletes: true,
             catalog: true,
@@ -89,6 +94,31 @@ impl ServerOptions {
         }
         url.truncate(url.trim_end_matches('/').len());
         self.external_url = Some(url);
+        Ok(self)
+    }
+
+    /// Adds hosts, with or without a port, by which clients on the same machine may call the registry. From there, over
+    /// loopback, a request for any host but `localhost`, names below that, loopback addresses, and that of the external URL is
+    /// refused with 421: a page in a browser could otherwise reach the registry by a name of its own that leads here. `*`
+    /// is any. Default: none. Only requests with a [`PeerAddr`](crate::PeerAddr) are looked at.
+    #[must_use]
+    pub fn allow_hosts(mut self, hosts: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.hosts.extend(hosts.into_iter().map(Into::into));
+        self
+    }
+
+    /// Adds an origin, such as `https://ui.example`, whose pages may use the registry in a browser: they see its answers, and
+    /// may write. `*` is any, without the browser's credentials. Writes from pages of other origins than the registry's
+    /// own are refused with 403. Default: none.
+    ///
+    /// # Errors
+    /// `Invalid`, if it is neither `*` nor a scheme, `http` or `https`, with a host and perhaps a port.
+    pub fn cors_origin(mut self, origin: &str) -> Result<Self> {
+        let parsed = CorsOrigin::parse(origin).ok_or_else(|| {
+            let message = format!("origin {origin:?}: expected http(s)://host[:port], or *");
+            Error::new(ErrorKind::Invalid, message)
+        })?;
+        self.cors_origins.push(parsed);
         Ok(self)
     }
 

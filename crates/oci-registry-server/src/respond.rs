@@ -18,6 +18,7 @@ pub(crate) const TAG: HeaderName = HeaderName::from_static("oci-tag");
 pub(crate) const UPLOAD_UUID: HeaderName = HeaderName::from_static("docker-upload-uuid");
 
 pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
+pub(crate) const OCTET_STREAM: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
 /// An answer without a body.
 pub(crate) fn empty(status: StatusCode) -> Response {

@@ -6,6 +6,7 @@
 mod access;
 mod add_ref;
 mod blobs;
+mod browsers;
 mod connections;
 mod engines;
 mod faults;

@@ -152,6 +152,7 @@ impl Ask {
         let reply = Reply { asked, status: head.status.as_u16(), headers: head.headers, body };
         assert_eq!(reply.header("docker-distribution-api-version"), "registry/2.0");
         assert_eq!(reply.header("x-content-type-options"), "nosniff");
+        assert_eq!(reply.header("content-security-policy"), "default-src 'none'; sandbox");
         reply
     }
 }

@@ -116,7 +116,7 @@ async fn a_connection_takes_many_requests() {
 async fn a_header_that_does_not_come_ends_the_connection() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let app = router(Arc::new(MemoryRegistry::new()), ServerOptions::new());
+    let app = router(Arc::new(MemoryRegistry::new()), ServerOptions::new().allow_hosts(["x"]));
     let options = ServeOptions::new().header_timeout(Duration::from_millis(50));
     let server = tokio::spawn(serve(listener, app, options, pending()));
     let mut stream = connect(&address.to_string(), "GET /v2/ HTTP/1.1\r\nHost:").await;
@@ -131,7 +131,7 @@ async fn a_header_that_does_not_come_ends_the_connection() {
 async fn one_connection_at_a_time() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let host = listener.local_addr().unwrap().to_string();
-    let app = router(Arc::new(MemoryRegistry::new()), ServerOptions::new());
+    let app = router(Arc::new(MemoryRegistry::new()), ServerOptions::new().allow_hosts(["x"]));
     let options = ServeOptions::new().max_connections(1);
     let server = tokio::spawn(serve(listener, app, options, pending()));
     let ping = "GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n";
@@ -157,7 +157,7 @@ async fn stoppable(
     oci_ref::Store::put_blob(&memory, &descriptor, &content).await.unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let host = listener.local_addr().unwrap().to_string();
-    let app = router(Arc::new(registry), ServerOptions::new());
+    let app = router(Arc::new(registry), ServerOptions::new().allow_hosts(["x"]));
     let (stop, stopped) = oneshot::channel();
     let shutdown = async { stopped.await.unwrap() };
     let server = tokio::spawn(serve(listener, app, options, shutdown));
