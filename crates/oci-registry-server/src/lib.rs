@@ -33,6 +33,7 @@
 //! TLS, HTTP/2, authentication and redirects to storage. Put a proxy in front, or a layer around.
 
 mod access;
+mod activity;
 mod add_ref;
 mod app;
 mod blobs;
@@ -40,6 +41,7 @@ mod body;
 mod browser;
 mod budget;
 mod chunk;
+mod connections;
 mod error;
 mod etag;
 mod large;
@@ -49,6 +51,7 @@ mod memory;
 mod near;
 mod options;
 mod paced;
+mod peers;
 mod percent;
 #[cfg(feature = "proxy")]
 mod proxy;

@@ -3,12 +3,13 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::activity::Activity;
 
 /// Breaks a connection off when its peer does not read: not at all for an idle timeout, or on average less than a
 /// minimum rate. Only time counts in which we wait for the peer.
@@ -22,8 +23,7 @@ pub(crate) struct Paced<S> {
     waited: Duration,
     written: u64,
     alarm: Pin<Box<Sleep>>,
-    /// Whether the peer has ever sent anything.
-    heard: Arc<AtomicBool>,
+    activity: Arc<Activity>,
 }
 
 impl<S> Paced<S> {
@@ -36,13 +36,13 @@ impl<S> Paced<S> {
             waited: Duration::ZERO,
             written: 0,
             alarm: Box::pin(sleep_until(Instant::now())),
-            heard: Arc::default(),
+            activity: Arc::new(Activity::new()),
         }
     }
 
-    /// Tells whether the peer has ever sent anything.
-    pub(crate) fn heard(&self) -> Arc<AtomicBool> {
-        self.heard.clone()
+    /// What the connection is doing.
+    pub(crate) fn activity(&self) -> Arc<Activity> {
+        self.activity.clone()
     }
 
     /// Judges the outcome of a write.
@@ -56,6 +56,7 @@ impl<S> Paced<S> {
             Poll::Ready(Ok(count)) => {
                 self.written = self.written.saturating_add(count as u64);
                 if let Some(since) = self.waiting.take() {
+                    self.activity.sending(false);
                     self.waited += since.elapsed();
                     let least = self.waited.as_secs().saturating_mul(self.min_rate);
                     if self.waited > self.idle_timeout && self.written < least {
@@ -68,6 +69,7 @@ impl<S> Paced<S> {
                 if self.waiting.is_none() {
                     let now = Instant::now();
                     self.waiting = Some(now);
+                    self.activity.sending(true);
                     self.alarm.as_mut().reset(now + self.idle_timeout);
                 }
                 match self.alarm.as_mut().poll(cx) {
@@ -89,7 +91,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
         let before = buffer.filled().len();
         let poll = Pin::new(&mut self.stream).poll_read(cx, buffer);
         if buffer.filled().len() > before {
-            self.heard.store(true, Ordering::Relaxed);
+            self.activity.hear();
         }
         poll
     }

@@ -16,6 +16,7 @@ mod malformed;
 mod manifests;
 mod mounts;
 mod placement;
+mod places;
 #[cfg(feature = "proxy")]
 mod proxy;
 mod raw;

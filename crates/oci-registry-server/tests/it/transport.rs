@@ -127,24 +127,6 @@ async fn a_header_that_does_not_come_ends_the_connection() {
     server.abort();
 }
 
-#[tokio::test]
-async fn one_connection_at_a_time() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let host = listener.local_addr().unwrap().to_string();
-    let app = router(Arc::new(MemoryRegistry::new()), ServerOptions::new().allow_hosts(["x"]));
-    let options = ServeOptions::new().max_connections(1);
-    let server = tokio::spawn(serve(listener, app, options, pending()));
-    let ping = "GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n";
-    let mut first = connect(&host, ping).await;
-    head(&mut first).await;
-    let mut second = connect(&host, ping).await;
-    let waited = tokio::time::timeout(Duration::from_millis(50), head(&mut second)).await;
-    assert!(waited.is_err(), "the second connection waits for the first to end");
-    drop(first);
-    assert!(head(&mut second).await.starts_with("HTTP/1.1 200 "));
-    server.abort();
-}
-
 /// A server with one blob, and a way to stop it.
 async fn stoppable(
     options: ServeOptions,

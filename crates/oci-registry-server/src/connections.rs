@@ -1,0 +1,104 @@
+//! The connections that are open, and which of them ends for a new one when there are as many as there may be.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use crate::activity::Activity;
+
+/// The open connections of a server.
+#[derive(Default)]
+pub(crate) struct Connections {
+    table: Mutex<Table>,
+    /// Somebody waits for a place.
+    wanted: AtomicBool,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct Table {
+    next: u64,
+    open: HashMap<u64, Entry>,
+}
+
+struct Entry {
+    activity: Arc<Activity>,
+    end: Arc<Notify>,
+    /// It has been told to end.
+    ending: bool,
+}
+
+impl Connections {
+    fn table(&self) -> MutexGuard<'_, Table> {
+        // Every change under the lock is complete before anything can panic.
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a connection.
+    pub(crate) fn add(self: &Arc<Self>, activity: &Arc<Activity>) -> Open {
+        let end = Arc::new(Notify::new());
+        let mut table = self.table();
+        let number = table.next;
+        table.next += 1;
+        let entry = Entry { activity: activity.clone(), end: end.clone(), ending: false };
+        table.open.insert(number, entry);
+        drop(table);
+        // It is idle until it is asked for something.
+        self.change();
+        Open { connections: Arc::clone(self), number, end }
+    }
+
+    /// Notes whether somebody waits for a place.
+    pub(crate) fn want(&self, wanted: bool) {
+        self.wanted.store(wanted, Ordering::SeqCst);
+    }
+
+    /// Tells the connection to end that has been idle longest, if any is, and none is about to end already.
+    pub(crate) fn end_idlest(&self) {
+        let mut table = self.table();
+        let ends = |entry: &Entry| entry.ending && entry.activity.idle_since().is_some();
+        if table.open.values().any(ends) {
+            return;
+        }
+        let idle = table.open.values_mut().filter(|entry| !entry.ending);
+        let idle = idle.filter_map(|entry| Some((entry.activity.idle_since()?, entry)));
+        if let Some((_, entry)) = idle.min_by_key(|(since, _)| *since) {
+            entry.ending = true;
+            entry.end.notify_one();
+        }
+    }
+
+    /// Waits until another connection may be told to end, since one has become idle.
+    pub(crate) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Tells who waits that a connection has become idle, or does not end after all.
+    pub(crate) fn change(&self) {
+        if self.wanted.load(Ordering::SeqCst) {
+            self.changed.notify_one();
+        }
+    }
+}
+
+/// An open connection, until it is dropped.
+pub(crate) struct Open {
+    connections: Arc<Connections>,
+    number: u64,
+    end: Arc<Notify>,
+}
+
+impl Open {
+    /// Waits until it is to end for another one.
+    pub(crate) async fn end(&self) {
+        self.end.notified().await;
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.connections.table().open.remove(&self.number);
+    }
+}
