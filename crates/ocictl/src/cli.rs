@@ -161,6 +161,17 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "URL")]
     pub(crate) external_url: Option<String>,
 
+    /// Another host by which clients on this machine call the registry; may be given several times. Without it, a
+    /// request over loopback for any but localhost, loopback addresses and the host of --external-url is refused with 421,
+    /// so that no page in a browser reaches the registry by a name of its own. `*` is any.
+    #[arg(long, value_name = "HOST")]
+    pub(crate) allow_host: Vec<String>,
+
+    /// An origin whose pages may use the registry in a browser, as https://ui.example; may be given several times. `*` is any,
+    /// without the browser's credentials. Other pages may not write.
+    #[arg(long, value_name = "ORIGIN")]
+    pub(crate) cors_origin: Vec<String>,
+
     /// Refuse everything but reading.
     #[arg(long)]
     pub(crate) read_only: bool,
@@ -193,17 +204,38 @@ pub(crate) struct LimitArgs {
     #[arg(long, value_name = "BYTES", default_value_t = 8 << 20)]
     pub(crate) max_manifest: u64,
 
+    /// How many MiB of memory all manifests of more than 64 KiB may take that are being received or sent. A push that finds
+    /// no room is refused with 503.
+    #[arg(long, value_name = "MIB", default_value_t = 64)]
+    pub(crate) manifest_memory: u32,
+
     /// The largest blob, in bytes [default: no limit]
     #[arg(long, value_name = "BYTES")]
     pub(crate) max_blob: Option<u64>,
 
-    /// How many connections there may be at a time. More wait.
+    /// How many connections there may be at a time. For one more, that ends which has been idle longest; if none is idle, it
+    /// waits.
     #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_connections: u32,
+
+    /// How many connections there may be at a time from one IPv4 address, or one /64 network of IPv6. More are answered
+    /// 503. For a trusted proxy it is the requests that count, by whom it names [default: no limit]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) max_connections_per_peer: Option<u32>,
+
+    /// An address or a network of proxies, as 10.0.0.0/8, whose X-Forwarded-For says whom a request is from; may be given
+    /// several times.
+    #[arg(long, value_name = "CIDR")]
+    pub(crate) trusted_proxy: Vec<String>,
 
     /// How many requests may be answered at a time. More are refused with 429 [default: no limit]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_requests: Option<u32>,
+
+    /// How long a connection may stay open on which nothing is asked, in seconds. Longer than a load balancer in front
+    /// keeps its own.
+    #[arg(long, value_name = "SECONDS", default_value_t = 75, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) keep_alive: u64,
 
     /// How long to wait for the head of a request, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]

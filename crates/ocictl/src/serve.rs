@@ -19,7 +19,7 @@ use crate::{control, output, upkeep};
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
 pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
-    let (app, limits) = (server_options(&args)?, serve_options(&args));
+    let (app, limits) = (server_options(&args)?, serve_options(&args)?);
     let data = upkeep::data(args.data)?;
     let mut options = EngineOptions::default();
     options.database = upkeep::database(args.database.as_deref())?;
@@ -90,7 +90,9 @@ fn server_options(args: &ServeArgs) -> Result<ServerOptions, Failure> {
         .read_only(args.read_only)
         .deletes(!args.no_delete)
         .catalog(!args.no_catalog)
+        .allow_hosts(&args.allow_host)
         .max_manifest_bytes(limits.max_manifest)
+        .manifest_memory(u64::from(limits.manifest_memory) << 20)
         .max_blob_bytes(limits.max_blob)
         .max_requests(limits.max_requests.map(|requests| requests as usize))
         .idle_timeout(Duration::from_secs(limits.idle_timeout))
@@ -100,17 +102,31 @@ fn server_options(args: &ServeArgs) -> Result<ServerOptions, Failure> {
             .external_url(url)
             .map_err(|error| Failure::new("--external-url").because(error))?;
     }
+    for origin in &args.cors_origin {
+        options = options
+            .cors_origin(origin)
+            .map_err(|error| Failure::new("--cors-origin").because(error))?;
+    }
     Ok(options)
 }
 
-fn serve_options(args: &ServeArgs) -> ServeOptions {
+fn serve_options(args: &ServeArgs) -> Result<ServeOptions, Failure> {
     let limits = &args.limits;
-    ServeOptions::new()
+    let peer = limits.max_connections_per_peer;
+    let mut options = ServeOptions::new()
         .grace(Duration::from_secs(args.grace))
         .max_connections(limits.max_connections as usize)
+        .max_connections_per_peer(peer.map(|connections| connections as usize))
+        .keep_alive(Duration::from_secs(limits.keep_alive))
         .header_timeout(Duration::from_secs(limits.header_timeout))
         .idle_timeout(Duration::from_secs(limits.idle_timeout))
-        .min_rate(limits.min_rate)
+        .min_rate(limits.min_rate);
+    for network in &limits.trusted_proxy {
+        options = options
+            .trusted_proxy(network)
+            .map_err(|error| Failure::new("--trusted-proxy").because(error))?;
+    }
+    Ok(options)
 }
 
 /// Frees what abandoned uploads have left, now and then.
