@@ -1,6 +1,6 @@
 //! A repository in memory: for tests, for building content, and as the simplest engine of a server.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{BuildHasher, Hasher as _, RandomState};
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -19,6 +19,9 @@ use crate::{
 /// How many bytes of a blob are handed out at a time.
 const CHUNK: usize = 256 << 10;
 
+/// How many uploads are remembered that were committed.
+const COMMITTED: usize = 1000;
+
 /// A repository in memory. Clones share the content.
 #[derive(Clone, Default)]
 pub struct Memory {
@@ -36,6 +39,8 @@ struct State {
     /// subject → referrer → its descriptor
     referrers: HashMap<Digest, BTreeMap<Digest, Descriptor>>,
     uploads: HashMap<UploadId, Session>,
+    /// The last uploads that had a name and were committed, the oldest first.
+    committed: VecDeque<(UploadId, Digest)>,
 }
 
 /// An upload that has been suspended at least once.
@@ -276,6 +281,12 @@ impl Store for Memory {
         Ok(session.offset)
     }
 
+    async fn committed_upload(&self, id: &UploadId) -> Result<Option<Digest>> {
+        let state = self.lock();
+        let found = state.committed.iter().find(|(known, _)| known == id);
+        Ok(found.map(|(_, digest)| digest.clone()))
+    }
+
     async fn put_manifest(
         &self,
         manifest: &Manifest,
@@ -395,6 +406,13 @@ impl Staged for MemoryUpload {
             apart(bytes.len(), move || Ok(wanted.verify(&whole)?)).await?;
         }
         self.memory.insert_verified(digest.clone(), bytes);
+        if let Some(id) = &self.id {
+            let mut state = self.memory.lock();
+            state.committed.push_back((id.clone(), digest.clone()));
+            if state.committed.len() > COMMITTED {
+                state.committed.pop_front();
+            }
+        }
         Ok(())
     }
 

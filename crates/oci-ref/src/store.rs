@@ -140,6 +140,12 @@ pub trait Store: Source {
         Err(unknown_upload(upload))
     }
 
+    /// The digest as which an upload was committed here not long ago, for a caller who has not heard of it and asks
+    /// again. A store that does not remember says `None`.
+    async fn committed_upload(&self, _upload: &UploadId) -> Result<Option<Digest>> {
+        Ok(None)
+    }
+
     /// Takes a blob over from the sibling repository `from`, or from any that the store chooses.
     async fn mount(&self, _descriptor: &Descriptor, _from: Option<&Name>) -> Result<Mounted> {
         Ok(Mounted::No)
@@ -235,6 +241,10 @@ impl<T: Store + ?Sized> Store for Arc<T> {
 
     async fn upload_offset(&self, upload: &UploadId) -> Result<u64> {
         (**self).upload_offset(upload).await
+    }
+
+    async fn committed_upload(&self, upload: &UploadId) -> Result<Option<Digest>> {
+        (**self).committed_upload(upload).await
     }
 
     async fn mount(&self, descriptor: &Descriptor, from: Option<&Name>) -> Result<Mounted> {

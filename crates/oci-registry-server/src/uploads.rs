@@ -158,7 +158,19 @@ pub(crate) async fn close(
         return Err(Failure::new(ErrorCode::DigestInvalid, message));
     };
     algorithm_of(&digest)?;
-    go_on(call, name, id, body, Then::Commit(digest.clone())).await?;
+    match go_on(call, name, id, body, Then::Commit(digest.clone())).await {
+        Err(gone) if gone.code == ErrorCode::BlobUploadUnknown => {
+            // Somebody whose answer was lost asks again.
+            let store = call.store(name, Access::Write).await?;
+            let committed = store.committed_upload(id).await?;
+            if committed.as_ref() != Some(&digest) || store.blob_size(&digest).await?.is_none() {
+                return Err(gone);
+            }
+        }
+        done => {
+            done?;
+        }
+    }
     Ok(created(call, name, &digest))
 }
 

@@ -15,7 +15,7 @@ use crate::directory::DataDirectory;
 use crate::metadata::{Metadata, Sqlite};
 use crate::objects::{Files, Journal, ObjectKey, Objects};
 use crate::options::EngineOptions;
-use crate::upload::{self, SessionId, Tokens, idle_since, seconds};
+use crate::upload::{self, Committed, SessionId, Tokens, idle_since, seconds};
 
 /// How many bytes of memory all that is on its way between connections and files may take together, before everybody has to do
 /// with little at a time: 20 MiB.
@@ -35,6 +35,7 @@ pub(crate) struct Engine {
     pub(crate) manifests: ManifestCache,
     pub(crate) upload_buffers: Buffers,
     pub(crate) tokens: Tokens,
+    pub(crate) committed: Committed,
     pub(crate) options: EngineOptions,
     /// Objects that nobody owns and that could not be deleted.
     left: std::sync::Mutex<Vec<ObjectKey>>,
@@ -92,6 +93,7 @@ impl Engine {
             manifests: ManifestCache::new(options.cache / 2),
             upload_buffers,
             tokens: Tokens::new(secret),
+            committed: Committed::default(),
             options,
             left: std::sync::Mutex::default(),
             collecting: Mutex::default(),

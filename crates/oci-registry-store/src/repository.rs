@@ -258,6 +258,11 @@ impl Store for Repository {
         Upload::offset_of(&self.engine, &self.name, upload).await
     }
 
+    async fn committed_upload(&self, upload: &UploadId) -> Result<Option<Digest>> {
+        let (id, _) = self.engine.tokens.check(&self.name, upload)?;
+        Ok(self.engine.committed.get(&id))
+    }
+
     /// Only from a named repository: whether the caller may read from it has been decided by then. Without one, nothing is
     /// taken over, since a digest alone gives nobody a right to content of others.
     async fn mount(&self, descriptor: &Descriptor, from: Option<&Name>) -> Result<Mounted> {

@@ -172,6 +172,10 @@ impl Store for Repository {
         self.memory.upload_offset(upload).await
     }
 
+    async fn committed_upload(&self, upload: &UploadId) -> Result<Option<Digest>> {
+        self.memory.committed_upload(upload).await
+    }
+
     /// Takes a blob over from `from` only: a repository does not know who may read which of its siblings.
     async fn mount(&self, descriptor: &Descriptor, from: Option<&Name>) -> Result<Mounted> {
         let registry = self.registry.upgrade();

@@ -241,3 +241,25 @@ async fn the_size_of_a_blob_can_be_limited() {
     api.get(&location).send().await.expect_error(404, "BLOB_UPLOAD_UNKNOWN");
     api.push_blob("a", &CONTENT[..9]).await;
 }
+
+// jib#4301: the answer to the last request of an upload is lost, and the client sends it again.
+#[tokio::test]
+async fn a_closing_request_can_be_repeated() {
+    let api = Api::start().await;
+    let location = api.begin("a").await;
+    let (digest, other) = (Digest::sha256(b"hello"), api.push_blob("a", b"other").await);
+    let close = |digest: &Digest| api.put(format!("{location}?digest={digest}")).body("hello");
+    close(&digest).send().await.expect(201);
+    let again = close(&digest).send().await.expect(201);
+    assert_eq!(again.header("docker-content-digest"), digest.as_str());
+    assert_eq!(again.header("location"), format!("/v2/a/blobs/{digest}"));
+    // Only of what came of it, and as long as that is here.
+    close(&other).send().await.expect_error(404, "BLOB_UPLOAD_UNKNOWN");
+    api.delete(format!("/v2/a/blobs/{digest}")).send().await.expect(202);
+    close(&digest).send().await.expect_error(404, "BLOB_UPLOAD_UNKNOWN");
+
+    let location = api.begin("a").await;
+    api.delete(&location).send().await.expect(204);
+    let close = api.put(format!("{location}?digest={other}"));
+    close.send().await.expect_error(404, "BLOB_UPLOAD_UNKNOWN");
+}

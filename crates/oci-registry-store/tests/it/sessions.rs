@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use oci_ref::{ByteRange, ErrorKind, Staged, Store, UploadId};
 use oci_registry_store::EngineOptions;
-use oci_spec_types::{Algorithm, ErrorCode};
+use oci_spec_types::{Algorithm, Digest, ErrorCode};
 
 use crate::support::*;
 
@@ -256,4 +256,22 @@ async fn an_unknown_hash_state_is_hashed_again() {
     staged.append(bytes.slice(500_000..)).await.unwrap();
     staged.commit(&describe(&bytes).digest).await.unwrap();
     assert_eq!(pull(&*store, &describe(&bytes).digest, ByteRange::All).await.unwrap(), bytes);
+}
+
+// jib#4301: who has not heard that an upload was committed asks again.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_of_an_upload_is_remembered() {
+    let engine = TestEngine::new().await;
+    let (store, other) = (engine.repository("a/b").await, engine.repository("c").await);
+    for length in [10, 100_000] {
+        let bytes = noise(length, 1);
+        let digest = Digest::sha256(&bytes);
+        let id = store.stage(Algorithm::Sha256).await.unwrap().suspend().await.unwrap();
+        assert_eq!(store.committed_upload(&id).await.unwrap(), None);
+        let mut staged = store.resume(&id).await.unwrap();
+        staged.append(bytes).await.unwrap();
+        staged.commit(&digest).await.unwrap();
+        assert_eq!(store.committed_upload(&id).await.unwrap(), Some(digest));
+        assert_code(other.committed_upload(&id).await, ErrorCode::BlobUploadUnknown);
+    }
 }
