@@ -2,7 +2,7 @@
 //! wherever it begins, and however much comes after it: the page is taken from one index, and joined to nothing before it is
 //! cut off, since PostgreSQL might read all there is then to sort it.
 
-use oci_ref::{Cursor, Page};
+use oci_ref::{Cursor, Page, apart};
 use oci_spec_types::{Descriptor, Digest, Name, Tag};
 
 use super::failure::Outcome;
@@ -90,13 +90,13 @@ pub(super) async fn referrers(
     let values: super::run::Values<'_> =
         &[&repository, &subject, &after, &columns::one_more(limit), &artifact_type];
     let found = db.rows(&list, values).await?;
-    let mut items = Vec::with_capacity(found.len());
-    for row in &found {
-        let json: &str = get(row, 0)?;
-        let descriptor: Descriptor = serde_json::from_str(json)
-            .map_err(|_| columns::corrupt("the descriptor of a referrer", &json))?;
-        items.push(descriptor);
-    }
+    let texts = found.iter().map(|row| get(row, 0)).collect::<Outcome<Vec<String>>>()?;
+    let length = texts.iter().map(String::len).sum();
+    let read = |json: &String| -> oci_ref::Result<Descriptor> {
+        serde_json::from_str(json)
+            .map_err(|_| columns::corrupt("the descriptor of a referrer", json))
+    };
+    let items: Vec<Descriptor> = apart(length, move || texts.iter().map(read).collect()).await?;
     let total: i64 = found.first().map_or(Ok(0), |row| get(row, 1))?;
     let last = items.last().filter(|_| total > columns::stored_limit(found.len()));
     let next = last.map(|last| Cursor::After(last.digest.to_string()));

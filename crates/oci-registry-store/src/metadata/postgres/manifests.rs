@@ -1,7 +1,7 @@
 //! The transactions about manifests and tags, without removing manifests.
 
 use bytes::Bytes;
-use oci_ref::{Manifest, Precondition};
+use oci_ref::{Manifest, Precondition, apart};
 use oci_spec_types::{Descriptor, Digest, Name, Tag};
 use tokio_postgres::Row;
 
@@ -310,10 +310,13 @@ async fn add_references(
         db.execute(add, &[&link, &repository, &children]).await?;
     }
     if let (Some(subject), Some(referrer)) = (manifest.subject(), manifest.as_referrer()) {
-        let json = serde_json::to_string(&referrer)
-            .map_err(|error| columns::corrupt("the descriptor of a referrer", &error))?;
-        let (subject, digest) = (subject.digest.as_str(), referrer.digest.as_str());
-        let artifact_type = referrer.artifact_type.as_deref();
+        let (subject, digest) = (subject.digest.as_str(), manifest.digest().as_str());
+        let artifact_type = referrer.artifact_type.clone();
+        let write = move || {
+            serde_json::to_string(&referrer)
+                .map_err(|error| columns::corrupt("the descriptor of a referrer", &error))
+        };
+        let json = apart(manifest.bytes().len(), write).await?;
         db.execute(
             "INSERT INTO referrer (repository, subject, digest, artifact_type, manifest, descriptor)
              VALUES ($1, $2, $3, $4, $5, $6)",
