@@ -1,7 +1,8 @@
 //! Settings of a client.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,36 +10,12 @@ use oci_ref::ErrorKind;
 use oci_spec_types::{Host, MediaType};
 
 use crate::auth::{CredentialProvider, StaticCredentials};
+use crate::proxy::Proxies;
 use crate::retry;
-use crate::tls::Trust;
+use crate::tls::{TlsOptions, Trust};
+use crate::transport::{Settings, Transport};
 use crate::warning::{self, Warnings};
-use crate::{Client, Error, Mirror, Result, Retry, RetryPolicy, Warning};
-
-/// Which registries are reached by plain HTTP. All others are reached by https only.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum PlainHttp {
-    /// None.
-    Never,
-    /// Those on this machine: `localhost`, `127.0.0.0/8`, `[::1]`.
-    #[default]
-    Loopback,
-    /// All.
-    Always,
-    /// These, and no others.
-    Hosts(BTreeSet<Host>),
-}
-
-impl PlainHttp {
-    pub(crate) fn covers(&self, host: &Host) -> bool {
-        match self {
-            Self::Never => false,
-            Self::Loopback => host.is_loopback(),
-            Self::Always => true,
-            Self::Hosts(hosts) => hosts.contains(host),
-        }
-    }
-}
+use crate::{Client, Error, Mirror, PlainHttp, Result, Retry, RetryPolicy, Warning};
 
 /// How a blob whose digest is known is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -77,9 +54,7 @@ const MAX_INTERVAL: Duration = Duration::from_secs(3600);
 /// ```
 #[must_use]
 pub struct ClientBuilder {
-    http: reqwest::ClientBuilder,
-    trust: Trust,
-    connect_timeout: Option<Duration>,
+    http: Settings,
     config: Config,
     on_warning: Option<warning::Handler>,
 }
@@ -123,13 +98,15 @@ const MANIFEST_TYPES: [MediaType; 5] = [
 impl ClientBuilder {
     pub(crate) fn new() -> Self {
         Self {
-            http: reqwest::Client::builder().user_agent(concat!(
-                env!("CARGO_PKG_NAME"),
-                "/",
-                env!("CARGO_PKG_VERSION")
-            )),
-            trust: Trust::default(),
-            connect_timeout: Some(Duration::from_secs(30)),
+            http: Settings {
+                base: Box::new(reqwest::Client::builder),
+                user_agent: concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")).into(),
+                proxies: Arc::new(Proxies::from_env()),
+                connect_timeout: Some(Duration::from_secs(30)),
+                trust: Trust::default(),
+                registries: BTreeMap::new(),
+                directories: Vec::new(),
+            },
             config: Config {
                 plain_http: PlainHttp::default(),
                 idle_timeout: Some(Duration::from_secs(120)),
@@ -152,7 +129,7 @@ impl ClientBuilder {
         }
     }
 
-    /// Which registries are reached by plain HTTP. By default those on this machine.
+    /// Sets the registries that are reached by plain HTTP. By default those on this machine, where they speak it.
     pub fn plain_http(mut self, plain_http: PlainHttp) -> Self {
         self.config.plain_http = plain_http;
         self
@@ -205,7 +182,7 @@ impl ClientBuilder {
 
     /// How long a connection may take to be made. 30 seconds by default; `None` for no limit.
     pub fn connect_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
-        self.connect_timeout = timeout.into();
+        self.http.connect_timeout = timeout.into();
         self
     }
 
@@ -288,13 +265,13 @@ impl ClientBuilder {
 
     /// Trusts the certificates in this PEM as well.
     pub fn add_root_certificates(mut self, pem: impl Into<Vec<u8>>) -> Self {
-        self.trust.roots.push(pem.into());
+        self.http.trust.roots.push(pem.into());
         self
     }
 
     /// Trusts the certificates that were added, and not those of the platform.
     pub fn only_added_root_certificates(mut self) -> Self {
-        self.trust.only_roots = true;
+        self.http.trust.only_roots = true;
         self
     }
 
@@ -304,34 +281,53 @@ impl ClientBuilder {
         chain: impl Into<Vec<u8>>,
         key: impl Into<Vec<u8>>,
     ) -> Self {
-        self.trust.identity = Some((chain.into(), key.into()));
+        self.http.trust.identity = Some((chain.into(), key.into()));
         self
     }
 
-    /// What the client calls itself. By default this crate and its version.
+    /// Uses these TLS settings for one registry, beside those of the client. They come on top of those that
+    /// [`certificate_directories`](Self::certificate_directories) has for it.
+    pub fn registry_tls(mut self, host: Host, tls: TlsOptions) -> Self {
+        self.http.registries.insert(host, tls);
+        self
+    }
+
+    /// Looks for certificates of each registry in these directories, in this order: the first that has a directory
+    /// `HOST:PORT` counts (`/etc/containers/certs.d`, `/etc/docker/certs.d`), in the form that
+    /// [`TlsOptions::from_directory`] reads. They are read when the registry is first reached. By default none.
+    pub fn certificate_directories(
+        mut self,
+        directories: impl IntoIterator<Item = PathBuf>,
+    ) -> Self {
+        self.http.directories = directories.into_iter().collect();
+        self
+    }
+
+    /// Names the client (`User-Agent`). By default this crate and its version.
     pub fn user_agent(mut self, name: &str) -> Self {
-        self.http = self.http.user_agent(name);
+        name.clone_into(&mut self.http.user_agent);
         self
     }
 
-    /// A proxy for all requests. By default those of the environment are used (`HTTPS_PROXY`, `NO_PROXY`, …).
-    pub fn proxy(mut self, proxy: reqwest::Proxy) -> Self {
-        self.http = self.http.proxy(proxy);
+    /// Reaches registries by these proxies. By default those of the environment, see [`Proxies::from_env`].
+    pub fn proxies(mut self, proxies: Proxies) -> Self {
+        self.http.proxies = Arc::new(proxies);
         self
     }
 
-    /// No proxy, whatever the environment says.
-    pub fn no_proxy(mut self) -> Self {
-        self.http = self.http.no_proxy();
-        self
+    /// Uses no proxy, whatever the environment says.
+    pub fn no_proxy(self) -> Self {
+        self.proxies(Proxies::none())
     }
 
-    /// The settings of the HTTP client underneath, for what this builder has no setting for. Redirects, decompression,
-    /// TLS and the timeout for connecting are set by this builder in any case; the user agent and proxies that were set
-    /// here before are replaced by those of `http`, so call this first. A timeout for whole requests cuts long transfers
-    /// off.
-    pub fn http(mut self, http: reqwest::ClientBuilder) -> Self {
-        self.http = http;
+    /// Begins each HTTP client underneath with these settings, for what this builder has no setting for. There may be
+    /// several, since each has TLS settings of its own. Redirects, decompression, TLS, proxies, the user agent and the timeout
+    /// for connecting are set by this builder in any case. A timeout for whole requests cuts long transfers off.
+    pub fn http(
+        mut self,
+        http: impl Fn() -> reqwest::ClientBuilder + Send + Sync + 'static,
+    ) -> Self {
+        self.http.base = Box::new(http);
         self
     }
 
@@ -357,23 +353,8 @@ impl ClientBuilder {
         }
         let mut config = self.config;
         config.concurrency = config.concurrency.min(tokio::sync::Semaphore::MAX_PERMITS);
-        let tls = self.trust.prepare()?;
-        let mut http = self
-            .http
-            .redirect(reqwest::redirect::Policy::none())
-            .referer(false)
-            .no_gzip()
-            .no_brotli()
-            .no_zstd()
-            .no_deflate()
-            .tls_backend_preconfigured(tls.config);
-        if let Some(timeout) = self.connect_timeout {
-            http = http.connect_timeout(timeout);
-        }
-        let http = http.build().map_err(|error| {
-            Error::new(ErrorKind::Invalid, "HTTP client", error.to_string()).with_source(error)
-        })?;
-        Ok(Client::new(http, tls.platform, config, Warnings::new(self.on_warning)))
+        let transport = Transport::new(self.http)?;
+        Ok(Client::new(transport, config, Warnings::new(self.on_warning)))
     }
 }
 

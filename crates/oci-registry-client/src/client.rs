@@ -15,7 +15,8 @@ use crate::auth::{Known, Learned, Tokens};
 use crate::builder::{ClientBuilder, Config};
 use crate::registry::Registry;
 use crate::repository::{IndexUpdates, Unfinished};
-use crate::tls::Platform;
+use crate::scheme::Spoken;
+use crate::transport::{RegistryHttp, Transport};
 use crate::warning::Warnings;
 use crate::{Repository, Result, Retry, RetryPolicy};
 
@@ -33,8 +34,7 @@ use crate::{Repository, Result, Retry, RetryPolicy};
 pub struct Client(Arc<Inner>);
 
 struct Inner {
-    http: reqwest::Client,
-    platform: Option<Arc<Platform>>,
+    transport: Transport,
     config: Config,
     tokens: Tokens,
     warnings: Warnings,
@@ -48,15 +48,9 @@ impl Client {
         ClientBuilder::new()
     }
 
-    pub(crate) fn new(
-        http: reqwest::Client,
-        platform: Option<Arc<Platform>>,
-        config: Config,
-        warnings: Warnings,
-    ) -> Self {
+    pub(crate) fn new(transport: Transport, config: Config, warnings: Warnings) -> Self {
         Self(Arc::new(Inner {
-            http,
-            platform,
+            transport,
             config,
             tokens: Tokens::default(),
             warnings,
@@ -88,16 +82,8 @@ impl Client {
         hosts.entry(host.clone()).or_insert_with(new).clone()
     }
 
-    pub(crate) fn http(&self) -> &reqwest::Client {
-        &self.0.http
-    }
-
-    /// Why no https is possible, if it is not.
-    pub(crate) async fn no_tls(&self) -> Option<String> {
-        match &self.0.platform {
-            Some(platform) => platform.unusable().await,
-            None => None,
-        }
+    pub(crate) fn transport(&self) -> &Transport {
+        &self.0.transport
     }
 
     pub(crate) fn config(&self) -> &Config {
@@ -146,6 +132,9 @@ pub(crate) struct HostState {
     pub(crate) unfinished: Unfinished,
     /// Whether it said that it keeps signatures beside manifests, which is an extension.
     pub(crate) keeps_signatures: AtomicBool,
+    pub(crate) http: RegistryHttp,
+    /// What is known of the scheme, where it may be either.
+    pub(crate) spoken: Spoken,
     paused_until: Mutex<Option<Instant>>,
     /// When the next request may begin, where there is a limit to how many begin in a second.
     next_turn: Mutex<Option<Instant>>,
@@ -160,6 +149,8 @@ impl HostState {
             credentials: Known::default(),
             unfinished: Unfinished::default(),
             keeps_signatures: AtomicBool::new(false),
+            http: RegistryHttp::default(),
+            spoken: Spoken::default(),
             paused_until: Mutex::default(),
             next_turn: Mutex::default(),
         }

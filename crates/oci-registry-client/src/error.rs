@@ -9,7 +9,7 @@ use oci_ref::ErrorKind;
 use oci_spec_types::{ErrorBody, ErrorCode, ErrorEntry};
 use reqwest::Url;
 
-use crate::{ReferrersChange, ReferrersFailure, redact};
+use crate::{ReferrersChange, ReferrersFailure, TlsFault, redact};
 
 /// A result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -40,6 +40,7 @@ struct Inner {
     retry_after: Option<Duration>,
     retryable: bool,
     referrers: Option<ReferrersFailure>,
+    tls_fault: Option<TlsFault>,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -61,6 +62,7 @@ impl Error {
             retry_after: None,
             retryable: false,
             referrers: None,
+            tls_fault: None,
             source: None,
         }))
     }
@@ -137,6 +139,17 @@ impl Error {
         self.and(&outcome)
     }
 
+    pub(crate) fn with_tls_fault(mut self, fault: TlsFault) -> Self {
+        self.0.tls_fault = Some(fault);
+        self
+    }
+
+    /// Whether a connection was made and broke before an answer.
+    pub(crate) fn is_broken_connection(&self) -> bool {
+        let source = self.0.source.as_ref().and_then(|source| source.downcast_ref());
+        source.is_some_and(|error: &reqwest::Error| !error.is_connect() && !error.is_timeout())
+    }
+
     /// The same error, with what else there is to say of how it came about.
     pub(crate) fn and(mut self, more: &str) -> Self {
         self.0.reason.push_str("; ");
@@ -176,6 +189,11 @@ impl Error {
     /// How long the registry asked to wait before the next attempt.
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
+    }
+
+    /// The way in which TLS failed, or was missing, if that is why the registry could not be asked.
+    pub fn tls_fault(&self) -> Option<TlsFault> {
+        self.0.tls_fault
     }
 
     /// A manifest, blob, tag, repository or upload that is not there.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures_core::stream::BoxStream;
 use http::Method;
-use oci_ref::{Cursor, Page};
+use oci_ref::{Cursor, ErrorKind, Page};
 use oci_spec_types::{ErrorCode, Host, Name};
 use reqwest::Url;
 use serde::Deserialize;
@@ -15,6 +15,7 @@ use crate::client::HostState;
 use crate::page::{self, PageRequest};
 use crate::request::{About, Request};
 use crate::retry::Attempts;
+use crate::scheme::Scheme;
 use crate::{Client, Error, Repository, Result};
 
 /// A registry. Clones are cheap.
@@ -24,8 +25,10 @@ pub struct Registry(Arc<Inner>);
 struct Inner {
     client: Client,
     host: Host,
-    /// `https://HOST/v2/`.
+    /// `https://HOST/v2/`, or by plain HTTP.
     base: Url,
+    /// The same by HTTPS, where plain HTTP is asked first and either may be spoken.
+    https: Option<Url>,
     state: Arc<HostState>,
     /// The registry whose content this one mirrors.
     mirrored: Option<Host>,
@@ -52,18 +55,25 @@ impl Registry {
         mirrored: Option<Host>,
         mirrors: Vec<(Self, bool)>,
     ) -> Result<Self> {
-        let scheme = if client.config().plain_http.covers(&host) { "http" } else { "https" };
+        let scheme = client.config().plain_http.scheme(&host);
         // The name by which references know Docker Hub is not where its registry answers.
         let address = match host.as_str() {
             "docker.io" | "index.docker.io" => "registry-1.docker.io",
             other => other,
         };
-        let base = Url::parse(&format!("{scheme}://{address}/v2/")).map_err(|error| {
-            Error::new(oci_ref::ErrorKind::Invalid, format!("registry {host}"), error.to_string())
-                .with_source(error)
-        })?;
+        let url = |scheme: &str| {
+            Url::parse(&format!("{scheme}://{address}/v2/")).map_err(|error| {
+                Error::new(ErrorKind::Invalid, format!("registry {host}"), error.to_string())
+                    .with_source(error)
+            })
+        };
+        let (base, https) = match scheme {
+            Scheme::Https => (url("https")?, None),
+            Scheme::Http => (url("http")?, None),
+            Scheme::Either => (url("http")?, Some(url("https")?)),
+        };
         let state = client.host_state(&host);
-        Ok(Self(Arc::new(Inner { client, host, base, state, mirrored, mirrors })))
+        Ok(Self(Arc::new(Inner { client, host, base, https, state, mirrored, mirrors })))
     }
 
     /// The registry's name in references.
@@ -79,7 +89,7 @@ impl Registry {
     /// Asks whether there is a registry that the caller may use (distribution-spec, "Determining Support").
     pub async fn ping(&self) -> Result<()> {
         let about = About::new(format!("registry {}", self.host()), ErrorCode::Unsupported);
-        let request = Request::new(Method::GET, self.0.base.clone(), about);
+        let request = Request::new(Method::GET, self.base().clone(), about);
         self.send(&request).await.map(|_| ())
     }
 
@@ -141,17 +151,22 @@ impl Registry {
     }
 
     pub(crate) fn base(&self) -> &Url {
-        &self.0.base
+        self.https().filter(|_| self.state().spoken.is_tls()).unwrap_or(&self.0.base)
+    }
+
+    /// The registry's address by HTTPS, where either scheme may be spoken.
+    pub(crate) fn https(&self) -> Option<&Url> {
+        self.0.https.as_ref()
     }
 
     /// Where the registry answers, as text.
     pub(crate) fn origin_text(&self) -> String {
-        self.0.base.origin().ascii_serialization()
+        self.base().origin().ascii_serialization()
     }
 
     /// An address below `/v2/`. Names, tags and digests need no escapes.
     pub(crate) fn url(&self, path: &str) -> Url {
-        let mut url = self.0.base.clone();
+        let mut url = self.base().clone();
         url.set_path(&format!("/v2/{path}"));
         url
     }
@@ -159,6 +174,6 @@ impl Registry {
 
 impl fmt::Debug for Registry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Registry").field(&self.0.base.as_str()).finish()
+        f.debug_tuple("Registry").field(&self.base().as_str()).finish()
     }
 }

@@ -108,7 +108,8 @@ impl<'a> Request<'a> {
     }
 
     fn trace(&self, url: &Url) -> Trace {
-        Trace { method: self.method.clone(), url: url.clone(), about: self.about.clone() }
+        let (method, about) = (self.method.clone(), self.about.clone());
+        Trace { method, url: url.clone(), about, proxy: None }
     }
 }
 
@@ -180,7 +181,12 @@ impl Registry {
     ) -> Result<Response> {
         let mut url = request.url.clone();
         for _ in 0..=MAX_REDIRECTS {
-            let response = self.hop(request, &url, authorization).await?;
+            let mut answer = self.hop(request, &url, authorization).await;
+            if let Some(https) = self.https_instead(&url, &answer).await? {
+                url = https;
+                answer = self.hop(request, &url, authorization).await;
+            }
+            let response = answer?;
             self.client().tell_warnings(self.host(), response.headers());
             if response.header(SUPPORTS_SIGNATURES) == Some("1")
                 && is_same_origin(&url, self.base())
@@ -209,9 +215,13 @@ impl Registry {
         authorization: Option<(&HeaderValue, &Url)>,
     ) -> Result<Response> {
         let client = self.client();
-        let trace = request.trace(url);
+        let mut trace = request.trace(url);
+        trace.proxy = client.transport().proxies().find(url).map(redact::url);
+        let own = is_same_origin(url, self.base());
+        let http = client.transport().http(&self.state().http, self.host(), own)?;
         if url.scheme() == "https"
-            && let Some(reason) = client.no_tls().await
+            && let Some(platform) = &http.platform
+            && let Some(reason) = platform.unusable().await
         {
             return Err(trace.error(ErrorKind::Io, format!("https is not possible: {reason}")));
         }
@@ -231,7 +241,7 @@ impl Registry {
         let _place = places.acquire().await.expect("the semaphore is never closed");
         self.state().turn(client.config().interval).await;
         let idle = client.config().idle_timeout;
-        let answer = progress.wait(client.http().execute(raw), idle).await;
+        let answer = progress.wait(http.client.execute(raw), idle).await;
         match answer {
             Some(Ok(inner)) => Ok(Response::new(inner, trace, idle)),
             failed => Err(match progress.content_error(&request.about) {

@@ -11,7 +11,7 @@ use reqwest::Url;
 use tokio::time::Instant;
 
 use crate::request::{About, Request};
-use crate::{Error, Result, content_range, location, retry};
+use crate::{Error, Result, content_range, location, retry, tls};
 
 /// The most of an error's body that is read, so that its codes are understood. Less of it is shown.
 const MAX_ERROR_BODY: u64 = 64 << 10;
@@ -33,6 +33,8 @@ pub(crate) struct Trace {
     pub(crate) method: Method,
     pub(crate) url: Url,
     pub(crate) about: About,
+    /// The proxy through which it went, without its password.
+    pub(crate) proxy: Option<String>,
 }
 
 impl Trace {
@@ -48,7 +50,8 @@ impl Trace {
         };
         // The address stands in our own error, with its secrets hidden.
         let error = error.without_url();
-        let permanent = is_permanent(&error);
+        let fault = tls::find_fault(&error);
+        let permanent = fault.is_some() || error.is_builder();
         let kind = if permanent { ErrorKind::Io } else { ErrorKind::Unavailable };
         let mut reason = error.to_string();
         let mut cause = std::error::Error::source(&error);
@@ -56,27 +59,15 @@ impl Trace {
             reason = format!("{reason}: {next}");
             cause = next.source();
         }
-        self.error(kind, reason).with_source(error).retryable(!permanent)
-    }
-}
-
-/// Whether an error will come again however often the request is made: a certificate that is not trusted, a request that
-/// cannot be sent.
-fn is_permanent(error: &reqwest::Error) -> bool {
-    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(cause) = next {
-        if is_tls(cause) {
-            return true;
+        if let Some(proxy) = &self.proxy {
+            reason = format!("through the proxy {proxy}: {reason}");
         }
-        next = cause.source();
+        let failed = self.error(kind, reason).with_source(error).retryable(!permanent);
+        match fault {
+            Some(fault) => failed.with_tls_fault(fault),
+            None => failed,
+        }
     }
-    error.is_builder()
-}
-
-/// An error of TLS may lie within several of I/O, which do not give it as their source.
-fn is_tls(error: &(dyn std::error::Error + 'static)) -> bool {
-    let within = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-    error.is::<rustls::Error>() || within.is_some_and(|within| is_tls(within))
 }
 
 impl Response {

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use bytes::Bytes;
 use futures_util::future::{Either, select};
 use oci_ref::{Blob, BlobRead, ByteRange, Manifest, Precondition, Result, Source, Store, Target};
-use oci_registry_client::{Client, Credentials, PlainHttp, Repository, StaticCredentials};
+use oci_registry_client::{Client, Credentials, PlainHttp, Proxies, Repository, StaticCredentials};
 use oci_spec_types::{Algorithm, Descriptor, Digest, ImageIndex, MediaType, Reference};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -50,10 +50,10 @@ pub fn check(data: &[u8]) {
 fn repository(proxy: SocketAddr) -> Repository {
     let host = "r.example".parse().expect("a host");
     let credentials = StaticCredentials::new().with(host, Credentials::basic("alice", PASSWORD));
-    let proxy = reqwest::Proxy::all(format!("http://{proxy}")).expect("the address of a proxy");
+    let proxies = Proxies::none().all(&format!("http://{proxy}")).expect("the address of a proxy");
     let client = Client::builder()
-        .http(reqwest::Client::builder().pool_max_idle_per_host(0))
-        .proxy(proxy)
+        .http(|| reqwest::Client::builder().pool_max_idle_per_host(0))
+        .proxies(proxies)
         .plain_http(PlainHttp::Always)
         .only_added_root_certificates()
         .credentials(credentials)

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use oci_ref::Source;
 use oci_registry_client::{Client, Error, PlainHttp, Warning};
-use oci_spec_types::{Digest, ErrorCode, Tag};
+use oci_spec_types::{Digest, ErrorCode, Host, Tag};
 
 use crate::server::{Answer, Server, builder};
 
@@ -98,8 +98,9 @@ async fn ping() {
 #[tokio::test]
 async fn plain_http_is_for_those_it_is_for() {
     let server = Server::start(|_| Answer::ok("{}")).await;
-    let other = "registry.example".parse().unwrap();
+    let other: Host = "registry.example".parse().unwrap();
     let cases = [
+        (PlainHttp::LoopbackAnd([other.clone()].into()), true),
         (PlainHttp::Loopback, true),
         (PlainHttp::Always, true),
         (PlainHttp::Hosts([server.host.clone()].into()), true),

@@ -14,9 +14,10 @@ use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use oci_ref::{ArtifactBuilder, CopyOptions, LayerContent, Memory, copy};
 use oci_registry_client::{
-    Client, ClientBuilder, Credentials, Error, PlainHttp, StaticCredentials,
+    Client, ClientBuilder, Credentials, Error, PlainHttp, Proxies, StaticCredentials, TlsFault,
+    TlsOptions,
 };
-use oci_registry_server::{MemoryRegistry, ServerOptions, router};
+use oci_registry_server::{MemoryRegistry, ServerOptions, TestRegistry, router};
 use oci_spec_types::{Host, MediaType, Tag};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::pem::PemObject;
@@ -168,6 +169,181 @@ async fn an_authority_that_was_added_is_trusted_and_no_other() {
     assert_eq!(seen.lock().unwrap().len(), 1, "nothing is asked of a stranger");
 }
 
+/// A certificate that is its own authority, as `openssl req -x509` makes it.
+fn self_signed(name: &str, change: impl FnOnce(&mut CertificateParams)) -> Identity {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    change(&mut params);
+    let chain = params.self_signed(&key).unwrap().pem();
+    Identity { chain, key: key.serialize_pem() }
+}
+
+// covers: C29
+// seanmonstar/reqwest#2041, rustls/webpki#205
+#[tokio::test]
+async fn a_certificate_that_the_user_named_is_its_own_authority() {
+    let ends = |year| {
+        move |params: &mut CertificateParams| {
+            params.not_after = rcgen::date_time_ymd(year, 1, 1);
+        }
+    };
+    let leaf = |params: &mut CertificateParams| params.is_ca = IsCa::NoCa;
+    let cases: [(Identity, Option<TlsFault>); 4] = [
+        (self_signed("127.0.0.1", |_| {}), None),
+        (self_signed("127.0.0.1", leaf), None),
+        (self_signed("registry.example", |_| {}), Some(TlsFault::OtherName)),
+        (self_signed("127.0.0.1", ends(2001)), Some(TlsFault::Dates)),
+    ];
+    for (number, (identity, fault)) in cases.into_iter().enumerate() {
+        let (host, _) = serve(&identity, BOTH, None).await;
+        let beside_the_platform = Client::builder().no_proxy().plain_http(PlainHttp::Never);
+        for builder in [builder(), beside_the_platform] {
+            let named = builder.add_root_certificates(identity.chain.clone());
+            let answer = ping(named, &host).await;
+            assert_eq!(
+                answer.as_ref().err().map(|error| error.tls_fault()),
+                fault.map(Some),
+                "{number}: {answer:?}"
+            );
+        }
+        // One that was not named is refused, also beside one that was.
+        let other = builder().add_root_certificates(self_signed("127.0.0.1", |_| {}).chain);
+        let error = ping(other, &host).await.unwrap_err();
+        let expected = fault.filter(|fault| *fault == TlsFault::Dates);
+        assert_eq!(
+            error.tls_fault(),
+            expected.or(Some(TlsFault::UnknownAuthority)),
+            "{number}: {error}"
+        );
+    }
+}
+
+// covers: C29
+#[tokio::test]
+async fn a_named_certificate_that_another_authority_signed_is_accepted_alone() {
+    let authority = Authority::new();
+    let (one, other) = (authority.vouch("127.0.0.1"), authority.vouch("127.0.0.1"));
+    let (host, _) = serve(&one, BOTH, None).await;
+    ping(builder().add_root_certificates(one.chain.clone()), &host).await.unwrap();
+    let (host, _) = serve(&other, BOTH, None).await;
+    let error = ping(builder().add_root_certificates(one.chain), &host).await.unwrap_err();
+    assert_eq!(error.tls_fault(), Some(TlsFault::UnknownAuthority), "{error}");
+}
+
+// covers: C29
+#[tokio::test]
+async fn settings_of_one_registry_are_for_it_alone() {
+    let (mine, clients) = (Authority::new(), Authority::new());
+    let me = clients.vouch("me.example");
+    let (registry, seen) = serve(&mine.vouch("127.0.0.1"), BOTH, Some(&clients)).await;
+    let (elsewhere, _) = serve(&mine.vouch("127.0.0.1"), BOTH, None).await;
+    let tls =
+        TlsOptions::new().add_root_certificates(mine.pem()).client_certificate(me.chain, me.key);
+    let client = builder().registry_tls(registry.clone(), tls).build().unwrap();
+    client.registry(&registry).unwrap().ping().await.unwrap();
+    assert!(seen.lock().unwrap()[0].1, "the client has a certificate");
+    let error = client.registry(&elsewhere).unwrap().ping().await.unwrap_err();
+    assert_eq!(error.tls_fault(), Some(TlsFault::UnknownAuthority), "{error}");
+}
+
+// covers: C29
+#[tokio::test]
+async fn where_a_registry_leads_its_authorities_count_and_its_other_settings_do_not() {
+    let authority = Authority::new();
+    let me = authority.vouch("me.example");
+    let (storage, seen) = serve(&authority.vouch("127.0.0.1"), BOTH, None).await;
+    let (stranger, _) = serve(&Authority::new().vouch("127.0.0.1"), BOTH, None).await;
+    for (target, reached) in [(&storage, true), (&stranger, false)] {
+        let leads = always(307, Some(("location", format!("https://{target}/v2/"))));
+        // Whoever vouches for it, its own certificate is accepted.
+        let unknown = Authority::new().vouch("registry.example");
+        let (registry, _) = serve_app(&unknown, BOTH, None, leads).await;
+        let tls = TlsOptions::new()
+            .add_root_certificates(authority.pem())
+            .client_certificate(me.chain.clone(), me.key.clone())
+            .accept_any_certificate();
+        let answer = ping(builder().registry_tls(registry.clone(), tls), &registry).await;
+        assert_eq!(answer.is_ok(), reached, "{answer:?}");
+    }
+    assert!(!seen.lock().unwrap()[0].1, "no certificate of the client is shown elsewhere");
+}
+
+// covers: C29
+#[tokio::test]
+async fn certificates_are_found_in_directories_as_docker_has_them() {
+    let (servers, clients) = (Authority::new(), Authority::new());
+    let me = clients.vouch("me.example");
+    let (host, seen) = serve(&servers.vouch("127.0.0.1"), BOTH, Some(&clients)).await;
+    let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let directories = || [first.path().to_owned(), second.path().to_owned()];
+    let found = || builder().certificate_directories(directories());
+    let error = ping(found(), &host).await.unwrap_err();
+    assert_eq!(error.tls_fault(), Some(TlsFault::UnknownAuthority), "{error}");
+
+    let directory = second.path().join(host.as_str());
+    std::fs::create_dir(&directory).unwrap();
+    std::fs::write(directory.join("ca.crt"), servers.pem()).unwrap();
+    std::fs::write(directory.join("README"), "left alone").unwrap();
+    std::fs::write(directory.join("client.cert"), me.chain).unwrap();
+    let error = ping(found(), &host).await.unwrap_err().to_string();
+    assert!(
+        error.contains("client.cert is there without") && error.contains("client.key"),
+        "{error}"
+    );
+    std::fs::write(directory.join("client.key"), me.key).unwrap();
+    ping(found(), &host).await.unwrap();
+    assert!(seen.lock().unwrap()[0].1);
+
+    // The first directory of that name counts, alone.
+    let directory = first.path().join(host.as_str());
+    std::fs::create_dir(&directory).unwrap();
+    let error = ping(found(), &host).await.unwrap_err();
+    assert_eq!(error.tls_fault(), Some(TlsFault::UnknownAuthority), "{error}");
+    std::fs::write(directory.join("ca.crt"), "nonsense").unwrap();
+    let error = ping(found(), &host).await.unwrap_err().to_string();
+    assert!(error.contains("root certificate"), "{error}");
+}
+
+/// Where plain HTTP is asked first.
+fn either() -> ClientBuilder {
+    Client::builder().no_proxy().only_added_root_certificates()
+}
+
+// covers: C29
+#[tokio::test]
+async fn tls_on_this_machine_is_found_out() {
+    let authority = Authority::new();
+    let (host, seen) = serve(&authority.vouch("127.0.0.1"), BOTH, None).await;
+    let client = either().add_root_certificates(authority.pem()).build().unwrap();
+    let registry = client.registry(&host).unwrap();
+    registry.ping().await.unwrap();
+    // Known from then on, by whoever shares the client.
+    client.registry(&host).unwrap().ping().await.unwrap();
+    assert_eq!(seen.lock().unwrap().len(), 2);
+    // Certificates are verified as ever.
+    let error = ping(either(), &host).await.unwrap_err();
+    assert_eq!(error.tls_fault(), Some(TlsFault::UnknownAuthority), "{error}");
+    // Whoever asked for plain HTTP gets that, or is told why not.
+    let error = ping(either().plain_http(PlainHttp::Always), &host).await.unwrap_err();
+    assert_eq!(error.tls_fault(), Some(TlsFault::Https), "{error}");
+    assert!(!error.is_retryable(), "{error}");
+}
+
+#[tokio::test]
+async fn plain_http_on_this_machine_stays_plain() {
+    // The first answer may be a refusal like that of a port that speaks TLS.
+    for status in [200, 400, 401, 500] {
+        let server = Server::start(move |_| Answer::status(status)).await;
+        let _ = ping(either(), &server.host).await;
+        assert_eq!(server.lines(), ["GET /v2/"], "{status}");
+    }
+    let server = TestRegistry::start().await.unwrap();
+    let error = ping(builder(), &server.host().parse().unwrap()).await.unwrap_err();
+    assert_eq!(error.tls_fault(), Some(TlsFault::PlainHttp), "{error}");
+    assert!(!error.is_retryable(), "{error}");
+}
+
 #[tokio::test]
 async fn a_certificate_for_another_name_is_refused() {
     let authority = Authority::new();
@@ -279,7 +455,9 @@ async fn tunnels() -> (String, Arc<Mutex<Vec<String>>>) {
             let line = head.lines().next().unwrap().to_owned();
             let target = line.split(' ').nth(1).unwrap().to_owned();
             lines.lock().unwrap().push(line);
-            let mut to = TcpStream::connect(target).await.unwrap();
+            // Every name leads to this machine.
+            let port: u16 = target.rsplit_once(':').unwrap().1.parse().unwrap();
+            let mut to = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
             stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
             tokio::spawn(async move { tokio::io::copy_bidirectional(&mut stream, &mut to).await });
         }
@@ -290,23 +468,83 @@ async fn tunnels() -> (String, Arc<Mutex<Vec<String>>>) {
 #[tokio::test]
 async fn https_goes_through_a_proxy_s_tunnel() {
     let authority = Authority::new();
-    let (host, seen) = serve(&authority.vouch("127.0.0.1"), BOTH, None).await;
+    let (host, seen) = serve(&authority.vouch("registry.example"), BOTH, None).await;
+    let named: Host = format!("registry.example:{}", host.port().unwrap()).parse().unwrap();
     let (proxy, lines) = tunnels().await;
-    let proxied = builder().proxy(reqwest::Proxy::https(proxy).unwrap());
+    let proxied = || {
+        let proxies = Proxies::none().all(&proxy).unwrap();
+        builder().proxies(proxies).add_root_certificates(authority.pem())
+    };
     // The certificate that counts is the registry's.
-    ping(proxied.add_root_certificates(authority.pem()), &host).await.unwrap();
-    assert_eq!(*lines.lock().unwrap(), [format!("CONNECT {host} HTTP/1.1")]);
+    ping(proxied(), &named).await.unwrap();
+    assert_eq!(*lines.lock().unwrap(), [format!("CONNECT {named} HTTP/1.1")]);
     assert_eq!(seen.lock().unwrap().len(), 1);
+    // This machine is not reached through it: the certificate is for another name.
+    let error = ping(proxied(), &host).await.unwrap_err();
+    assert_eq!(error.tls_fault(), Some(TlsFault::OtherName), "{error}");
+    assert_eq!(lines.lock().unwrap().len(), 1);
 }
 
 #[tokio::test]
 async fn plain_http_goes_through_a_proxy() {
-    let proxy = Server::answering([Answer::status(200)]).await;
+    let proxy = Server::start(|_| Answer::status(200)).await;
+    let address = proxy.url("").replace("http://", "http://me:SECRET@");
+    let proxies = Proxies::none().all(&address).unwrap().no_proxy("direct.example:1");
+    let proxied =
+        || crate::server::builder().plain_http(PlainHttp::Always).proxies(proxies.clone());
+    ping(proxied(), &"registry.example".parse().unwrap()).await.unwrap();
+    assert_eq!(proxy.lines(), ["GET http://registry.example/v2/"]);
+    let seen = proxy.seen();
+    assert_eq!(seen[0].header("proxy-authorization"), Some("Basic bWU6U0VDUkVU"));
+    ping(proxied(), &"direct.example:1".parse().unwrap()).await.unwrap_err();
+    assert_eq!(proxy.seen().len(), 1, "what is to be reached directly is");
+}
+
+#[tokio::test]
+async fn an_error_names_the_proxy_without_its_password() {
+    for scheme in ["http", "socks5"] {
+        let proxies = format!("{scheme}://me:SECRET@127.0.0.1:1");
+        let proxied = builder().proxies(Proxies::none().all(&proxies).unwrap());
+        let error = ping(proxied, &"registry.example".parse().unwrap()).await.unwrap_err();
+        let text = error.to_string();
+        assert!(text.contains(&format!("through the proxy {scheme}://127.0.0.1:1")), "{text}");
+        assert!(!format!("{error:?}").contains("SECRET"), "{error:?}");
+        assert!(error.is_retryable());
+    }
+}
+
+#[tokio::test]
+async fn a_socks_proxy_is_spoken_to() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let proxy = format!("socks5h://{}", listener.local_addr().unwrap());
+    let asked = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        // RFC 1928: the methods that the client offers, then one of them: none.
+        let mut methods = [0; 2];
+        stream.read_exact(&mut methods).await.unwrap();
+        stream.read_exact(&mut vec![0; methods[1].into()]).await.unwrap();
+        stream.write_all(&[5, 0]).await.unwrap();
+        // Connect to a name of so many bytes.
+        let mut request = [0; 5];
+        stream.read_exact(&mut request).await.unwrap();
+        let mut name = vec![0; request[4].into()];
+        stream.read_exact(&mut name).await.unwrap();
+        let port = stream.read_u16().await.unwrap();
+        stream.write_all(&[5, 0, 0, 1, 127, 0, 0, 1, 0, 1]).await.unwrap();
+        let mut stream = BufReader::new(stream);
+        let mut line = String::new();
+        stream.read_line(&mut line).await.unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+        (request, String::from_utf8(name).unwrap(), port, line)
+    });
     let proxied = crate::server::builder()
         .plain_http(PlainHttp::Always)
-        .proxy(reqwest::Proxy::all(proxy.url("")).unwrap());
-    ping(proxied, &"registry.example".parse().unwrap()).await.unwrap();
-    assert_eq!(proxy.lines(), ["GET http://registry.example/v2/"]);
+        .proxies(Proxies::none().all(&proxy).unwrap());
+    ping(proxied, &"registry.example:5000".parse().unwrap()).await.unwrap();
+    let (request, name, port, line) = asked.await.unwrap();
+    assert_eq!(request[..4], [5, 1, 0, 3], "a connection to a name that the proxy looks up");
+    assert_eq!((name.as_str(), port), ("registry.example", 5000));
+    assert_eq!(line, "GET /v2/ HTTP/1.1\r\n");
 }
 
 #[tokio::test]
