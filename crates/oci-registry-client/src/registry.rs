@@ -154,6 +154,11 @@ impl Registry {
         self.https().filter(|_| self.state().spoken.is_tls()).unwrap_or(&self.0.base)
     }
 
+    /// The registry's address by the scheme that is asked first.
+    pub(crate) fn asked_first(&self) -> &Url {
+        &self.0.base
+    }
+
     /// The registry's address by HTTPS, where either scheme may be spoken.
     pub(crate) fn https(&self) -> Option<&Url> {
         self.0.https.as_ref()

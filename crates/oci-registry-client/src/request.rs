@@ -179,7 +179,7 @@ impl Registry {
         request: &Request<'_>,
         authorization: Option<(&HeaderValue, &Url)>,
     ) -> Result<Response> {
-        let mut url = request.url.clone();
+        let mut url = self.by_https(&request.url).unwrap_or_else(|| request.url.clone());
         for _ in 0..=MAX_REDIRECTS {
             let mut answer = self.hop(request, &url, authorization).await;
             if let Some(https) = self.https_instead(&url, &answer).await? {

@@ -91,6 +91,10 @@ impl Registry {
         answer: &Result<Response>,
     ) -> Result<Option<Url>> {
         let spoken = &self.state().spoken;
+        // Others may have found out while this request was under way.
+        if let Some(https) = self.by_https(url) {
+            return Ok(Some(https));
+        }
         if spoken.is_known() || url.scheme() != "http" || !is_same_origin(url, self.base()) {
             return Ok(None);
         }
@@ -112,16 +116,25 @@ impl Registry {
         if !tls::speaks_tls(host, port).await {
             return Ok(None);
         }
-        let Some(https) = self.https() else {
+        if self.https().is_none() {
             let reason = "the registry speaks HTTPS, and was asked by plain HTTP";
             let error = Error::new(ErrorKind::Io, format!("registry {}", self.host()), reason);
             return Err(error.with_tls_fault(TlsFault::Https));
-        };
+        }
         spoken.learn(TLS);
+        Ok(self.by_https(url))
+    }
+
+    /// Returns the address by HTTPS of one that was made before it was known that the registry speaks it.
+    pub(crate) fn by_https(&self, url: &Url) -> Option<Url> {
+        let https = self.https().filter(|_| self.state().spoken.is_tls())?;
+        if !is_same_origin(url, self.asked_first()) {
+            return None;
+        }
         let mut instead = https.clone();
         instead.set_path(url.path());
         instead.set_query(url.query());
-        Ok(Some(instead))
+        Some(instead)
     }
 }
 

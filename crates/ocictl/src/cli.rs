@@ -8,7 +8,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use oci_registry_store::Storage;
 use oci_spec_types::Digest;
 
-pub(crate) use crate::connection::{ConnectionArgs, HostArgs, MirrorArgs};
+pub(crate) use crate::connection::{
+    ConnectionArgs, FromArgs, HostArgs, MirrorArgs, RetryArgs, ToArgs,
+};
 use crate::location::{Location, RegistryPlace};
 use oci_spec_types::{Host, Name};
 
@@ -324,7 +326,16 @@ pub(crate) struct CopyArgs {
     pub(crate) connection: ConnectionArgs,
 
     #[command(flatten)]
+    pub(crate) retries: RetryArgs,
+
+    #[command(flatten)]
     pub(crate) mirrors: MirrorArgs,
+
+    #[command(flatten, next_help_heading = "Of the source alone")]
+    pub(crate) from: FromArgs,
+
+    #[command(flatten, next_help_heading = "Of the destination alone")]
+    pub(crate) to: ToArgs,
 }
 
 /// What to do with detached signatures.
@@ -394,6 +405,9 @@ pub(crate) struct ImportArgs {
 
     #[command(flatten)]
     pub(crate) connection: ConnectionArgs,
+
+    #[command(flatten)]
+    pub(crate) retries: RetryArgs,
 }
 
 #[derive(Debug, Args)]
@@ -412,6 +426,9 @@ pub(crate) struct InspectArgs {
 
     #[command(flatten)]
     pub(crate) connection: ConnectionArgs,
+
+    #[command(flatten)]
+    pub(crate) retries: RetryArgs,
 
     #[command(flatten)]
     pub(crate) mirrors: MirrorArgs,

@@ -6,7 +6,7 @@ use oci_ref::{CopyEvent, CopyOptions, Format, Loss, OnCopyEvent, Select, Target,
 use oci_spec_types::{Digest, ErrorCode, Platform, PlatformError};
 
 use crate::cli::{self, CopyArgs};
-use crate::connection::Connection;
+use crate::connection::{Connection, Side};
 use crate::failure::Failure;
 use crate::known::Known;
 use crate::location::Location;
@@ -21,9 +21,7 @@ const BYTES_IN_FLIGHT: u64 = 256 << 20;
 
 pub(crate) async fn run(args: CopyArgs) -> Result<(), Failure> {
     let doing = format!("copying {} to {}", args.source, args.destination);
-    let connection = Connection::new(args.connection.clone())
-        .mirrors(args.mirrors.clone())
-        .concurrency(args.concurrency.into());
+    let (connection, other) = connections(&args)?;
     let select = select(&args.platform, &args.instance)?;
     let platform = match &select {
         Select::Image(platform) => Some(platform),
@@ -37,7 +35,7 @@ pub(crate) async fn run(args: CopyArgs) -> Result<(), Failure> {
     let target = Target::Digest(manifest.digest().clone());
     let signatures_elsewhere = lookaside(&args.source);
     let source = Arc::new(Known { source: from.source, manifest, signatures_elsewhere });
-    let to = open::destination(&args.destination, &connection).await?;
+    let to = open::destination(&args.destination, other.as_ref().unwrap_or(&connection)).await?;
     let progress = Progress::start(args.quiet);
     let left_out = Arc::new(Mutex::new(Vec::new()));
     let options = CopyOptions {
@@ -77,6 +75,25 @@ pub(crate) async fn run(args: CopyArgs) -> Result<(), Failure> {
         true => Ok(()),
         false => report(&args, &copied, &take(&left_out)),
     }
+}
+
+/// The connection to read by, and the one to write by, if that is another.
+fn connections(args: &CopyArgs) -> Result<(Connection, Option<Connection>), Failure> {
+    let both = Side::from(args.connection.clone());
+    let from = Side::from(args.from.clone()).over(both.clone());
+    let to = Side::from(args.to.clone()).over(both);
+    let open = |side: &Side, location: &Location| {
+        Connection::new(side.clone(), location.host(), args.retries)
+            .concurrency(args.concurrency.into())
+    };
+    let reading = open(&from, &args.source).mirrors(args.mirrors.clone());
+    if from == to && args.source.host() == args.destination.host() {
+        return Ok((reading, None));
+    }
+    if from.reads_stdin() && to.reads_stdin() {
+        return Err(Failure::new("one password alone can come on the standard input"));
+    }
+    Ok((reading, Some(open(&to, &args.destination))))
 }
 
 /// What failed, and which option helps.

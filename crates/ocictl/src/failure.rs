@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::process::ExitCode;
 
 use oci_ref::{Error, ErrorKind};
+use oci_registry_client::TlsFault;
 use oci_spec_types::ErrorCode;
 
 /// A failure of the tool.
@@ -87,7 +88,30 @@ fn exit_code(error: &Error) -> u8 {
     }
 }
 
+/// The option that helps where TLS is in question.
+fn hint_for_tls(fault: TlsFault) -> Option<&'static str> {
+    Some(match fault {
+        TlsFault::PlainHttp => {
+            "the registry speaks plain HTTP: --plain-http=HOST allows that for it alone"
+        }
+        TlsFault::Https => "the registry speaks HTTPS: leave --plain-http out for it",
+        TlsFault::UnknownAuthority => {
+            "--ca-file FILE trusts the registry's certificate, or the authority that signed it"
+        }
+        TlsFault::OtherName => "use a name that the registry's certificate is for",
+        TlsFault::Dates => "the registry's certificate has to be renewed, or this clock is wrong",
+        TlsFault::ClientCertificate => {
+            "--cert FILE and --key FILE present a client certificate to the registry"
+        }
+        _ => return None,
+    })
+}
+
 fn hint_for(error: &Error) -> Option<String> {
+    let fault = error.find_source::<oci_registry_client::Error>();
+    if let Some(fault) = fault.and_then(oci_registry_client::Error::tls_fault) {
+        return hint_for_tls(fault).map(str::to_owned);
+    }
     let hint = match error.kind() {
         ErrorKind::Code(ErrorCode::NameUnknown) => "check the name of the repository or layout",
         ErrorKind::Code(ErrorCode::ManifestUnknown) => "check the tag or digest",

@@ -16,7 +16,9 @@ use crate::output::print;
 
 pub(crate) async fn run(args: InspectArgs) -> Result<(), Failure> {
     let reading = || format!("reading {}", args.reference);
-    let connection = Connection::new(args.connection.clone()).mirrors(args.mirrors.clone());
+    let side = args.connection.clone().into();
+    let connection =
+        Connection::new(side, args.reference.host(), args.retries).mirrors(args.mirrors.clone());
     let from = open::source(&args.reference, &connection, None).await?;
     let manifest =
         from.source.manifest(&from.target).await.map_err(|error| Failure::of(reading(), error))?;

@@ -100,11 +100,42 @@ pub(crate) enum Entry {
     Digest(Digest),
 }
 
+impl Location {
+    /// The registry in which this place is, if it is in one.
+    pub(crate) fn host(&self) -> Option<&Host> {
+        match self {
+            Self::Registry(reference) => Some(reference.host()),
+            Self::Files { .. } => None,
+        }
+    }
+}
+
+/// Refuses what is a registry alone: it would be taken for a repository of Docker Hub with a tag.
+fn refuse_bare_host(reference: &str) -> Result<(), String> {
+    if reference.contains(['/', '@']) {
+        return Ok(());
+    }
+    let (name, port) = match reference.rsplit_once(':') {
+        Some((name, port)) => (name, Some(port)),
+        None => (reference, None),
+    };
+    let is_port = port.is_some_and(|port| port.parse::<u16>().is_ok());
+    let is_host = reference.parse::<Host>().is_ok_and(|host| host.is_loopback())
+        || (name.contains('.') && (port.is_none() || is_port));
+    match is_host {
+        true => Err(format!(
+            "{reference} is a registry; the repository is missing, as in docker://{reference}/NAME:TAG"
+        )),
+        false => Ok(()),
+    }
+}
+
 impl FromStr for Location {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         if let Some(reference) = text.strip_prefix("docker://") {
+            refuse_bare_host(reference)?;
             return match Reference::parse_familiar(reference) {
                 Ok(reference) => Ok(Self::Registry(reference)),
                 Err(error) => Err(error.to_string()),
@@ -188,6 +219,8 @@ mod tests {
         }
         let familiar: Location = "docker://busybox".parse().unwrap();
         assert_eq!(familiar.to_string(), "docker://docker.io/library/busybox:latest");
+        let numbered: Location = "docker://busybox:1.36".parse().unwrap();
+        assert_eq!(numbered.to_string(), "docker://docker.io/library/busybox:1.36");
     }
 
     #[test]
@@ -229,6 +262,11 @@ mod tests {
             ("oci:x:", "is empty"),
             ("oci:x@sha256:123", "digest"),
             ("docker://UPPER/x", "UPPER"),
+            ("docker://127.0.0.1:6501", "the repository is missing"),
+            ("docker://localhost", "the repository is missing"),
+            ("docker://[::1]:5000", "the repository is missing"),
+            ("docker://registry.example", "the repository is missing"),
+            ("docker://registry.example:5000", "the repository is missing"),
         ] {
             let error = text.parse::<Location>().unwrap_err();
             assert!(error.contains(expected), "{text}: {error}");

@@ -1,16 +1,14 @@
 //! `ocictl login` and `ocictl logout`: credentials, kept where Podman and Docker keep theirs.
 
-use std::io::{BufRead as _, IsTerminal as _, Read as _, Write as _};
+use std::io::{BufRead as _, IsTerminal as _, Write as _};
 
 use oci_registry_client::{Credentials, StaticCredentials};
 use oci_spec_types::Host;
 
 use crate::cli::{LoginArgs, LogoutArgs};
+use crate::connection::password_from;
 use crate::failure::Failure;
 use crate::output;
-
-/// The longest password, in bytes.
-const MAX_PASSWORD: u64 = 64 << 10;
 
 pub(crate) async fn login(args: LoginArgs) -> Result<(), Failure> {
     let host = &args.host;
@@ -22,7 +20,7 @@ pub(crate) async fn login(args: LoginArgs) -> Result<(), Failure> {
         None => ask_username(host)?,
     };
     let password = match args.password_stdin {
-        true => read_password()?,
+        true => password_from(std::io::stdin().lock(), "the password")?,
         false => ask_password(&username, host)?,
     };
     if username.is_empty() || password.is_empty() {
@@ -32,7 +30,7 @@ pub(crate) async fn login(args: LoginArgs) -> Result<(), Failure> {
     let given = StaticCredentials::new().with(host.clone(), credentials.clone());
     let doing = format!("logging in to {host}");
     let failed = |error: oci_registry_client::Error| Failure::of(&doing, error.into());
-    let client = args.registry.builder()?.credentials(given).build().map_err(failed)?;
+    let client = args.registry.builder(host)?.credentials(given).build().map_err(failed)?;
     client.registry(host).map_err(failed)?.ping().await.map_err(failed)?;
     let kept = args.registry.credentials().store(host, &credentials).await;
     kept.map_err(|error| Failure::of(format!("keeping the credentials for {host}"), error.into()))?;
@@ -77,16 +75,4 @@ fn ask_password(username: &str, host: &Host) -> Result<String, Failure> {
 fn no_terminal() -> Failure {
     Failure::new("there is no terminal to ask on")
         .hint("give the password on the standard input: --username NAME --password-stdin")
-}
-
-/// The password on the standard input, without the end of its line.
-fn read_password() -> Result<String, Failure> {
-    let failed = |error| Failure::new("reading the password").because(error);
-    let mut text = String::new();
-    let read = std::io::stdin().lock().take(MAX_PASSWORD + 1).read_to_string(&mut text);
-    if read.map_err(failed)? as u64 > MAX_PASSWORD {
-        return Err(Failure::new(format!("the password has more than {MAX_PASSWORD} bytes")));
-    }
-    let line = text.strip_suffix('\n').unwrap_or(&text);
-    Ok(line.strip_suffix('\r').unwrap_or(line).to_owned())
 }

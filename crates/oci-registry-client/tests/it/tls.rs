@@ -321,6 +321,11 @@ async fn tls_on_this_machine_is_found_out() {
     // Known from then on, by whoever shares the client.
     client.registry(&host).unwrap().ping().await.unwrap();
     assert_eq!(seen.lock().unwrap().len(), 2);
+    // Several may find out at a time.
+    let client = either().add_root_certificates(authority.pem()).build().unwrap();
+    let registry = client.registry(&host).unwrap();
+    let pings = (0..8).map(|_| registry.ping());
+    futures_util::future::try_join_all(pings).await.unwrap();
     // Certificates are verified as ever.
     let error = ping(either(), &host).await.unwrap_err();
     assert_eq!(error.tls_fault(), Some(TlsFault::UnknownAuthority), "{error}");

@@ -26,7 +26,9 @@ impl Destination {
         match (&args.destination, &args.data) {
             (Some(place), _) => {
                 let requests = usize::from(args.concurrency) * 2;
-                let connection = Connection::new(args.connection.clone()).concurrency(requests);
+                let side = args.connection.clone().into();
+                let connection =
+                    Connection::new(side, Some(&place.host), args.retries).concurrency(requests);
                 connection.ping(&place.host).await?;
                 Ok(Self::Registry(connection, place.clone()))
             }

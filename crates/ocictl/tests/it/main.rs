@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod bad_input;
+mod connection;
 mod credentials;
 mod import;
 mod lookaside;

@@ -1,49 +1,20 @@
 //! How registries are reached: with whose credentials, at which mirrors, with how much patience.
 
-use std::path::PathBuf;
+mod args;
+mod side;
+
 use std::str::FromStr;
 use std::sync::OnceLock;
-use std::time::Duration;
 
 use clap::Args;
-use oci_registry_client::{
-    Client, ClientBuilder, DockerConfig, Mirror, PlainHttp, Repository, RetryPolicy,
-};
+use oci_registry_client::{Client, ClientBuilder, Mirror, Repository};
 use oci_spec_types::{Host, Reference};
 
+use self::side::Reach;
 use crate::failure::Failure;
 
-/// How a registry is reached.
-#[derive(Clone, Debug, Args)]
-pub(crate) struct HostArgs {
-    /// Use HTTP instead of HTTPS for all registries. Loopback addresses use it anyway.
-    #[arg(long)]
-    plain_http: bool,
-
-    /// The file with the credentials [default: those of Podman and Docker, as `ocictl login` keeps them; or
-    /// $REGISTRY_AUTH_FILE]
-    #[arg(long, value_name = "FILE")]
-    authfile: Option<PathBuf>,
-
-    /// Trust the certificates in this PEM file too.
-    #[arg(long, value_name = "FILE")]
-    ca_file: Vec<PathBuf>,
-
-    /// How often a request that failed for a passing reason is tried again.
-    #[arg(long, value_name = "N", default_value_t = 3)]
-    retries: u32,
-}
-
-/// How registries are reached, and as whom.
-#[derive(Clone, Debug, Args)]
-pub(crate) struct ConnectionArgs {
-    #[command(flatten)]
-    host: HostArgs,
-
-    /// Ask registries as nobody in particular.
-    #[arg(long, conflicts_with = "authfile")]
-    no_creds: bool,
-}
+pub(crate) use self::args::{ConnectionArgs, FromArgs, HostArgs, RetryArgs, ToArgs};
+pub(crate) use self::side::{Side, password_from};
 
 /// Where else content is read from.
 #[derive(Clone, Debug, Args)]
@@ -74,39 +45,9 @@ impl FromStr for MirrorOf {
 }
 
 impl HostArgs {
-    /// Where credentials are kept.
-    pub(crate) fn credentials(&self) -> DockerConfig {
-        self.authfile.as_ref().map_or_else(DockerConfig::from_env, DockerConfig::at)
-    }
-
-    /// A client that asks as nobody.
-    pub(crate) fn builder(&self) -> Result<ClientBuilder, Failure> {
-        let plain = if self.plain_http { PlainHttp::Always } else { PlainHttp::Loopback };
-        let retry = RetryPolicy::exponential(
-            Duration::from_millis(500),
-            Duration::from_secs(30),
-            self.retries,
-        )
-        .deadline(Duration::from_secs(300));
-        let mut builder = Client::builder()
-            .user_agent(concat!("ocictl/", env!("CARGO_PKG_VERSION")))
-            .plain_http(plain)
-            .retry(retry)
-            .on_retry(|retry| {
-                tracing::warn!(
-                    "{}; trying again in {:.1} s",
-                    retry.error,
-                    retry.wait.as_secs_f64()
-                );
-            })
-            .on_warning(|warning| tracing::warn!("{} says: {}", warning.host, warning.text));
-        for file in &self.ca_file {
-            let pem = std::fs::read(file).map_err(|error| {
-                Failure::new(format!("--ca-file {}", file.display())).because(error)
-            })?;
-            builder = builder.add_root_certificates(pem);
-        }
-        Ok(builder)
+    /// A client for a registry that asks as nobody.
+    pub(crate) fn builder(&self, host: &Host) -> Result<ClientBuilder, Failure> {
+        Reach::from(self.reach.clone()).builder(Some(host), self.retries.retries)
     }
 }
 
@@ -121,17 +62,27 @@ impl MirrorArgs {
     }
 }
 
-/// The client of one command, made when it is first needed.
+/// The client for one side of a command, made when it is first needed.
 pub(crate) struct Connection {
-    args: ConnectionArgs,
+    side: Side,
+    /// The registry of this side, if it has one.
+    host: Option<Host>,
+    retries: u32,
     mirrors: Option<MirrorArgs>,
     concurrency: Option<usize>,
     client: OnceLock<Client>,
 }
 
 impl Connection {
-    pub(crate) fn new(args: ConnectionArgs) -> Self {
-        Self { args, mirrors: None, concurrency: None, client: OnceLock::new() }
+    pub(crate) fn new(side: Side, host: Option<&Host>, retries: RetryArgs) -> Self {
+        Self {
+            side,
+            host: host.cloned(),
+            retries: retries.retries,
+            mirrors: None,
+            concurrency: None,
+            client: OnceLock::new(),
+        }
     }
 
     /// Where else content is read from.
@@ -148,15 +99,12 @@ impl Connection {
         if let Some(client) = self.client.get() {
             return Ok(client);
         }
-        let mut builder = self.args.host.builder()?;
+        let mut builder = self.side.builder(self.host.as_ref(), self.retries)?;
         if let Some(mirrors) = &self.mirrors {
             builder = mirrors.add_to(builder);
         }
         if let Some(requests) = self.concurrency {
             builder = builder.concurrency(requests);
-        }
-        if !self.args.no_creds {
-            builder = builder.credentials(self.args.host.credentials());
         }
         let client = builder
             .build()
