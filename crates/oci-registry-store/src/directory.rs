@@ -10,14 +10,21 @@
 //!
 //! With the metadata on a database server there is neither a lock nor a database here, and `format` says so: such a directory
 //! is not taken for one of the other kind.
+//!
+//! It is for its owner alone: modes 0700 and 0600. The path to it may go by way of links; in it
+//! there are none. Nothing in it is opened for writing before it has been looked at.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, Read as _, Write as _};
+mod lock;
+mod look;
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use oci_ref::{Error, ErrorKind, Result};
 
 use crate::objects::sync_directory;
+use crate::private;
 
 /// What the file `format` says. The last word is the version.
 const FORMAT: &str = "oci-registry-store data directory, format 1\n";
@@ -28,11 +35,19 @@ const SHARED_FORMAT: &str = "oci-registry-store objects of a shared database, fo
 const LOCK_FILE: &str = "lock";
 const FORMAT_FILE: &str = "format";
 const FRESH_FORMAT_FILE: &str = "format.new";
-const DATABASE: &str = "metadata.sqlite";
 const OBJECTS: &str = "objects";
+const DATABASE: &str = "metadata.sqlite";
+
+/// The database, and the files that SQLite keeps beside it. Until the log is in use, which is set
+/// in the database itself, changes go through a journal.
+const DATABASE_FILES: [&str; 4] =
+    [DATABASE, "metadata.sqlite-journal", "metadata.sqlite-wal", "metadata.sqlite-shm"];
 
 /// A data directory that nobody else uses while this value lives.
 pub(crate) struct DataDirectory {
+    /// The path as it was named, for errors.
+    shown: PathBuf,
+    /// The place where it is, behind all links.
     path: PathBuf,
     format: &'static str,
     lock: Option<File>,
@@ -44,7 +59,7 @@ impl Drop for DataDirectory {
         if let Some(lock) = &self.lock
             && let Err(error) = lock.unlock()
         {
-            tracing::warn!(path = %self.path.display(), %error, "a data directory could not be unlocked");
+            tracing::warn!(path = %self.shown.display(), %error, "a data directory could not be unlocked");
         }
     }
 }
@@ -52,33 +67,55 @@ impl Drop for DataDirectory {
 impl DataDirectory {
     /// Opens a directory, or makes it. Blocks.
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        make(path)?;
-        let lock = Some(lock(path)?);
-        let directory = Self { path: path.to_owned(), format: FORMAT, lock };
-        if !directory.is_complete(&[DATABASE, OBJECTS])? {
-            refuse_foreign(path, &OURS)?;
-            sync_above(path).map_err(|error| failed("make", path, error))?;
-            directory.make_objects()?;
+        let mut directory = Self::look(path, FORMAT)?;
+        let (needed, ours) = ([DATABASE, OBJECTS], OURS);
+        if !directory.is_complete(&needed)? {
+            look::refuse_foreign(path, &directory.path, &ours)?;
+        }
+        directory.lock = Some(lock::lock(&directory.path.join(LOCK_FILE), path)?);
+        // Whoever had the lock until now may have completed it.
+        if directory.is_complete(&needed)? {
+            look::narrow(path, &directory.path, &[&ours[..], &[FORMAT_FILE]].concat());
+        } else {
+            directory.begin()?;
+            directory.make_database()?;
         }
         Ok(directory)
     }
 
     /// Opens a directory for objects alone, which others may use, too, or makes it. Blocks.
     pub(crate) fn open_shared(path: &Path) -> Result<Self> {
-        make(path)?;
-        let directory = Self { path: path.to_owned(), format: SHARED_FORMAT, lock: None };
-        if !directory.is_complete(&[OBJECTS])? {
-            refuse_foreign(path, &OURS_SHARED)?;
-            sync_above(path).map_err(|error| failed("make", path, error))?;
-            directory.make_objects()?;
+        let directory = Self::look(path, SHARED_FORMAT)?;
+        if directory.is_complete(&[OBJECTS])? {
+            look::narrow(path, &directory.path, &OURS_SHARED);
+        } else {
+            look::refuse_foreign(path, &directory.path, &OURS_SHARED)?;
+            directory.begin()?;
         }
         Ok(directory)
     }
 
-    fn make_objects(&self) -> Result<()> {
-        match fs::create_dir(self.objects()) {
+    /// Finds a directory, or makes one. Nothing in it has been changed.
+    fn look(path: &Path, format: &'static str) -> Result<Self> {
+        make(path)?;
+        let root = fs::canonicalize(path).map_err(|error| failed("read", path, error))?;
+        look::refuse_planted(path, &root)?;
+        Ok(Self { shown: path.to_owned(), path: root, format, lock: None })
+    }
+
+    /// Prepares a directory that is empty, or was being prepared when that was cut off.
+    fn begin(&self) -> Result<()> {
+        look::narrow(&self.shown, &self.path, &[]);
+        sync_above(&self.path).map_err(|error| failed("make", &self.shown, error))?;
+        private::directory(&self.objects()).map_err(|error| failed("write to", &self.shown, error))
+    }
+
+    /// Makes the file of the database, empty, so that SQLite need not, which would make it for
+    /// everybody to read. Those that it keeps beside it have the same mode.
+    fn make_database(&self) -> Result<()> {
+        match private::new_file(&self.database()) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                Err(failed("write to", &self.path, error))
+                Err(failed("write to", &self.shown, error))
             }
             _ => Ok(()),
         }
@@ -96,7 +133,7 @@ impl DataDirectory {
 
     /// Makes a directory that is to be filled, or takes an empty one. Blocks.
     pub(crate) fn create(path: &Path) -> Result<Self> {
-        fs::create_dir_all(path).map_err(|error| failed("make", path, error))?;
+        private::directories(path).map_err(|error| failed("make", path, error))?;
         let mut entries = fs::read_dir(path).map_err(|error| failed("read", path, error))?;
         if let Some(entry) = entries.next() {
             let name = entry.map_err(|error| failed("read", path, error))?.file_name();
@@ -112,13 +149,13 @@ impl DataDirectory {
 
     /// Whether it has been used before. Then what it needs must be there: nothing would remain of what the database named.
     fn is_complete(&self, needed: &[&str]) -> Result<bool> {
-        let path = &self.path;
-        let found = match fs::read(path.join(FORMAT_FILE)) {
+        let read_error = |error| failed("read", &self.shown, error);
+        let found = match fs::read(self.path.join(FORMAT_FILE)) {
             Ok(found) => found,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-            Err(error) => return Err(failed("read", path, error)),
+            Err(error) => return Err(read_error(error)),
         };
-        let shown = path.display();
+        let shown = self.shown.display();
         if found != self.format.as_bytes() {
             let what = match found.as_slice() {
                 other if other == SHARED_FORMAT.as_bytes() => {
@@ -137,12 +174,12 @@ impl DataDirectory {
             return Err(Error::new(ErrorKind::Invalid, message));
         }
         for needed in needed {
-            let is_missing = match fs::metadata(path.join(needed)) {
+            let is_missing = match fs::metadata(self.path.join(needed)) {
                 // SQLite would make a new database of it, and delete the log beside it.
                 Ok(found) if found.is_file() && found.len() == 0 => "empty",
                 Ok(_) => continue,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => "missing",
-                Err(error) => return Err(failed("read", path, error)),
+                Err(error) => return Err(read_error(error)),
             };
             let message = format!(
                 "data directory {shown} is damaged: {needed} is {is_missing}; restore it from a backup"
@@ -164,14 +201,18 @@ impl DataDirectory {
             if !marker.exists() {
                 // Written beside and renamed, so that a crash leaves no half of it.
                 let fresh = self.path.join(fresh_name);
-                let mut file = File::create(&fresh)?;
+                match fs::remove_file(&fresh) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    _ => {}
+                }
+                let mut file = private::new_file(&fresh)?;
                 file.write_all(self.format.as_bytes())?;
                 file.sync_all()?;
                 fs::rename(&fresh, marker)?;
             }
             sync_directory(&self.path)
         };
-        complete().map_err(|error| failed("write to", &self.path, error))
+        complete().map_err(|error| failed("write to", &self.shown, error))
     }
 
     pub(crate) fn database(&self) -> PathBuf {
@@ -183,11 +224,12 @@ impl DataDirectory {
     }
 }
 
-/// Makes the names of a directory and of those above it survive a power cut. Any of them may have been made by this process,
+/// Makes the names of a directory, which is behind no link, and of those above it survive a power
+/// cut. Any of them may have been made by this process,
 /// or by one that was killed before it came here.
 fn sync_above(path: &Path) -> io::Result<()> {
     use io::ErrorKind::{InvalidInput, PermissionDenied, ReadOnlyFilesystem};
-    for above in fs::canonicalize(path)?.ancestors().skip(1) {
+    for above in path.ancestors().skip(1) {
         match sync_directory(above) {
             // Then nothing was made in it.
             Err(error) if matches!(error.kind(), PermissionDenied | ReadOnlyFilesystem) => {}
@@ -201,7 +243,7 @@ fn sync_above(path: &Path) -> io::Result<()> {
 
 /// Makes a directory with those above it, unless it is there.
 fn make(path: &Path) -> Result<()> {
-    fs::create_dir_all(path).map_err(|error| match fs::metadata(path) {
+    private::directories(path).map_err(|error| match fs::metadata(path) {
         Ok(found) if !found.is_dir() => {
             Error::io(format!("data directory {} is a file", path.display()), error)
         }
@@ -213,61 +255,15 @@ fn failed(doing: &str, path: &Path, error: io::Error) -> Error {
     Error::io(format!("cannot {doing} data directory {}", path.display()), error)
 }
 
-fn lock(path: &Path) -> Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
-    let mut file =
-        options.open(path.join(LOCK_FILE)).map_err(|error| failed("write to", path, error))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            // What it says is only a help.
-            let _ = (&mut file).take(32).read_to_string(&mut holder);
-            let message = format!(
-                "data directory {} is in use by another process ({})",
-                path.display(),
-                holder.trim()
-            );
-            return Err(Error::new(ErrorKind::Unavailable, message));
-        }
-        Err(TryLockError::Error(error)) => return Err(failed("lock", path, error)),
-    }
-    let write = |file: &mut File| {
-        file.set_len(0)?;
-        write!(file, "process {}", std::process::id())
-    };
-    write(&mut file).map_err(|error| failed("write to", path, error))?;
-    Ok(file)
-}
-
 /// What a first opening that was cut off can have left.
 const OURS: [&str; 6] = [
     LOCK_FILE,
     OBJECTS,
-    DATABASE,
-    // Until the log is in use, which is set in the database itself, changes go through a journal.
-    "metadata.sqlite-journal",
-    "metadata.sqlite-wal",
-    "metadata.sqlite-shm",
+    DATABASE_FILES[0],
+    DATABASE_FILES[1],
+    DATABASE_FILES[2],
+    DATABASE_FILES[3],
 ];
 
 /// The same where others may be opening it just now.
 const OURS_SHARED: [&str; 2] = [FORMAT_FILE, OBJECTS];
-
-/// A directory without a marker must be empty, so that nobody's files are taken for ours.
-fn refuse_foreign(path: &Path, ours: &[&str]) -> Result<()> {
-    for entry in fs::read_dir(path).map_err(|error| failed("read", path, error))? {
-        let name = entry.map_err(|error| failed("read", path, error))?.file_name();
-        let fresh = name.to_string_lossy().starts_with(FRESH_FORMAT_FILE);
-        if name != "lost+found" && !fresh && !ours.iter().any(|ours| name == *ours) {
-            let message = format!(
-                "{} is not a data directory: it has {} in it, and no file named {FORMAT_FILE}; give an empty or a new directory",
-                path.display(),
-                name.display()
-            );
-            return Err(Error::new(ErrorKind::Invalid, message));
-        }
-    }
-    Ok(())
-}

@@ -48,6 +48,7 @@ mod fsck;
 mod metadata;
 mod objects;
 mod options;
+mod private;
 mod random;
 mod registry;
 mod repository;

@@ -3,7 +3,7 @@
 //! A file is written where it stays. It is synced, and so is the directory that names it, before the metadata calls its
 //! content stored.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
@@ -19,6 +19,7 @@ use super::read::Reader;
 use super::{Finished, Journal, ObjectKey, ObjectWrite, Objects, Suspended};
 use crate::blocking;
 use crate::buffers::Buffers;
+use crate::private;
 
 /// How many bytes are read at a time when there are no large buffers left.
 const LITTLE: usize = 16 << 10;
@@ -38,12 +39,7 @@ impl Files {
     pub(crate) fn open(root: PathBuf, sync: bool, buffers: &Buffers) -> Result<Self> {
         for number in 0..=u8::MAX {
             let directory = root.join(format!("{number:02x}"));
-            match fs::create_dir(&directory) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                    return Err(failed("make", &directory, error));
-                }
-                _ => {}
-            }
+            private::directory(&directory).map_err(|error| failed("make", &directory, error))?;
         }
         // Also if they were there: whoever made them may have been killed before this.
         if sync {
@@ -66,8 +62,7 @@ impl Objects for Files {
     ) -> Result<Box<dyn ObjectWrite>> {
         let (path, sync) = (self.path(key), self.sync);
         blocking::run(move || {
-            let file = OpenOptions::new().write(true).create_new(true).open(&path);
-            let file = file.map_err(|error| failed("create", &path, error))?;
+            let file = private::new_file(&path).map_err(|error| failed("create", &path, error))?;
             Ok(Box::new(FileWriter { file: Arc::new(file), path, offset: 0, sync, named: false })
                 as Box<dyn ObjectWrite>)
         })
@@ -84,7 +79,7 @@ impl Objects for Files {
         let (path, sync) = (self.path(key), self.sync);
         blocking::run(move || {
             let open = || {
-                let file = OpenOptions::new().write(true).open(&path)?;
+                let file = private::options().write(true).open(&path)?;
                 let length = file.metadata()?.len();
                 if length > offset {
                     file.set_len(offset)?;

@@ -28,6 +28,7 @@ mod manifests;
 mod migration;
 mod model;
 mod opening;
+mod owned;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(feature = "clouds")]

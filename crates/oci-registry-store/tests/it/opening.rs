@@ -159,10 +159,10 @@ async fn a_place_that_cannot_be_written() {
     for path in [file.clone(), file.join("data")] {
         assert_eq!(refusal(&path).await.0, ErrorKind::Io);
     }
-    // Directories in which nobody, not even root, can make a file.
+    // Where nobody, not even root, can make anything.
     if cfg!(target_os = "linux") {
-        let (kind, message) = refusal(Path::new("/proc/self")).await;
+        let (kind, message) = refusal(Path::new("/proc/data")).await;
         assert_eq!(kind, ErrorKind::Io);
-        assert!(message.contains("cannot write to data directory"), "{message}");
+        assert!(message.contains("cannot make data directory"), "{message}");
     }
 }
