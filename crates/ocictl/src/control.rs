@@ -1,16 +1,20 @@
 //! The control socket: how commands reach the server that is using a data directory.
 //!
-//! It is the file `control` in that directory, for its owner alone. A connection is one job: a line with the job, then from the
+//! It is the file `control` in that directory, for its owner alone, and for root. A connection is
+//! one job: a line with the job, then from the
 //! server lines with what happens, then one with the report or the failure. Each line is a JSON document. A job ends
 //! when its connection does.
 
 use std::convert::Infallible;
-use std::fs::{self, Permissions};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use oci_registry_store::DurableRegistry;
+use rustix::process::geteuid;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -21,6 +25,14 @@ use crate::failure::Failure;
 use crate::upkeep::{Event, Job};
 
 const SOCKET: &str = "control";
+
+/// The longest path that is the address of a socket on all systems, in bytes.
+const LONGEST: usize = 100;
+
+const ROOT: u32 = 0;
+
+/// The exit code of who may not have a job done.
+const NOT_ALLOWED: u8 = 4;
 
 /// A line with a job has no more bytes.
 const MAX_JOB: u64 = 64 << 10;
@@ -36,10 +48,10 @@ const MAX_JOBS: usize = 16;
 
 /// Makes the socket of a data directory, which this process holds. `None` if there cannot be one.
 pub(crate) fn bind(data: &Path) -> Option<UnixListener> {
-    let path = data.join(SOCKET);
-    match try_bind(&path) {
+    match try_bind(data) {
         Ok(listener) => Some(listener),
         Err(error) => {
+            let path = data.join(SOCKET);
             let path = path.display();
             tracing::warn!(%path, %error, "no control socket: gc, fsck and backup need this server to be stopped");
             None
@@ -49,7 +61,32 @@ pub(crate) fn bind(data: &Path) -> Option<UnixListener> {
 
 /// Whether a server of a data directory can be asked.
 pub(crate) async fn answers(data: &Path) -> bool {
-    UnixStream::connect(data.join(SOCKET)).await.is_ok()
+    connect(data).await.is_ok()
+}
+
+async fn connect(data: &Path) -> io::Result<UnixStream> {
+    let address = Address::of(data, SOCKET)?;
+    UnixStream::connect(&address.path).await
+}
+
+/// The address of a socket, while this value lives.
+struct Address {
+    path: PathBuf,
+    _directory: Option<File>,
+}
+
+impl Address {
+    /// The address of a name in a directory. Where its path is too long for one, the directory is
+    /// opened, and has a short name as long as it is; Linux alone has such names.
+    fn of(directory: &Path, name: &str) -> io::Result<Self> {
+        let path = directory.join(name);
+        if path.as_os_str().len() <= LONGEST || !cfg!(target_os = "linux") {
+            return Ok(Self { path, _directory: None });
+        }
+        let directory = File::open(directory)?;
+        let path = format!("/proc/self/fd/{}/{name}", directory.as_raw_fd()).into();
+        Ok(Self { path, _directory: Some(directory) })
+    }
 }
 
 /// Serves the socket.
@@ -77,20 +114,42 @@ pub(crate) async fn listen(listener: UnixListener, registry: DurableRegistry) ->
     }
 }
 
-fn try_bind(path: &Path) -> io::Result<UnixListener> {
-    // Left by a server that was killed: the directory is ours alone.
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let listener = UnixListener::bind(path)?;
-    fs::set_permissions(path, Permissions::from_mode(0o600))?;
-    Ok(listener)
+/// Makes the socket in a directory that nobody else can enter, whatever the umask and whoever may
+/// enter the data directory, and gives it its place and name when it has its mode. One that a
+/// server left there that was killed is replaced.
+fn try_bind(data: &Path) -> io::Result<UnixListener> {
+    let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    // Servers that share a database may share the directory.
+    let made = data.join(format!("{SOCKET}-{}-{}", std::process::id(), since.as_nanos()));
+    DirBuilder::new().mode(0o700).create(&made)?;
+    let bind = || {
+        let listener = UnixListener::bind(Address::of(&made, SOCKET)?.path)?;
+        fs::set_permissions(made.join(SOCKET), Permissions::from_mode(0o600))?;
+        fs::rename(made.join(SOCKET), data.join(SOCKET))?;
+        Ok(listener)
+    };
+    let bound = bind();
+    // If it is not empty, not all of that was done.
+    let removed = fs::remove_dir(&made).or_else(|_| fs::remove_dir_all(&made));
+    bound.and_then(|listener| removed.map(|()| listener))
+}
+
+/// The user at the other end, if it is none who may have jobs done. The modes of the socket and of
+/// the directory say the same where they hold.
+fn stranger(stream: &UnixStream) -> io::Result<Option<u32>> {
+    let peer = stream.peer_cred()?.uid();
+    Ok((![ROOT, geteuid().as_raw()].contains(&peer)).then_some(peer))
 }
 
 /// Does what one connection asks for.
 async fn answer(stream: UnixStream, registry: DurableRegistry) -> io::Result<()> {
+    let stranger = stranger(&stream)?;
     let (reader, mut writer) = stream.into_split();
+    if let Some(peer) = stranger {
+        tracing::warn!(user = peer, "a control connection was refused");
+        let message = format!("user {peer} may not ask this server: its own user and root may");
+        return write(&mut writer, &failed(&Failure::told(message, NOT_ALLOWED))).await;
+    }
     let mut reader = BufReader::new(reader.take(MAX_JOB));
     let mut line = String::new();
     reader.read_line(&mut line).await?;
@@ -147,8 +206,8 @@ pub(crate) async fn ask(
     job: &Job,
     show: &(dyn Fn(&Event) -> Result<(), Failure> + Sync),
 ) -> Result<Value, Failure> {
-    let path = data.join(SOCKET);
-    let stream = UnixStream::connect(&path).await.map_err(|error| {
+    let stream = connect(data).await.map_err(|error| {
+        let path = data.join(SOCKET);
         let message = format!(
             "another process is using {}, and cannot be asked by {}",
             data.display(),

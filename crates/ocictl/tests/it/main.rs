@@ -5,11 +5,14 @@
 mod bad_input;
 mod connection;
 mod credentials;
+mod daemon;
+mod http;
 mod import;
 mod lookaside;
 mod names;
 #[path = "../../../oci-registry-store/tests/it/postgres/server.rs"]
 mod postgres;
+mod private;
 mod replicas;
 #[path = "../../../oci-registry-store/tests/it/s3.rs"]
 #[allow(dead_code, reason = "those of the store need more of it")]
