@@ -70,6 +70,14 @@ struct Inner {
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
+/// Tells whether an error says that no more files, or connections, can be open.
+fn too_many_open_files(error: &std::io::Error) -> bool {
+    /// `ENFILE` and `EMFILE`, the same on all Unix systems. The standard library has no kind for
+    /// them.
+    const NO_MORE: [i32; 2] = [23, 24];
+    cfg!(unix) && error.raw_os_error().is_some_and(|code| NO_MORE.contains(&code))
+}
+
 impl Error {
     /// An error of a kind, with a message that names the thing, what was expected and what was found.
     pub fn new(kind: impl Into<ErrorKind>, message: impl Into<Cow<'static, str>>) -> Self {
@@ -89,12 +97,15 @@ impl Error {
         Self::new(self.0.kind.clone(), doing).with_source(self)
     }
 
-    /// An error of reading or writing a local file. A full disk is [`ErrorKind::StorageFull`].
+    /// An error of reading or writing a local file. A full disk is [`ErrorKind::StorageFull`]; that
+    /// this process, or the system, may have no more files open is [`ErrorKind::Unavailable`],
+    /// since it passes.
     pub fn io(message: impl Into<Cow<'static, str>>, source: std::io::Error) -> Self {
         let kind = match source.kind() {
             std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
                 ErrorKind::StorageFull
             }
+            _ if too_many_open_files(&source) => ErrorKind::Unavailable,
             _ => ErrorKind::Io,
         };
         Self::new(kind, message).with_source(source)
@@ -240,5 +251,20 @@ impl From<UnsupportedAlgorithm> for Error {
 impl From<DocumentError> for Error {
     fn from(error: DocumentError) -> Self {
         Self::new(ErrorCode::ManifestInvalid, error.to_string()).with_source(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // zot#359
+    #[test]
+    fn too_few_descriptors_pass_by_themselves() {
+        let kind = |code| Error::io("x", std::io::Error::from_raw_os_error(code)).kind().clone();
+        let (enoent, enfile, emfile) = (2, 23, 24);
+        assert_eq!(kind(enoent), ErrorKind::Io);
+        assert_eq!(kind(enfile), ErrorKind::Unavailable);
+        assert_eq!(kind(emfile), ErrorKind::Unavailable);
     }
 }

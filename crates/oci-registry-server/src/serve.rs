@@ -39,6 +39,9 @@ use crate::{PeerAddr, app, near};
 /// How long to wait before the next attempt when no connection can be accepted, for want of file descriptors above all.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// The least time between two lines of the log that no connection can be accepted.
+const TELL_AGAIN: Duration = Duration::from_secs(60);
+
 /// What a connection may buffer of what it reads and writes, heads of requests above all: 128 KiB.
 const BUFFER: usize = 128 << 10;
 
@@ -190,6 +193,7 @@ pub async fn serve(
     // Accepted, and without a place.
     let mut waiting = None;
     let mut shutdown = pin!(shutdown);
+    let mut told = None;
     loop {
         let (accepted, slot) = tokio::select! {
             () = &mut shutdown => break,
@@ -199,7 +203,7 @@ pub async fn serve(
                 }
                 continue;
             }
-            (stream, peer) = accept(&listener), if waiting.is_none() => {
+            (stream, peer) = accept(&listener, &mut told), if waiting.is_none() => {
                 let Some(counted) = server.count(peer) else {
                     if let Ok(turn) = refusals.clone().try_acquire_owned() {
                         tasks.spawn(refuse(stream, turn));
@@ -249,8 +253,11 @@ pub async fn serve(
     }
 }
 
-/// The next connection.
-async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+/// The next connection. `told` is when it was told last that there can be none.
+async fn accept(
+    listener: &TcpListener,
+    told: &mut Option<Instant>,
+) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
             Ok(accepted) => return accepted,
@@ -260,7 +267,10 @@ async fn accept(listener: &TcpListener) -> (TcpStream, SocketAddr) {
                     io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset
                 );
                 if !gone {
-                    tracing::error!(%error, "no connection can be accepted");
+                    if told.is_none_or(|told| told.elapsed() >= TELL_AGAIN) {
+                        *told = Some(Instant::now());
+                        tracing::error!(%error, "no connection can be accepted");
+                    }
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }

@@ -215,8 +215,8 @@ pub(crate) struct LimitArgs {
     #[arg(long, value_name = "BYTES")]
     pub(crate) max_blob: Option<u64>,
 
-    /// How many connections there may be at a time. For one more, that ends which has been idle longest; if none is idle, it
-    /// waits.
+    /// The most connections at a time, and fewer where the limit of open files (ulimit -n) asks for
+    /// that. For one more, that ends which has been idle longest; if none is idle, it waits.
     #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_connections: u32,
 

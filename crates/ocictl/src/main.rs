@@ -5,6 +5,7 @@ mod cli;
 mod connection;
 mod control;
 mod copy;
+mod descriptors;
 mod failure;
 mod import;
 mod inspect;

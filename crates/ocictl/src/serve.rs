@@ -14,7 +14,7 @@ use tokio::time::MissedTickBehavior;
 use crate::background::Background;
 use crate::cli::{self, ServeArgs};
 use crate::failure::Failure;
-use crate::{control, output, upkeep};
+use crate::{control, descriptors, output, upkeep};
 
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
@@ -113,9 +113,18 @@ fn server_options(args: &ServeArgs) -> Result<ServerOptions, Failure> {
 fn serve_options(args: &ServeArgs) -> Result<ServeOptions, Failure> {
     let limits = &args.limits;
     let peer = limits.max_connections_per_peer;
+    let wanted = limits.max_connections as usize;
+    let files = descriptors::raise();
+    let connections = descriptors::connections(wanted, files);
+    if connections < wanted {
+        tracing::warn!(
+            "at most {connections} connections at a time, and not {wanted}: this process may have \
+             {files} files open (ulimit -n)"
+        );
+    }
     let mut options = ServeOptions::new()
         .grace(Duration::from_secs(args.grace))
-        .max_connections(limits.max_connections as usize)
+        .max_connections(connections)
         .max_connections_per_peer(peer.map(|connections| connections as usize))
         .keep_alive(Duration::from_secs(limits.keep_alive))
         .header_timeout(Duration::from_secs(limits.header_timeout))

@@ -1,5 +1,7 @@
 //! A server as a process, whose output is looked at.
 
+use std::process::ChildStderr;
+
 use super::*;
 
 /// A server on a free port, killed when dropped.
@@ -28,6 +30,10 @@ impl Daemon {
         Self { child, host }
     }
 
+    pub(crate) fn stderr(&mut self) -> BufReader<ChildStderr> {
+        BufReader::new(self.child.stderr.take().unwrap())
+    }
+
 }
 
 impl Drop for Daemon {
@@ -35,6 +41,18 @@ impl Drop for Daemon {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The first line with a text in it.
+pub(crate) fn line_with(lines: &mut impl BufRead, text: &str) -> String {
+    let mut line = String::new();
+    while lines.read_line(&mut line).unwrap() > 0 {
+        if line.contains(text) {
+            return line;
+        }
+        line.clear();
+    }
+    panic!("there is no line with {text:?}");
 }
 
 /// A blob that lies in a file.

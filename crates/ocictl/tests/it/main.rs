@@ -6,6 +6,7 @@ mod bad_input;
 mod connection;
 mod credentials;
 mod daemon;
+mod descriptors;
 mod http;
 mod import;
 mod lookaside;

@@ -40,11 +40,16 @@ pub(super) fn kind(error: &rusqlite::Error) -> ErrorKind {
     match error.sqlite_error_code() {
         Some(Sql::DiskFull) => ErrorKind::StorageFull,
         Some(Sql::DatabaseBusy | Sql::DatabaseLocked) => ErrorKind::Unavailable,
-        Some(Sql::SystemIoFailure | Sql::CannotOpen | Sql::ReadOnly | Sql::PermissionDenied) => {
-            ErrorKind::Io
-        }
+        Some(Sql::CannotOpen) => cannot_open(std::fs::File::open("/dev/null").err()),
+        Some(Sql::SystemIoFailure | Sql::ReadOnly | Sql::PermissionDenied) => ErrorKind::Io,
         _ => ErrorKind::Internal,
     }
+}
+
+/// The reason for which SQLite, which does not tell it, cannot open a file: want of descriptors if
+/// another cannot be opened for that either.
+fn cannot_open(another: Option<std::io::Error>) -> ErrorKind {
+    another.map_or(ErrorKind::Io, |error| Error::io("", error).kind().clone())
 }
 
 impl From<rusqlite::Error> for Failure {
@@ -56,5 +61,19 @@ impl From<rusqlite::Error> for Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         Self::Refused(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // zot#359
+    #[test]
+    fn a_file_that_cannot_be_opened_for_want_of_descriptors_may_be_later() {
+        const EMFILE: i32 = 24;
+        let no_more = std::io::Error::from_raw_os_error(EMFILE);
+        assert_eq!(cannot_open(Some(no_more)), ErrorKind::Unavailable);
+        assert_eq!(cannot_open(None), ErrorKind::Io);
     }
 }
