@@ -157,11 +157,13 @@ impl BodyReader {
 pub(crate) struct SizedBody {
     stream: oci_ref::Body,
     remaining: u64,
+    /// The request, for what is logged after it has been handed over.
+    span: tracing::Span,
 }
 
 impl SizedBody {
     pub(crate) fn new(stream: oci_ref::Body, length: u64) -> Self {
-        Self { stream, remaining: length }
+        Self { stream, remaining: length, span: tracing::Span::current() }
     }
 }
 
@@ -188,7 +190,7 @@ impl http_body::Body for SizedBody {
             Some(Err(error)) => error,
             None => broken("a blob ended before its size"),
         };
-        tracing::error!(error = ?error, "an answer was broken off");
+        tracing::error!(parent: &self.span, error = %error.chain(), "an answer was broken off");
         Poll::Ready(Some(Err(error)))
     }
 

@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use oci_ref::{Error, ErrorKind};
@@ -65,13 +66,13 @@ impl Failure {
         text
     }
 
-    /// Says it on standard error, and gives the exit code.
-    #[expect(clippy::print_stderr, reason = "the tool speaks to people here")]
+    /// Says it on standard error, if that can be written to, and gives the exit code.
     pub(crate) fn report(&self) -> ExitCode {
-        eprintln!("ocictl: {}", self.chain());
+        let mut text = format!("ocictl: {}\n", self.chain());
         if let Some(hint) = &self.hint {
-            eprintln!("  hint: {hint}");
+            let _ = writeln!(text, "  hint: {hint}");
         }
+        let _ = std::io::stderr().write_all(text.as_bytes());
         ExitCode::from(self.code)
     }
 }

@@ -62,7 +62,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
         .local_addr()
         .map_err(|error| Failure::new("asking where the server listens").because(error))?;
     let control = control::bind(&data);
-    announce(address, &data, shared.then_some(&*database))?;
+    announce(address, &data, shared.then_some(&*database));
     let mut background = Background::default();
     background.start("freeing abandoned uploads", sweep(registry.clone()));
     if !args.gc_interval.is_zero() {
@@ -168,7 +168,7 @@ async fn collect(registry: DurableRegistry, every: Duration) -> Infallible {
     }
 }
 
-fn announce(address: SocketAddr, data: &Path, database: Option<&str>) -> Result<(), Failure> {
+fn announce(address: SocketAddr, data: &Path, database: Option<&str>) {
     let data = data.display();
     let database = database.map_or_else(String::new, |url| format!("metadata in {url}\n"));
     let text = format!(
@@ -177,7 +177,15 @@ fn announce(address: SocketAddr, data: &Path, database: Option<&str>) -> Result<
          {database}\
          push to it:  ocictl copy oci:LAYOUT:NAME docker://{address}/my/image:latest\n"
     );
-    output::print(text.as_bytes())
+    say(&text);
+}
+
+/// Says something on standard output. A server goes on without it: it may be closed, or lie on a
+/// full disk.
+fn say(text: &str) {
+    if let Err(failure) = output::print(text.as_bytes()) {
+        tracing::warn!(error = %failure.chain(), "not said: {}", text.trim_end());
+    }
 }
 
 /// Ends at an interrupt (Ctrl-C) or at SIGTERM.

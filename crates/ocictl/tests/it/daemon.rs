@@ -1,6 +1,7 @@
 //! A server as a process, whose output is looked at.
 
-use std::process::ChildStderr;
+use std::fs;
+use std::process::{ChildStderr, ExitStatus};
 
 use super::*;
 
@@ -34,6 +35,14 @@ impl Daemon {
         BufReader::new(self.child.stderr.take().unwrap())
     }
 
+    pub(crate) fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status();
+        assert!(sent.unwrap().success());
+    }
+
+    pub(crate) fn ended(&mut self) -> ExitStatus {
+        self.child.wait().unwrap()
+    }
 }
 
 impl Drop for Daemon {
@@ -58,4 +67,13 @@ pub(crate) fn line_with(lines: &mut impl BufRead, text: &str) -> String {
 /// A blob that lies in a file.
 pub(crate) fn large() -> Vec<u8> {
     (0..40_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect()
+}
+
+/// Takes the files of all blobs away, so that each read of one is worth a line in the log.
+pub(crate) fn damage(data: &Path) {
+    for directory in fs::read_dir(data.join("objects")).unwrap() {
+        for file in fs::read_dir(directory.unwrap().path()).unwrap() {
+            fs::remove_file(file.unwrap().path()).unwrap();
+        }
+    }
 }

@@ -82,3 +82,8 @@ impl Http {
         (format!("/v2/{repository}/blobs/{digest}"), status)
     }
 }
+
+/// The status of one request on a connection of its own.
+pub(crate) fn status(host: &str, method: &str, path: &str) -> u16 {
+    Http::connect(host).ask(method, path, b"").status
+}

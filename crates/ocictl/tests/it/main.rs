@@ -9,6 +9,7 @@ mod daemon;
 mod descriptors;
 mod http;
 mod import;
+mod log;
 mod lookaside;
 mod names;
 #[path = "../../../oci-registry-store/tests/it/postgres/server.rs"]
