@@ -154,7 +154,8 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = humantime::parse_duration)]
     pub(crate) longest_read: Duration,
 
-    /// How long transfers under way may take to finish at shutdown, in seconds.
+    /// How long transfers under way may take to finish at shutdown, in seconds. A second SIGTERM or
+    /// Ctrl-C ends them at once.
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub(crate) grace: u64,
 

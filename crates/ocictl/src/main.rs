@@ -18,6 +18,7 @@ mod open;
 mod output;
 mod progress;
 mod serve;
+mod signals;
 mod upkeep;
 
 use std::process::ExitCode;

@@ -9,16 +9,20 @@ use std::time::Duration;
 use oci_registry_server::{ServeOptions, ServerOptions, router, serve};
 use oci_registry_store::{CollectOptions, DurableRegistry, EngineOptions, References};
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 use tokio::time::MissedTickBehavior;
 
 use crate::background::Background;
 use crate::cli::{self, ServeArgs};
 use crate::failure::Failure;
+use crate::signals::Signals;
 use crate::{control, descriptors, output, upkeep};
 
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
 pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
+    let signals = &mut Signals::take()?;
+    let grace = Duration::from_secs(args.grace);
     let (app, limits) = (server_options(&args)?, serve_options(&args)?);
     let data = upkeep::data(args.data)?;
     let mut options = EngineOptions::default();
@@ -38,7 +42,11 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
     options.untagged = args.gc_untagged;
     options.longest_read = args.longest_read;
     let (shared, database) = (options.database.is_shared(), options.database.to_string());
-    let registry = DurableRegistry::open(&data, options).await.map_err(|error| {
+    let opened = tokio::select! {
+        opened = DurableRegistry::open(&data, options) => opened,
+        () = signals.end() => return Err(Failure::new("asked to end before the data was open")),
+    };
+    let registry = opened.map_err(|error| {
         // A bucket or a database can be unavailable too.
         let says = |text: &str| error.message().contains(text);
         let hint = if says("in use") {
@@ -72,13 +80,27 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
         background.start("serving the control socket", control::listen(control, registry.clone()));
     }
     let mut done = Ok(());
+    let (asked, mut again) = oneshot::channel();
     let ends = async {
         tokio::select! {
-            () = shutdown() => {}
+            () = signals.end() => {}
             failure = background.failed() => done = Err(failure),
         }
+        say(&draining(grace));
+        // Whoever waits for it is gone only if this is, too.
+        let _ = asked.send(signals);
     };
-    serve(listener, router(Arc::new(registry.clone()), app), limits, ends).await;
+    let served = serve(listener, router(Arc::new(registry.clone()), app), limits, ends);
+    let asked_again = async {
+        match (&mut again).await {
+            Ok(signals) => signals.end().await,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        () = served => {}
+        () = asked_again => say("ending at once: what is under way is broken off\n"),
+    }
     drop(background);
     registry.close().await;
     done
@@ -180,27 +202,15 @@ fn announce(address: SocketAddr, data: &Path, database: Option<&str>) {
     say(&text);
 }
 
+fn draining(grace: Duration) -> String {
+    let grace = humantime::format_duration(grace);
+    format!("ending: requests under way have {grace}; another signal ends them at once\n")
+}
+
 /// Says something on standard output. A server goes on without it: it may be closed, or lie on a
 /// full disk.
 fn say(text: &str) {
     if let Err(failure) = output::print(text.as_bytes()) {
         tracing::warn!(error = %failure.chain(), "not said: {}", text.trim_end());
     }
-}
-
-/// Ends at an interrupt (Ctrl-C) or at SIGTERM.
-async fn shutdown() {
-    let interrupt = tokio::signal::ctrl_c();
-    #[cfg(unix)]
-    {
-        use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
-            tokio::select! {
-                _ = interrupt => {}
-                _ = terminate.recv() => {}
-            }
-            return;
-        }
-    }
-    let _ = interrupt.await;
 }

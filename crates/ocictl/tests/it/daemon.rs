@@ -1,7 +1,7 @@
 //! A server as a process, whose output is looked at.
 
 use std::fs;
-use std::process::{ChildStderr, ExitStatus};
+use std::process::{ChildStderr, ChildStdout, ExitStatus};
 
 use super::*;
 
@@ -9,6 +9,7 @@ use super::*;
 pub(crate) struct Daemon {
     pub(crate) child: Child,
     pub(crate) host: String,
+    pub(crate) stdout: BufReader<ChildStdout>,
 }
 
 impl Daemon {
@@ -28,7 +29,7 @@ impl Daemon {
         let mut line = String::new();
         stdout.read_line(&mut line).unwrap();
         let host = line.trim().strip_prefix("listening on http://").expect(&line).to_owned();
-        Self { child, host }
+        Self { child, host, stdout }
     }
 
     pub(crate) fn stderr(&mut self) -> BufReader<ChildStderr> {

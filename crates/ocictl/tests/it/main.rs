@@ -19,6 +19,7 @@ mod replicas;
 #[path = "../../../oci-registry-store/tests/it/s3.rs"]
 #[allow(dead_code, reason = "those of the store need more of it")]
 mod s3;
+mod signals;
 mod upkeep;
 
 use std::io::{BufRead, BufReader};
