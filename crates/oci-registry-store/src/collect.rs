@@ -48,6 +48,12 @@ pub struct CollectOptions {
     ///
     /// [`EngineOptions::longest_read`]: crate::EngineOptions::longest_read
     pub longest_read: Option<Duration>,
+    /// The rest after which unfinished uploads end, too: with no time at all, all that nobody is
+    /// writing just now. Their clients have to begin anew. `None` leaves them to
+    /// [`EngineOptions::session_idle`].
+    ///
+    /// [`EngineOptions::session_idle`]: crate::EngineOptions::session_idle
+    pub uploads: Option<Duration>,
 }
 
 /// What was collected.
@@ -69,6 +75,9 @@ pub struct CollectReport {
     pub objects: u64,
     /// Files that could not be deleted. They are tried again later.
     pub failed: u64,
+    /// Uploads that were ended, and whose bytes were given free. In a dry run, those that somebody
+    /// is writing just now count, too.
+    pub uploads: u64,
 }
 
 impl CollectReport {
@@ -90,8 +99,15 @@ pub(crate) async fn run(
     let longest_read = options.longest_read.unwrap_or(engine.options.longest_read);
     let mut report = CollectReport { dry_run: options.dry_run, ..CollectReport::default() };
     if options.dry_run {
+        if let Some(idle) = options.uploads {
+            report.uploads = engine.uploads_to_end(idle).await?;
+        }
         report.add(metadata.preview_collection(cuts).await?);
         return Ok(report);
+    }
+    if let Some(idle) = options.uploads {
+        report.uploads = engine.end_uploads(idle).await?;
+        progress(&report);
     }
     let _only = engine.collecting.lock().await;
     let mut step = CollectStep { more: cuts.manifests.is_some(), ..CollectStep::default() };

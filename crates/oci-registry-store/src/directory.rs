@@ -215,6 +215,11 @@ impl DataDirectory {
         complete().map_err(|error| failed("write to", &self.shown, error))
     }
 
+    /// The place where it is, behind all links.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     pub(crate) fn database(&self) -> PathBuf {
         self.path.join(DATABASE)
     }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -15,7 +16,10 @@ use crate::directory::DataDirectory;
 use crate::metadata::{Metadata, Sqlite};
 use crate::objects::{Files, Journal, ObjectKey, Objects};
 use crate::options::EngineOptions;
-use crate::upload::{self, Committed, SessionId, Tokens, idle_since, seconds};
+use crate::space::Space;
+use crate::upload::{
+    self, Committed, Held, OpenUploads, SessionId, Tokens, idle_since, seconds,
+};
 
 /// How many bytes of memory all that is on its way between connections and files may take together, before everybody has to do
 /// with little at a time: 20 MiB.
@@ -34,8 +38,12 @@ pub(crate) struct Engine {
     pub(crate) objects: Box<dyn Objects>,
     pub(crate) manifests: ManifestCache,
     pub(crate) upload_buffers: Buffers,
+    pub(crate) open_uploads: Arc<OpenUploads>,
     pub(crate) tokens: Tokens,
     pub(crate) committed: Committed,
+    space: Space,
+    /// True if objects are files beside the database.
+    in_files: bool,
     pub(crate) options: EngineOptions,
     /// Objects that nobody owns and that could not be deleted.
     left: std::sync::Mutex<Vec<ObjectKey>>,
@@ -87,13 +95,17 @@ impl Engine {
         .await?;
         check_storage(&*metadata, &options).await?;
         let secret = metadata.session_secret(crate::random::bytes()?).await?;
+        let most = Held { uploads: options.max_uploads, bytes: options.upload_space };
         let engine = Arc::new(Self {
             metadata,
+            in_files: bucket.is_none(),
             objects: bucket.unwrap_or_else(|| through(objects)),
             manifests: ManifestCache::new(options.cache / 2),
             upload_buffers,
+            open_uploads: OpenUploads::new(most),
             tokens: Tokens::new(secret),
             committed: Committed::default(),
+            space: Space::new(directory.path().to_owned(), options.min_free_space),
             options,
             left: std::sync::Mutex::default(),
             collecting: Mutex::default(),
@@ -103,7 +115,8 @@ impl Engine {
             closed: watch::Sender::new(()),
         });
         engine.delete_strays().await?;
-        engine.expire_sessions().await?;
+        engine.end_sessions(idle_since(engine.options.session_idle)).await?;
+        engine.open_uploads.count(&*engine.metadata).await?;
         Ok(engine)
     }
 
@@ -120,6 +133,18 @@ impl Engine {
     /// When the object of a blob that goes now may be deleted.
     pub(crate) fn delete_after(&self, now: i64) -> i64 {
         now.saturating_add(seconds(self.options.longest_read))
+    }
+
+    /// Sees that there is room for so many more bytes of an object. None is needed here if it lies
+    /// in a bucket.
+    pub(crate) async fn room_for_object(&self, bytes: u64) -> Result<()> {
+        if self.in_files { self.space.take(bytes).await } else { Ok(()) }
+    }
+
+    /// Sees that there is room for so many more bytes in the database. None is needed here if it is
+    /// on a server.
+    pub(crate) async fn room_for_row(&self, bytes: u64) -> Result<()> {
+        if self.metadata.is_shared() { Ok(()) } else { self.space.take(bytes).await }
     }
 
     /// Resolves when the engine has been closed.
@@ -176,19 +201,42 @@ impl Engine {
         }
     }
 
-    /// Ends the sessions that nobody has gone on with for too long. What is being written is not idle.
-    async fn expire_sessions(&self) -> Result<()> {
-        let before = idle_since(self.options.session_idle);
+    /// Ends the sessions that nobody has gone on with for so long, however many there are, and
+    /// tells how many. No time at all means all of them.
+    pub(crate) async fn end_uploads(&self, idle: Duration) -> Result<u64> {
+        let (before, mut ended) = (rested_since(idle), 0);
+        loop {
+            match self.end_sessions(before).await? {
+                0 => return Ok(ended),
+                more => ended += more,
+            }
+        }
+    }
+
+    /// Counts the sessions that [`end_uploads`](Self::end_uploads) would end now.
+    pub(crate) async fn uploads_to_end(&self, idle: Duration) -> Result<u64> {
+        let found = self.metadata.idle_sessions(rested_since(idle), usize::MAX).await?;
+        Ok(found.len() as u64)
+    }
+
+    /// Ends some sessions that nobody has gone on with since this time, and tells how many. What is
+    /// being written is not idle.
+    async fn end_sessions(&self, before: i64) -> Result<u64> {
+        let mut ended = 0;
         for session in self.metadata.idle_sessions(before, STEP).await? {
             let Some(_claim) = self.metadata.claim_session(&session.id).await? else { continue };
             match self.metadata.close_session(session).await {
-                Ok(Some(key)) => self.discard(&key).await,
-                Ok(None) => {}
+                Ok(key) => {
+                    ended += 1;
+                    if let Some(key) = key {
+                        self.discard(&key).await;
+                    }
+                }
                 // Somebody has gone on with it, or ended it, since it was listed.
                 Err(error) => tracing::debug!(%error, "an idle upload was not closed"),
             }
         }
-        Ok(())
+        Ok(ended)
     }
 
     /// Expires sessions, and forgets those whose tokens have expired.
@@ -198,11 +246,19 @@ impl Engine {
             // Those of other processes that have ended.
             self.delete_strays().await?;
         }
-        self.expire_sessions().await?;
+        self.end_sessions(idle_since(self.options.session_idle)).await?;
+        // What others have begun is not known otherwise.
+        self.open_uploads.count(&*self.metadata).await?;
         let expired = SessionId::made_before(self.options.session_idle);
         while self.metadata.forget_closed_sessions(&expired, STEP).await? == STEP {}
         Ok(())
     }
+}
+
+/// Sessions that were last written before this have rested for so long, in seconds since 1970.
+fn rested_since(idle: Duration) -> i64 {
+    // Also what was written in this second.
+    if idle.is_zero() { i64::MAX } else { idle_since(idle) }
 }
 
 /// Sees that the storage is the one that the metadata is about. In any other all content would seem to be lost, and a check would

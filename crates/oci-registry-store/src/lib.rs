@@ -52,6 +52,7 @@ mod private;
 mod random;
 mod registry;
 mod repository;
+mod space;
 mod storage;
 mod upload;
 mod verify;

@@ -61,6 +61,17 @@ pub struct EngineOptions {
     pub references: References,
     /// How long an upload may rest before it expires: an hour by default.
     pub session_idle: Duration,
+    /// The most unfinished uploads that may hold bytes: 4096 by default. One that has only begun
+    /// holds none, nor does a small one that is sent in one request. What goes beyond is
+    /// [`Unavailable`](oci_ref::ErrorKind::Unavailable). Processes that share a database count
+    /// together what rests there, and each what it is writing.
+    pub max_uploads: u64,
+    /// The most bytes that all of those together may hold: 256 GiB by default.
+    pub upload_space: u64,
+    /// The bytes of the data directory's disk that are kept free: 32 MiB by default. What would
+    /// leave fewer is [`StorageFull`](oci_ref::ErrorKind::StorageFull); reads and deletions go on.
+    /// `0` keeps none.
+    pub min_free_space: u64,
     /// How long content stays that nothing references: a day by default. It begins anew when the content is pushed again or
     /// mounted, and when somebody who asks whether it is there is told that it is.
     ///
@@ -99,6 +110,9 @@ impl Default for EngineOptions {
             lease: Duration::from_secs(60),
             references: References::Complete,
             session_idle: Duration::from_secs(60 * 60),
+            max_uploads: 4096,
+            upload_space: 256 << 30,
+            min_free_space: 32 << 20,
             grace: Duration::from_secs(24 * 60 * 60),
             untagged: None,
             longest_read: Duration::from_secs(60 * 60),

@@ -270,6 +270,7 @@ impl Store for Repository {
         let mounted = match from {
             Some(from) => {
                 let now = self.engine.now();
+                self.engine.room_for_row(0).await?;
                 self.engine.metadata.mount(from, &self.name, digest, now).await?
             }
             None => self.blob_size(digest).await?.is_some(),
@@ -284,6 +285,7 @@ impl Store for Repository {
         when: &Precondition,
     ) -> Result<()> {
         refusals::check_artifact_type(manifest)?;
+        self.engine.room_for_row(manifest.bytes().len() as u64).await?;
         let new = NewManifest {
             repository: self.name.clone(),
             manifest: manifest.clone(),

@@ -120,7 +120,7 @@ pub(crate) struct ServeArgs {
 
     /// How long this server is taken for alive after a database that it shares has last heard of it. Then others may go on with
     /// the uploads that it was writing. Short is soon after a crash; long outlasts a slow database.
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = lease)]
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = at_least_a_second)]
     pub(crate) lease: Duration,
 
     /// How many MiB of memory content that was read recently may take. 0 keeps nothing.
@@ -191,12 +191,13 @@ pub(crate) struct ServeArgs {
     pub(crate) limits: LimitArgs,
 }
 
-/// A lease is renewed four times while it lasts, which a shorter one leaves no time for.
-fn lease(text: &str) -> Result<Duration, String> {
-    let lease = humantime::parse_duration(text).map_err(|error| error.to_string())?;
-    match lease < Duration::from_secs(1) {
+/// A lease is renewed four times while it lasts, and an upload goes on after an answer has come: a
+/// shorter time is none.
+fn at_least_a_second(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    match time < Duration::from_secs(1) {
         true => Err("at least 1s".to_owned()),
-        false => Ok(lease),
+        false => Ok(time),
     }
 }
 
@@ -252,6 +253,25 @@ pub(crate) struct LimitArgs {
     /// The least bytes a second of a transfer, while the server waits for the peer. 0 for none.
     #[arg(long, value_name = "BYTES", default_value_t = 1024)]
     pub(crate) min_rate: u64,
+
+    /// Keep so many MiB of the data directory's disk free. What would leave less is refused
+    /// with 507; reading and deleting go on. 0 for none.
+    #[arg(long, value_name = "MIB", default_value_t = 32)]
+    pub(crate) min_free_space: u64,
+
+    /// The most unfinished uploads that may hold bytes. More are refused with 503. Servers that
+    /// share a database count together those at rest.
+    #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) max_uploads: u64,
+
+    /// The most MiB that all of those together may hold. More is refused with 503.
+    #[arg(long, value_name = "MIB", default_value_t = 256 << 10, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) upload_space: u64,
+
+    /// Give up an upload that has rested for so long, as 30m or 1h. Longer than clients wait
+    /// before they go on.
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = at_least_a_second)]
+    pub(crate) upload_idle: Duration,
 }
 
 /// What of a manifest's references must be there.
@@ -451,6 +471,11 @@ pub(crate) struct GcArgs {
     /// How long the bytes of what is collected now stay for downloads under way [default: as the server was told, or 1h]
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     pub(crate) longest_read: Option<Duration>,
+
+    /// Also give up uploads that nobody has gone on with for so long, as --uploads=10m; without a
+    /// time, all that nobody is writing just now. Their clients have to begin anew.
+    #[arg(long, value_name = "TIME", num_args = 0..=1, require_equals = true, default_missing_value = "0s", value_parser = humantime::parse_duration)]
+    pub(crate) uploads: Option<Duration>,
 }
 
 #[derive(Debug, Args)]

@@ -41,6 +41,10 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
     options.grace = args.gc_grace;
     options.untagged = args.gc_untagged;
     options.longest_read = args.longest_read;
+    options.session_idle = args.limits.upload_idle;
+    options.max_uploads = args.limits.max_uploads;
+    options.upload_space = mebibytes(args.limits.upload_space);
+    options.min_free_space = mebibytes(args.limits.min_free_space);
     let (shared, database) = (options.database.is_shared(), options.database.to_string());
     let opened = tokio::select! {
         opened = DurableRegistry::open(&data, options) => opened,
@@ -104,6 +108,10 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
     drop(background);
     registry.close().await;
     done
+}
+
+fn mebibytes(count: u64) -> u64 {
+    count.saturating_mul(1 << 20)
 }
 
 fn server_options(args: &ServeArgs) -> Result<ServerOptions, Failure> {

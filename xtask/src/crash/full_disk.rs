@@ -87,7 +87,8 @@ pub(super) fn run(tools: &Tools, plan: &Plan) -> Result {
 
 async fn story(tools: &Tools, plan: &Plan, disk: &Disk, data: &Path) -> Result {
     let mut random = Random::new(plan.seed);
-    let server = tools.start(data, &[])?;
+    // The last byte is what this is about.
+    let server = tools.start(data, &["--min-free-space", "0"])?;
     let mut client = Client::new("client", &server.host, Rc::new(|| ()));
     let mut tally = Tally::default();
 

@@ -20,7 +20,7 @@ use oci_spec_types::{Descriptor, Digest, Name, Tag};
 
 use crate::References;
 use crate::objects::ObjectKey;
-use crate::upload::SessionId;
+use crate::upload::{Held, SessionId};
 
 pub(crate) use misfits::Misfit;
 #[cfg(feature = "postgres")]
@@ -369,6 +369,9 @@ pub(crate) trait Metadata: Send + Sync + 'static {
         after: Option<&ObjectKey>,
         limit: usize,
     ) -> Result<Vec<ObjectKey>>;
+
+    /// The uploads of which something is recorded, and their bytes.
+    async fn held_by_uploads(&self) -> Result<Held>;
 
     /// Claims a session. `None` if somebody else is writing to it. The claim ends when it is dropped, or when the session is
     /// recorded or closed.

@@ -18,6 +18,7 @@ pub(super) async fn fork(
     from: &ObjectKey,
     offset: u64,
 ) -> Result<(ObjectKey, Box<dyn ObjectWrite>)> {
+    engine.room_for_object(offset).await?;
     let key = ObjectKey::fresh()?;
     // A beginning that failed may yet have been noted.
     let copied = match engine.metadata.begin_object(&key).await {

@@ -6,6 +6,7 @@
 mod committed;
 mod fork;
 mod gather;
+mod held;
 mod id;
 mod object;
 
@@ -17,12 +18,14 @@ use oci_ref::{Error, ErrorKind, Result, Staged, UploadId};
 use oci_spec_types::{Algorithm, Digest, Name};
 
 use self::gather::Gathered;
+use self::held::Share;
 use self::object::{End, ObjectUpload, Session, Start};
 use crate::buffers::{Buffers, LARGE};
 use crate::engine::Engine;
 use crate::metadata::{Claimed, Content, NewBlob, Progress, SessionRecord, SessionState};
 
 pub(crate) use committed::Committed;
+pub(crate) use held::{Held, OpenUploads};
 pub(crate) use id::{SessionId, Tokens, now};
 
 /// How many bytes are written to a file at a time when there are no large buffers left.
@@ -153,6 +156,7 @@ impl Upload {
             }
             return Err(error);
         }
+        self.engine.room_for_row(data.len() as u64).await?;
         let blob = NewBlob {
             repository: self.repository,
             digest: digest.clone(),
@@ -175,6 +179,12 @@ impl Upload {
             }
             return Ok(());
         }
+        let (metadata, bytes) = (&*self.engine.metadata, self.buffer.len() as u64);
+        self.engine.room_for_row(bytes).await?;
+        let is_recorded = session.version.is_some();
+        // Until it is recorded.
+        let mut share = Share::begin(&self.engine.open_uploads, metadata, is_recorded).await?;
+        share.grow(metadata, bytes).await?;
         let progress = Progress {
             session,
             repository: self.repository.clone(),

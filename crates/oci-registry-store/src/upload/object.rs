@@ -14,6 +14,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::fork::fork;
+use super::held::Share;
 use super::{SessionId, now};
 use crate::blocking;
 use crate::engine::Engine;
@@ -118,6 +119,7 @@ struct Object {
     recorded: Option<u64>,
     /// The object that the session has recorded, if this one is to replace it.
     replaced: Option<ObjectKey>,
+    share: Share,
 }
 
 impl Object {
@@ -127,8 +129,11 @@ impl Object {
         session: Option<Claimed>,
         start: Start,
     ) -> Result<Self> {
+        let is_recorded = session.as_ref().is_some_and(|session| session.version.is_some());
+        let share = Share::begin(&engine.open_uploads, &*engine.metadata, is_recorded).await?;
         match start {
             Start::Fresh(algorithm) => {
+                engine.room_for_object(1).await?;
                 let key = ObjectKey::fresh()?;
                 if let Err(error) = engine.metadata.begin_object(&key).await {
                     // It may yet have been noted.
@@ -154,6 +159,7 @@ impl Object {
                     offset: 0,
                     recorded: None,
                     replaced: None,
+                    share,
                 })
             }
             Start::Recorded { key, offset, state, hash_state, inherited } => {
@@ -183,6 +189,7 @@ impl Object {
                     offset,
                     recorded,
                     replaced,
+                    share,
                 })
             }
         }
@@ -210,6 +217,8 @@ impl Object {
 
     async fn append(&mut self, chunk: Bytes) -> Result<()> {
         let length = chunk.len() as u64;
+        self.engine.room_for_object(length).await?;
+        self.share.grow(&*self.engine.metadata, length).await?;
         match self.hasher.take() {
             Some(hasher) => {
                 self.hasher = Some(self.writer.append_hashed(chunk, hasher).await?);

@@ -27,6 +27,7 @@ mod lists;
 mod manifests;
 mod migration;
 mod model;
+mod open_uploads;
 mod opening;
 mod owned;
 #[cfg(feature = "postgres")]

@@ -98,7 +98,7 @@ async fn of_two_writers_one_wins() {
 }
 
 /// Resumes as soon as the one before has let go.
-async fn resume(store: &dyn Store, id: &UploadId) -> Box<dyn Staged> {
+pub(crate) async fn resume(store: &dyn Store, id: &UploadId) -> Box<dyn Staged> {
     for _ in 0..2000 {
         match store.resume(id).await {
             Ok(staged) => return staged,

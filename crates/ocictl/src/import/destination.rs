@@ -45,6 +45,7 @@ impl Destination {
         options.create = !args.dry_run;
         options.database = upkeep::database(args.database.as_deref())?;
         options.storage = args.storage.clone();
+        options.session_idle = upkeep::UPLOADS_STAY;
         let shared = options.database.is_shared();
         let in_use = |failure: Failure| {
             failure.hint("import through the server that is using it: name it as docker://HOST in place of --data")

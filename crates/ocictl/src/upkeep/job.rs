@@ -20,9 +20,10 @@ const EVERY: Duration = Duration::from_millis(100);
 pub(crate) enum Job {
     Gc {
         dry_run: bool,
-        /// In seconds, as the other.
+        /// In seconds, as the others.
         untagged_older_than: Option<u64>,
         longest_read: Option<u64>,
+        uploads: Option<u64>,
     },
     Fsck {
         repair: bool,
@@ -47,10 +48,11 @@ impl Job {
     /// The job as it is sent to another process.
     pub(crate) fn to_json(&self) -> Result<Value, Failure> {
         Ok(match self {
-            Self::Gc { dry_run, untagged_older_than, longest_read } => json!({"gc": {
+            Self::Gc { dry_run, untagged_older_than, longest_read, uploads } => json!({"gc": {
                 "dry_run": dry_run,
                 "untagged_older_than": untagged_older_than,
                 "longest_read": longest_read,
+                "uploads": uploads,
             }}),
             Self::Fsck { repair, rate, resume } => {
                 json!({"fsck": {"repair": repair, "rate": rate, "resume": resume}})
@@ -79,6 +81,7 @@ impl Job {
                 dry_run: job["dry_run"].as_bool()?,
                 untagged_older_than: number("untagged_older_than")?,
                 longest_read: number("longest_read")?,
+                uploads: number("uploads")?,
             },
             "fsck" => Self::Fsck {
                 repair: job["repair"].as_bool()?,
@@ -105,11 +108,12 @@ impl Job {
             }
         };
         match self {
-            Self::Gc { dry_run, untagged_older_than, longest_read } => {
+            Self::Gc { dry_run, untagged_older_than, longest_read, uploads } => {
                 let mut options = CollectOptions::default();
                 options.dry_run = dry_run;
                 options.untagged_older_than = untagged_older_than.map(Duration::from_secs);
                 options.longest_read = longest_read.map(Duration::from_secs);
+                options.uploads = uploads.map(Duration::from_secs);
                 let line = |report: &CollectReport| {
                     format!(
                         "{} manifests, {} blobs ({}) and {} files collected",
@@ -129,6 +133,7 @@ impl Job {
                     "bytes": report.bytes,
                     "files": report.objects,
                     "failed": report.failed,
+                    "uploads": report.uploads,
                 }))
             }
             Self::Fsck { repair, rate, resume } => {
@@ -186,8 +191,18 @@ mod tests {
     #[test]
     fn jobs_come_through_as_they_were_sent() {
         let jobs = [
-            Job::Gc { dry_run: true, untagged_older_than: Some(7), longest_read: None },
-            Job::Gc { dry_run: false, untagged_older_than: None, longest_read: Some(0) },
+            Job::Gc {
+                dry_run: true,
+                untagged_older_than: Some(7),
+                longest_read: None,
+                uploads: None,
+            },
+            Job::Gc {
+                dry_run: false,
+                untagged_older_than: None,
+                longest_read: Some(0),
+                uploads: Some(60),
+            },
             Job::Fsck { repair: true, rate: Some(1_000_000), resume: false },
             Job::Backup { to: "/a/b".into() },
         ];

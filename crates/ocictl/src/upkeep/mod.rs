@@ -5,6 +5,7 @@ mod report;
 
 use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use oci_ref::ErrorKind;
 use oci_registry_store::{Database, DurableRegistry, EngineOptions};
@@ -17,10 +18,14 @@ use crate::progress;
 
 pub(crate) use self::job::{Event, Job};
 
+/// The rest that commands other than `serve` allow to uploads: it is the server's to end them.
+pub(crate) const UPLOADS_STAY: Duration = Duration::MAX;
+
 pub(crate) async fn gc(args: GcArgs) -> Result<(), Failure> {
     let untagged_older_than = args.untagged_older_than.map(|age| age.as_secs());
     let longest_read = args.longest_read.map(|time| time.as_secs());
-    let job = Job::Gc { dry_run: args.dry_run, untagged_older_than, longest_read };
+    let uploads = args.uploads.map(|idle| idle.as_secs());
+    let job = Job::Gc { dry_run: args.dry_run, untagged_older_than, longest_read, uploads };
     let report = run(&args.data, &job).await?;
     report::print(&args.data, report::gc(&report), &report)
 }
@@ -123,6 +128,7 @@ async fn alone(data: &Path, args: &DataArgs) -> Result<Option<DurableRegistry>, 
     }
     let mut options = EngineOptions::default();
     options.create = false;
+    options.session_idle = UPLOADS_STAY;
     options.database = database(args.database.as_deref())?;
     options.storage = args.storage.clone();
     let shared = options.database.is_shared();

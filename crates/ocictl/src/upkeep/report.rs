@@ -40,16 +40,24 @@ pub(super) fn gc(report: &Value) -> String {
     let number = |name| number(report, name);
     let (manifests, links, blobs) = (number("manifests"), number("links"), number("blobs"));
     let size = bytes(number("bytes"));
+    let uploads = number("uploads");
     if report["dry_run"] == true {
-        return format!(
+        let mut text = format!(
             "would delete {manifests} untagged manifests, take {links} blobs out of repositories, and free {blobs} of them ({size})\n"
         );
+        if uploads > 0 {
+            text += &format!("would give up {uploads} unfinished uploads\n");
+        }
+        return text;
     }
     let mut text = format!(
         "{manifests} untagged manifests deleted, {links} blobs taken out of repositories, {blobs} of them freed ({size})\n\
          {} files deleted of blobs that went earlier\n",
         number("files")
     );
+    if uploads > 0 {
+        text += &format!("{uploads} unfinished uploads given up\n");
+    }
     if number("failed") > 0 {
         text += &format!(
             "{} files could not be deleted, which is tried again; the log says why\n",

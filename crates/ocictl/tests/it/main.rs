@@ -20,6 +20,7 @@ mod replicas;
 #[allow(dead_code, reason = "those of the store need more of it")]
 mod s3;
 mod signals;
+mod unfinished;
 mod upkeep;
 
 use std::io::{BufRead, BufReader};

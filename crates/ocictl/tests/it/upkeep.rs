@@ -13,7 +13,7 @@ fn json(text: &str) -> Value {
 }
 
 /// The files of a data directory that hold blobs.
-fn files(data: &Path) -> Vec<PathBuf> {
+pub(crate) fn files(data: &Path) -> Vec<PathBuf> {
     let directories = fs::read_dir(data.join("objects")).unwrap();
     let files = directories.flat_map(|directory| fs::read_dir(directory.unwrap().path()).unwrap());
     files.map(|file| file.unwrap().path()).collect()

@@ -81,7 +81,7 @@ use super::{
     NewManifest, Progress, SessionState, Stored, StoredBlob, StoredManifest, refusals,
 };
 use crate::objects::ObjectKey;
-use crate::upload::SessionId;
+use crate::upload::{Held, SessionId};
 
 pub(crate) use self::url::Url;
 
@@ -372,6 +372,11 @@ impl Metadata for Postgres {
     ) -> Result<Vec<ObjectKey>> {
         let query = |db: Arc<Db>| async move { sessions::stray_objects(&db, after, limit).await };
         self.runner.read("list pending objects", query).await
+    }
+
+    async fn held_by_uploads(&self) -> Result<Held> {
+        let query = |db: Arc<Db>| async move { sessions::held(&db).await };
+        self.runner.read("count uploads", query).await
     }
 
     async fn claim_session(&self, id: &SessionId) -> Result<Option<Claim>> {

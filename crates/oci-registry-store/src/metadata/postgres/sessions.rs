@@ -9,7 +9,7 @@ use super::lease::{self, ALIVE};
 use super::run::{Db, get};
 use crate::metadata::{Claimed, Content, Progress, SessionRecord, SessionState, columns, refusals};
 use crate::objects::ObjectKey;
-use crate::upload::SessionId;
+use crate::upload::{Held, SessionId};
 
 pub(super) async fn begin_object(db: &Db, key: &ObjectKey, writer: &str) -> Outcome<()> {
     let insert = "INSERT INTO pending_object (key, writer) VALUES ($1, $2)";
@@ -85,6 +85,13 @@ pub(super) async fn stray_objects(
 
 fn keys(found: Vec<tokio_postgres::Row>) -> Outcome<Vec<ObjectKey>> {
     found.iter().map(|row| Ok(columns::object_key(get(row, 0)?)?)).collect()
+}
+
+pub(super) async fn held(db: &Db) -> Outcome<Held> {
+    let count =
+        "SELECT count(*), coalesce(sum(\"offset\"), 0)::bigint FROM session WHERE NOT closed";
+    let Some(row) = db.row(count, &[]).await? else { return Ok(Held::default()) };
+    Ok(Held { uploads: columns::size(get(&row, 0)?)?, bytes: columns::size(get(&row, 1)?)? })
 }
 
 pub(super) async fn get_session(

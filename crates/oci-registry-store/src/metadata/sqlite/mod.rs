@@ -41,7 +41,7 @@ use super::{
 };
 use crate::blocking;
 use crate::objects::ObjectKey;
-use crate::upload::SessionId;
+use crate::upload::{Held, SessionId};
 
 /// The metadata in a SQLite file.
 pub(crate) struct Sqlite {
@@ -379,6 +379,10 @@ impl Metadata for Sqlite {
         let after = after.cloned();
         let read = move |db: &_| sessions::stray_objects(db, after.as_ref(), limit);
         self.readers.run("list pending objects", read).await
+    }
+
+    async fn held_by_uploads(&self) -> Result<Held> {
+        self.readers.run("count uploads", sessions::held).await
     }
 
     async fn claim_session(&self, id: &SessionId) -> Result<Option<Claim>> {

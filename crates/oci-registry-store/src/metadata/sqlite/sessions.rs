@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension};
 use super::failure::Outcome;
 use crate::metadata::{Claimed, Content, Progress, SessionRecord, SessionState, columns, refusals};
 use crate::objects::ObjectKey;
-use crate::upload::SessionId;
+use crate::upload::{Held, SessionId};
 
 pub(super) fn begin_object(db: &Connection, key: &ObjectKey) -> Outcome<()> {
     db.prepare_cached("INSERT INTO pending_object (key) VALUES (?1)")?.execute([key.as_str()])?;
@@ -80,6 +80,12 @@ pub(super) fn stray_objects(
     let found =
         list.query_map((after, columns::stored_limit(limit)), |row| row.get::<_, String>(0))?;
     found.map(|key| Ok(columns::object_key(&key?)?)).collect()
+}
+
+pub(super) fn held(db: &Connection) -> Outcome<Held> {
+    let mut count = db.prepare_cached("SELECT count(*), coalesce(sum(offset), 0) FROM session")?;
+    let (uploads, bytes) = count.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(Held { uploads: columns::size(uploads)?, bytes: columns::size(bytes)? })
 }
 
 pub(super) fn get(db: &Connection, repository: &Name, id: &SessionId) -> Outcome<SessionState> {
