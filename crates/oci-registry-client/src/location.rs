@@ -37,7 +37,14 @@ fn check(url: &Url, from: &Url) -> Result<(), String> {
 
 /// An address with one more query parameter; what the query has is kept as it is.
 pub(crate) fn with_query(mut url: Url, key: &str, value: &str) -> Url {
+    let kept = url.query().map_or(0, str::len);
     url.query_pairs_mut().append_pair(key, value);
+    // A space is `%20` for everybody, and `+` only for those who read a query as a form.
+    let query = url.query().map(|query| {
+        let (old, added) = query.split_at(kept);
+        format!("{old}{}", added.replace('+', "%20"))
+    });
+    url.set_query(query.as_deref());
     url
 }
 
@@ -91,6 +98,9 @@ mod tests {
         assert_eq!(url.query(), Some("_state=a%2Bb+c%3D%3D&k&digest=sha256%3Aab"));
         let url = with_query(Url::parse("https://r.example/1").unwrap(), "digest", "sha256:ab");
         assert_eq!(url.query(), Some("digest=sha256%3Aab"));
+        let url = with_query(url, "artifactType", "text/x+y; a=\u{e4}");
+        let last = "artifactType=text%2Fx%2By%3B%20a%3D%C3%A4";
+        assert_eq!(url.query(), Some(format!("digest=sha256%3Aab&{last}").as_str()));
     }
 
     proptest! {
