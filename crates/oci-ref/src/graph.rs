@@ -129,7 +129,6 @@ pub(crate) async fn read_manifest(
 }
 
 /// What an entry of an index, or a reference of a manifest of an unknown type, turns out to be.
-#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
 pub(crate) enum Entry {
     /// A manifest, read.
     Manifest(Manifest),

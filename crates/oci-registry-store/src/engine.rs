@@ -17,6 +17,7 @@ use crate::metadata::{Metadata, Sqlite};
 use crate::objects::{Files, Journal, ObjectKey, Objects};
 use crate::options::EngineOptions;
 use crate::space::Space;
+use crate::upgrade;
 use crate::upload::{
     self, Committed, Held, OpenUploads, SessionId, Tokens, idle_since, seconds,
 };
@@ -94,6 +95,7 @@ impl Engine {
         })
         .await?;
         check_storage(&*metadata, &options).await?;
+        upgrade::record_references(&*metadata, (options.clock)()).await?;
         let secret = metadata.session_secret(crate::random::bytes()?).await?;
         let most = Held { uploads: options.max_uploads, bytes: options.upload_space };
         let engine = Arc::new(Self {

@@ -54,6 +54,7 @@ mod registry;
 mod repository;
 mod space;
 mod storage;
+mod upgrade;
 mod upload;
 mod verify;
 mod weight;

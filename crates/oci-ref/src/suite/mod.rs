@@ -27,6 +27,7 @@ pub mod content;
 mod copying;
 mod deleting;
 mod manifests;
+mod references;
 mod referrers;
 pub mod sample;
 mod tags;
@@ -106,6 +107,7 @@ pub fn all() -> Vec<Case> {
         blobs::CASES,
         uploads::CASES,
         manifests::CASES,
+        references::CASES,
         tags::CASES,
         referrers::CASES,
         deleting::CASES,

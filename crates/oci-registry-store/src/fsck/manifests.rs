@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use oci_ref::{Manifest, Result};
+use oci_ref::{Form, Manifest, ManifestError, Result};
 
 use super::misfits::MARKED;
 use super::{Check, FsckStage};
@@ -39,6 +39,11 @@ impl Check<'_> {
             format!("manifest {} of repository {}", stored.descriptor.digest, stored.repository);
         let manifest = match parsed {
             Ok(manifest) => manifest,
+            // Its bytes are as they were pushed.
+            Err(error) if !is_damage(&error) => {
+                self.problem(format!("{shown} cannot be understood: {error}"), None);
+                return Ok(());
+            }
             Err(error) if stored.tags.is_empty() => {
                 let what = format!("{shown}, which has no tag, is damaged: {error}");
                 let remedy = "it is deleted, so that the next push of it brings it back";
@@ -85,6 +90,11 @@ impl Check<'_> {
     }
 }
 
+/// Whether bytes are not those that they should be.
+fn is_damage(error: &ManifestError) -> bool {
+    matches!(error, ManifestError::Digest(_) | ManifestError::Size { .. })
+}
+
 /// How what is recorded differs from what a manifest says.
 fn difference(manifest: &Manifest, stored: &StoredManifest) -> Option<String> {
     let expected = expected(manifest);
@@ -92,10 +102,16 @@ fn difference(manifest: &Manifest, stored: &StoredManifest) -> Option<String> {
     if let Some(digest) = recorded.misplaced.first() {
         return Some(format!("blob {digest} is recorded as missing, and is there"));
     }
-    if let Some(difference) = sets("blob", &expected.blobs, &recorded.blobs)
-        .or_else(|| sets("manifest", &expected.children, &recorded.children))
+    // What is listed is recorded as a blob, too, where it is one.
+    let blobs: BTreeSet<String> = recorded.blobs.difference(&expected.children).cloned().collect();
+    let expected_blobs = expected.blobs.difference(&expected.children).cloned().collect();
+    if let Some(difference) = sets("blob", &expected_blobs, &blobs)
+        .or_else(|| sets("entry", &expected.children, &recorded.children))
     {
         return Some(difference);
+    }
+    if let Some(digest) = recorded.unheld.first() {
+        return Some(format!("blob {digest} is listed, and is not recorded as a blob"));
     }
     if expected.referrer != recorded.referrer {
         let subject = |recorded: &Recorded| {
@@ -114,10 +130,15 @@ fn difference(manifest: &Manifest, stored: &StoredManifest) -> Option<String> {
 
 fn expected(manifest: &Manifest) -> Recorded {
     let referrer = manifest.subject().zip(manifest.as_referrer());
+    let of = |form| {
+        let digests = manifest.references().filter(move |referenced| referenced.form == form);
+        digests.map(|referenced| referenced.digest.to_string()).collect()
+    };
     Recorded {
-        blobs: manifest.blobs().map(|blob| blob.digest.to_string()).collect(),
+        blobs: of(Form::Blob),
+        children: of(Form::Either),
         misplaced: BTreeSet::new(),
-        children: manifest.manifests().iter().map(|child| child.digest.to_string()).collect(),
+        unheld: BTreeSet::new(),
         referrer: referrer.map(|(subject, referrer)| (subject.digest.to_string(), referrer)),
     }
 }

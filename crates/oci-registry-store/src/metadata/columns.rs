@@ -4,6 +4,7 @@ use std::fmt::Debug;
 use std::str::FromStr;
 
 use oci_ref::{Cursor, Error, ErrorKind, Page, Result};
+use oci_spec_types::MediaType;
 
 use super::Content;
 use crate::objects::ObjectKey;
@@ -11,6 +12,30 @@ use crate::objects::ObjectKey;
 /// A text that was stored as a type.
 pub(super) fn parse<T: FromStr>(what: &str, text: &str) -> Result<T> {
     text.parse().map_err(|_| corrupt(what, &text))
+}
+
+/// A media type that was stored, as it was written.
+pub(super) fn media_type(text: &str) -> Result<MediaType> {
+    MediaType::as_written(text.to_owned()).map_err(|_| corrupt("a media type", &text))
+}
+
+/// The statement that lists manifests whose types were not known when there were references only of known types, in both
+/// dialects: their ids after the first parameter, their digests, media types, sizes and bytes; no more than the second
+/// parameter.
+pub(super) fn unknown_manifests() -> String {
+    const KNOWN: [MediaType; 5] = [
+        MediaType::OCI_IMAGE_MANIFEST,
+        MediaType::OCI_IMAGE_INDEX,
+        MediaType::DOCKER_MANIFEST,
+        MediaType::DOCKER_MANIFEST_LIST,
+        MediaType::OCI_ARTIFACT_MANIFEST,
+    ];
+    let known = KNOWN.map(|media_type| format!("'{media_type}'")).join(", ");
+    format!(
+        "SELECT link.id, manifest.digest, link.media_type, manifest.size, manifest.data
+         FROM repository_manifest AS link JOIN manifest ON manifest.id = link.manifest
+         WHERE link.id > $1 AND link.media_type NOT IN ({known}) ORDER BY link.id LIMIT $2"
+    )
 }
 
 /// A size that was stored.

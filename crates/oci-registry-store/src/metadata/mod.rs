@@ -223,6 +223,16 @@ pub(crate) struct StoredManifest {
     pub(crate) forgotten: bool,
 }
 
+/// A manifest of a repository, of a type that is not known.
+#[derive(Debug)]
+pub(crate) struct UnknownManifest {
+    /// Its place in the order of checking.
+    pub(crate) id: i64,
+    /// What the database says that it is.
+    pub(crate) descriptor: Descriptor,
+    pub(crate) bytes: Bytes,
+}
+
 /// The references of a manifest that are recorded.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Recorded {
@@ -230,7 +240,10 @@ pub(crate) struct Recorded {
     pub(crate) blobs: BTreeSet<String>,
     /// Digests of blobs that are recorded as missing although they are there, or in both ways.
     pub(crate) misplaced: BTreeSet<String>,
+    /// Digests of what is listed, which may be manifests or blobs, whether or not they are there.
     pub(crate) children: BTreeSet<String>,
+    /// Digests of those that are there as blobs, and are not recorded as such, so that nothing holds them.
+    pub(crate) unheld: BTreeSet<String>,
     /// The digest of the subject, and the descriptor among its referrers.
     pub(crate) referrer: Option<(String, Descriptor)>,
 }
@@ -424,6 +437,10 @@ pub(crate) trait Metadata: Send + Sync + 'static {
 
     /// At most `limit` manifests with greater ids, in the order of their ids. Fewer, if they are large.
     async fn stored_manifests(&self, after: i64, limit: usize) -> Result<Vec<StoredManifest>>;
+
+    /// At most `limit` manifests with greater ids, in the order of their ids, of those whose types were not known when there were
+    /// references only of known types. Fewer, if they are large.
+    async fn unknown_manifests(&self, after: i64, limit: usize) -> Result<Vec<UnknownManifest>>;
 
     /// The greatest ids of blobs and of manifests.
     async fn last_ids(&self) -> Result<(i64, i64)>;

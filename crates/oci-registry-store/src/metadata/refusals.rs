@@ -64,13 +64,6 @@ pub(super) fn check_tag(tag: &Tag, now: Option<&str>, when: &Precondition) -> Re
     Err(Error::new(ErrorKind::PreconditionFailed, message))
 }
 
-/// The refusal of a manifest of which something is missing: a blob, or a manifest.
-pub(super) fn missing(kind: &str, descriptor: &Descriptor, manifest: &Manifest) -> Error {
-    let message =
-        format!("{kind} {} of manifest {} is not here", descriptor.digest, manifest.digest());
-    Error::new(ErrorCode::ManifestBlobUnknown, message)
-}
-
 /// Refuses a type with a NUL, of which PostgreSQL takes none in a text, and which is no media type anyway.
 pub(crate) fn check_artifact_type(manifest: &Manifest) -> Result<()> {
     let artifact_type = manifest.descriptor().artifact_type.as_deref();

@@ -32,6 +32,7 @@ mod opening;
 mod owned;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod references;
 #[cfg(feature = "clouds")]
 mod s3;
 mod scale;

@@ -13,7 +13,7 @@ use oci_registry_store::{
     CollectOptions, CollectReport, Database, DurableRegistry, EngineOptions, FsckEvent,
     FsckOptions, FsckReport,
 };
-use oci_spec_types::{Algorithm, Descriptor, Digest, ErrorCode, MediaType, Name, Tag};
+use oci_spec_types::{Algorithm, Descriptor, Digest, ErrorCode, ImageIndex, MediaType, Name, Tag};
 use tempfile::TempDir;
 
 #[cfg(feature = "postgres")]
@@ -333,6 +333,20 @@ pub(crate) fn index_about(manifests: &[&Manifest], subject: Option<&Manifest>) -
     if let Some(subject) = subject {
         document["subject"] = serde_json::to_value(subject.descriptor()).unwrap();
     }
+    Manifest::parse(document.to_string().into(), None, None).unwrap()
+}
+
+/// An index that lists whatever it is, such as the layers of a build cache.
+pub(crate) fn listing(entries: &[Descriptor]) -> Manifest {
+    let index = ImageIndex::new(entries.to_vec());
+    Manifest::parse(serde_json::to_vec(&index).unwrap().into(), None, None).unwrap()
+}
+
+/// A manifest of a type that nobody knows, which references these.
+pub(crate) fn bundle(parts: &[Descriptor]) -> Manifest {
+    let document = serde_json::json!({
+        "mediaType": "application/vnd.example.bundle.v1+json", "parts": [{"of": parts}],
+    });
     Manifest::parse(document.to_string().into(), None, None).unwrap()
 }
 

@@ -106,8 +106,11 @@ async fn link(db: &Db, repository: i64, blob: i64, digest: &Digest, now: i64) ->
         return renew_link(db, repository, blob, now).await;
     }
     let found = "WITH found AS (
-                     DELETE FROM missing_blob WHERE repository = $1 AND digest = $3 RETURNING parent)
-                 INSERT INTO manifest_blob (parent, repository, blob) SELECT parent, $1, $2 FROM found";
+                     DELETE FROM missing_blob WHERE repository = $1 AND digest = $3 RETURNING parent),
+                 listed AS (
+                     SELECT parent FROM found
+                     UNION SELECT parent FROM manifest_child WHERE repository = $1 AND child = $3)
+                 INSERT INTO manifest_blob (parent, repository, blob) SELECT parent, $1, $2 FROM listed";
     db.execute(found, &[&repository, &blob, &digest.as_str()]).await?;
     Ok(())
 }

@@ -8,7 +8,7 @@ use super::run::{Db, get};
 use super::{blobs, collect, manifests, remove};
 use crate::metadata::columns;
 use crate::metadata::misfits::FORGOTTEN_LINK;
-use crate::metadata::{Recorded, StoredBlob, StoredManifest};
+use crate::metadata::{Recorded, StoredBlob, StoredManifest, UnknownManifest};
 use crate::objects::ObjectKey;
 
 /// The tables as they are made.
@@ -98,7 +98,7 @@ pub(super) async fn stored_manifests(
         let Some(row) = db.row(next, &[&last]).await? else { break };
         last = get(&row, 0)?;
         let digest = columns::parse("a digest", get(&row, 2)?)?;
-        let media_type = columns::parse("a media type", get(&row, 3)?)?;
+        let media_type = columns::media_type(get(&row, 3)?)?;
         let mut descriptor = Descriptor::new(media_type, digest, columns::size(get(&row, 4)?)?);
         descriptor.artifact_type = get(&row, 5)?;
         let data: Vec<u8> = get(&row, 6)?;
@@ -127,6 +127,27 @@ pub(super) async fn stored_manifests(
     Ok(page)
 }
 
+pub(super) async fn unknown_manifests(
+    db: &Db,
+    after: i64,
+    limit: usize,
+) -> Outcome<Vec<UnknownManifest>> {
+    let (mut page, mut bytes, mut last) = (Vec::<UnknownManifest>::new(), 0, after);
+    while page.len() < limit && bytes <= PAGE_BYTES {
+        let Some(row) = db.row(&columns::unknown_manifests(), &[&last, &1_i64]).await? else {
+            break;
+        };
+        last = get(&row, 0)?;
+        let data: Vec<u8> = get(&row, 4)?;
+        bytes += data.len();
+        let digest = columns::parse("a digest", get(&row, 1)?)?;
+        let media_type = columns::media_type(get(&row, 2)?)?;
+        let descriptor = Descriptor::new(media_type, digest, columns::size(get(&row, 3)?)?);
+        page.push(UnknownManifest { id: last, descriptor, bytes: data.into() });
+    }
+    Ok(page)
+}
+
 async fn recorded(db: &Db, link: i64) -> Outcome<Recorded> {
     let blobs = "SELECT digest FROM manifest_blob JOIN blob ON blob.id = blob WHERE parent = $1";
     let missing = "SELECT digest FROM missing_blob WHERE parent = $1";
@@ -136,10 +157,18 @@ async fn recorded(db: &Db, link: i64) -> Outcome<Recorded> {
                          ON link.repository = missing.repository AND link.blob = blob.id
                      WHERE missing.parent = $1";
     let children = "SELECT child FROM manifest_child WHERE parent = $1";
+    let unheld = "SELECT listed.child FROM manifest_child AS listed
+                  JOIN blob ON blob.digest = listed.child
+                  JOIN repository_blob AS link
+                      ON link.repository = listed.repository AND link.blob = blob.id
+                  WHERE listed.parent = $1 AND NOT EXISTS (
+                      SELECT 1 FROM manifest_blob AS held
+                      WHERE held.parent = listed.parent AND held.blob = blob.id)";
     let mut recorded = Recorded {
         blobs: texts(db, blobs, link).await?,
         misplaced: texts(db, misplaced, link).await?,
         children: texts(db, children, link).await?,
+        unheld: texts(db, unheld, link).await?,
         referrer: None,
     };
     let missing: std::collections::BTreeSet<String> = texts(db, missing, link).await?;

@@ -1,21 +1,22 @@
 //! The transactions about manifests and tags, without removing manifests.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
-use oci_ref::{Manifest, Precondition, apart};
+use oci_ref::{Form, Manifest, Precondition, apart};
 use oci_spec_types::{Descriptor, Digest, Name, Tag};
 use tokio_postgres::Row;
 
 use super::failure::{Failure, Outcome};
 use super::run::{Db, absent, get};
 use super::{remove, rows};
-use crate::References;
-use crate::metadata::refusals::{self, check_tag, missing};
+use crate::metadata::refusals::{self, check_tag};
 use crate::metadata::{NewManifest, columns};
 
 /// From the columns behind the number of what was asked for.
 fn descriptor(row: &Row) -> Outcome<Descriptor> {
     let digest = columns::parse("a digest", get(row, 1)?)?;
-    let media_type = columns::parse("a media type", get(row, 2)?)?;
+    let media_type = columns::media_type(get(row, 2)?)?;
     let mut descriptor = Descriptor::new(media_type, digest, columns::size(get(row, 3)?)?);
     descriptor.artifact_type = get(row, 4)?;
     Ok(descriptor)
@@ -74,15 +75,19 @@ pub(super) async fn bytes(db: &Db, digest: &Digest) -> Outcome<Option<Bytes>> {
 /// Stores a manifest. Unless it is `alone` in the repository, it only adds, and fails if it would have to be alone.
 pub(super) async fn put(db: &Db, new: &NewManifest, alone: bool) -> Outcome<()> {
     let repository = rows::make_repository(db, &new.repository).await?;
-    let blobs = find_blobs(db, repository, &new.manifest, new.references).await?;
+    let blobs = find_blobs(db, repository, &new.manifest).await?;
+    let manifests = find_manifests(db, repository, &new.manifest, &blobs).await?;
+    for referenced in new.manifest.references() {
+        let digest = referenced.digest.as_str();
+        let size = blobs.sizes.get(digest).or_else(|| manifests.get(digest)).copied();
+        let sparse = new.references.allow_absence_of(&referenced);
+        referenced.check(&new.manifest, size, sparse)?;
+    }
     // A blob that is missing could just be coming; then neither would see the other.
-    if !alone && (new.when != Precondition::None || !blobs.missing.is_empty()) {
+    if !alone && (new.when != Precondition::None || blobs.may_come(&new.manifest, &manifests)) {
         return Err(Failure::Alone);
     }
     check_precondition(db, repository, &new.tags, &new.when).await?;
-    if new.references == References::Complete {
-        check_children(db, repository, &new.manifest).await?;
-    }
     let Link { id: link, known } = link(db, repository, new).await?;
     if !known {
         add_references(db, repository, link, &new.manifest, &blobs).await?;
@@ -145,63 +150,71 @@ async fn check_precondition(
     Ok(())
 }
 
-/// The blobs that a manifest references: those that are here, and those that are not if they need not be.
+/// The blobs among what a manifest references.
 #[derive(Default)]
 struct Blobs {
     here: Vec<i64>,
+    /// Those that are not here, and can be nothing but blobs.
     missing: Vec<String>,
+    /// The sizes of those that are here.
+    sizes: Sizes,
 }
 
-async fn find_blobs(
-    db: &Db,
-    repository: i64,
-    manifest: &Manifest,
-    references: References,
-) -> Outcome<Blobs> {
-    let wanted: Vec<&str> = manifest.blobs().map(|blob| blob.digest.as_str()).collect();
-    let find = "SELECT blob.digest, blob.id FROM blob
+/// Sizes by digest.
+type Sizes = HashMap<String, u64>;
+
+impl Blobs {
+    /// Whether one could come that is referenced. Nobody brings as a blob what is here as a manifest and is known to be one.
+    fn may_come(&self, manifest: &Manifest, manifests: &Sizes) -> bool {
+        manifest.references().any(|referenced| {
+            let digest = referenced.digest.as_str();
+            let is_manifest = referenced.is_manifest() && manifests.contains_key(digest);
+            !is_manifest && !self.sizes.contains_key(digest)
+        })
+    }
+}
+
+async fn find_blobs(db: &Db, repository: i64, manifest: &Manifest) -> Outcome<Blobs> {
+    let wanted: Vec<&str> = manifest.references().map(|it| it.digest.as_str()).collect();
+    let find = "SELECT blob.digest, blob.size, blob.id FROM blob
                 JOIN repository_blob ON repository_blob.blob = blob.id
                 WHERE blob.digest = ANY ($2) AND repository_blob.repository = $1";
     let found = db.rows(find, &[&repository, &wanted]).await?;
-    let found = found
-        .iter()
-        .map(|row| Ok((get(row, 0)?, get(row, 1)?)))
-        .collect::<Outcome<std::collections::HashMap<&str, i64>>>()?;
-    let mut blobs = Blobs::default();
-    for blob in manifest.blobs() {
-        match found.get(blob.digest.as_str()) {
-            Some(blob) => blobs.here.push(*blob),
-            None if references == References::Unchecked
-                || blob.media_type.is_non_distributable() =>
-            {
-                blobs.missing.push(blob.digest.to_string());
-            }
-            None => return Err(missing("blob", blob, manifest).into()),
+    let here = found.iter().map(|row| get(row, 2)).collect::<Outcome<_>>()?;
+    let mut blobs = Blobs { here, missing: Vec::new(), sizes: sizes(&found)? };
+    for blob in manifest.references().filter(|it| it.form == Form::Blob) {
+        if !blobs.sizes.contains_key(blob.digest.as_str()) {
+            blobs.missing.push(blob.digest.to_string());
         }
     }
     Ok(blobs)
 }
 
-async fn check_children(db: &Db, repository: i64, manifest: &Manifest) -> Outcome<()> {
-    let wanted: Vec<&str> =
-        manifest.manifests().iter().map(|child| child.digest.as_str()).collect();
+/// The manifests among what a manifest references and what is no blob.
+async fn find_manifests(
+    db: &Db,
+    repository: i64,
+    manifest: &Manifest,
+    blobs: &Blobs,
+) -> Outcome<Sizes> {
+    let wanted: Vec<&str> = manifest
+        .references()
+        .filter(|it| it.form == Form::Either)
+        .map(|it| it.digest.as_str())
+        .filter(|digest| !blobs.sizes.contains_key(*digest))
+        .collect();
     if wanted.is_empty() {
-        return Ok(());
+        return Ok(Sizes::new());
     }
-    let find = "SELECT manifest.digest FROM manifest
+    let find = "SELECT manifest.digest, manifest.size FROM manifest
                 JOIN repository_manifest AS link ON link.manifest = manifest.id
                 WHERE manifest.digest = ANY ($2) AND link.repository = $1";
-    let found = db.rows(find, &[&repository, &wanted]).await?;
-    let found = found
-        .iter()
-        .map(|row| get(row, 0))
-        .collect::<Outcome<std::collections::HashSet<&str>>>()?;
-    for child in manifest.manifests() {
-        if !found.contains(child.digest.as_str()) {
-            return Err(missing("manifest", child, manifest).into());
-        }
-    }
-    Ok(())
+    sizes(&db.rows(find, &[&repository, &wanted]).await?)
+}
+
+/// Each digest with its size.
+fn sizes(rows: &[Row]) -> Outcome<Sizes> {
+    rows.iter().map(|row| Ok((get(row, 0)?, columns::size(get(row, 1)?)?))).collect()
 }
 
 /// A manifest in a repository.
@@ -280,7 +293,7 @@ pub(super) async fn record_references(
     link: i64,
     manifest: &Manifest,
 ) -> Outcome<()> {
-    let blobs = find_blobs(db, repository, manifest, References::Unchecked).await?;
+    let blobs = find_blobs(db, repository, manifest).await?;
     add_references(db, repository, link, manifest, &blobs).await
 }
 
@@ -302,8 +315,11 @@ async fn add_references(
                    SELECT DISTINCT $1::bigint, $2::bigint, digest FROM unnest($3::text[]) AS missing (digest)";
         db.execute(add, &[&link, &repository, &blobs.missing]).await?;
     }
-    let children: Vec<&str> =
-        manifest.manifests().iter().map(|child| child.digest.as_str()).collect();
+    let children: Vec<&str> = manifest
+        .references()
+        .filter(|it| it.form == Form::Either)
+        .map(|it| it.digest.as_str())
+        .collect();
     if !children.is_empty() {
         let add = "INSERT INTO manifest_child (parent, repository, child)
                    SELECT DISTINCT $1::bigint, $2::bigint, child FROM unnest($3::text[]) AS below (child)";

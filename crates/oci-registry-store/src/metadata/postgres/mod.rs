@@ -16,8 +16,8 @@
 //! | `mount`, `commit_blob` × `delete_blob`, × `collect_blobs` | linked again while it is taken out | linked afterwards, or removed afterwards |
 //! | anything × the last content of a repository | the repository's row goes | nobody adds to a row that is going |
 //!
-//! An addition is alone, too, where two of them could miss each other: a manifest with missing blobs (× `commit_blob` of one of
-//! those), with a precondition (× any that sets the tag), and one that comes again as another type.
+//! An addition is alone, too, where two of them could miss each other: a manifest of whose references one may come as a blob
+//! (× `commit_blob` of that), with a precondition (× any that sets the tag), and one that comes again as another type.
 //! Otherwise additions to one repository meet at unique keys (two equal blobs, manifests, tags): the second waits for
 //! the first, and goes on with what it finds, or is run again. They take rows in one order, tags in theirs.
 //!
@@ -78,7 +78,8 @@ use self::run::{Begin, Db, Runner};
 use self::together::Together;
 use super::{
     BlobRecord, BlobSize, Claim, Claimed, CollectStep, Collected, Cuts, Metadata, Misfit, NewBlob,
-    NewManifest, Progress, SessionState, Stored, StoredBlob, StoredManifest, refusals,
+    NewManifest, Progress, SessionState, Stored, StoredBlob, StoredManifest, UnknownManifest,
+    refusals,
 };
 use crate::objects::ObjectKey;
 use crate::upload::{Held, SessionId};
@@ -470,6 +471,11 @@ impl Metadata for Postgres {
     async fn stored_manifests(&self, after: i64, limit: usize) -> Result<Vec<StoredManifest>> {
         let query = |db: Arc<Db>| async move { check::stored_manifests(&db, after, limit).await };
         self.runner.write("list manifests", Begin::long(), query).await
+    }
+
+    async fn unknown_manifests(&self, after: i64, limit: usize) -> Result<Vec<UnknownManifest>> {
+        let query = |db: Arc<Db>| async move { check::unknown_manifests(&db, after, limit).await };
+        self.runner.write("list manifests of unknown types", Begin::long(), query).await
     }
 
     async fn last_ids(&self) -> Result<(i64, i64)> {

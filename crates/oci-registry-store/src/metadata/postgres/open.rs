@@ -16,7 +16,10 @@ use super::url::Url;
 use crate::blocking;
 
 /// The version of `schema.sql`.
-const SCHEMA: i32 = 1;
+const SCHEMA: i32 = 2;
+
+/// How each older version becomes the next, from version 1 on.
+const MIGRATIONS: [&str; 1] = [include_str!("migrations/2.sql")];
 
 /// The oldest server that will do, as it gives its version.
 const OLDEST: i32 = 150_000;
@@ -41,7 +44,7 @@ pub(super) struct Settings {
     pub(super) sync: bool,
 }
 
-/// Connects to a database, and makes the tables in an empty one.
+/// Connects to a database, makes the tables in an empty one, and brings those of an older version to this one.
 pub(super) async fn open(url: &Url, settings: &Settings) -> Result<Runner> {
     let pool = pool(url, settings).await?;
     let mut client = pool.get().await.map_err(|error| unreachable(url, error))?;
@@ -134,10 +137,17 @@ async fn prepare(url: &Url, client: &mut Object) -> Result<()> {
     let wrong = match found(&transaction).await.map_err(failed)? {
         Found::Nothing => None,
         Found::Version(SCHEMA) => return Ok(()),
+        Found::Version(older @ 1..SCHEMA) => {
+            tracing::info!(from = older, to = SCHEMA, "bringing the metadata to a newer schema");
+            transaction.batch_execute(&migration(older)).await.map_err(failed)?;
+            return transaction.commit().await.map_err(failed);
+        }
         Found::Version(newer) if newer > SCHEMA => Some(format!(
             "has schema version {newer}, and this program knows no newer one than {SCHEMA}: use the program that wrote it, or a newer one"
         )),
-        Found::Version(other) => Some(format!("has schema version {other}, expected {SCHEMA}")),
+        Found::Version(other) => {
+            Some(format!("has schema version {other}, expected 1 to {SCHEMA}"))
+        }
         Found::Foreign(table) => Some(format!(
             "has tables of another program, such as {table:?}: give an empty database, or an empty schema by options=-csearch_path%3DNAME"
         )),
@@ -156,6 +166,14 @@ async fn prepare(url: &Url, client: &mut Object) -> Result<()> {
     );
     transaction.batch_execute(&make).await.map_err(failed)?;
     transaction.commit().await.map_err(failed)
+}
+
+/// What makes this version of an older one. It may take as long as it takes, with plans for all rows of a table.
+fn migration(from: i32) -> String {
+    let set = "SET LOCAL statement_timeout = 0; SET LOCAL enable_seqscan = on;";
+    let steps = (2..).zip(MIGRATIONS).filter(|(to, _)| *to > from).map(|(_, step)| step);
+    let steps: String = steps.collect();
+    format!("{set}\n{steps}\nUPDATE oci_registry_schema SET version = {SCHEMA}")
 }
 
 #[derive(PartialEq, Eq)]

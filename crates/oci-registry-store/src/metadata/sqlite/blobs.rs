@@ -126,9 +126,12 @@ fn link(db: &Connection, repository: i64, blob: i64, now: i64) -> Outcome<()> {
     }
     let found = db
         .prepare_cached(
-            "INSERT INTO manifest_blob (parent, repository, blob)
+            "INSERT OR IGNORE INTO manifest_blob (parent, repository, blob)
              SELECT missing.parent, ?1, ?2 FROM missing_blob AS missing
-             WHERE missing.repository = ?1 AND missing.digest = (SELECT digest FROM blob WHERE id = ?2)",
+             WHERE missing.repository = ?1 AND missing.digest = (SELECT digest FROM blob WHERE id = ?2)
+             UNION ALL
+             SELECT listed.parent, ?1, ?2 FROM manifest_child AS listed
+             WHERE listed.repository = ?1 AND listed.child = (SELECT digest FROM blob WHERE id = ?2)",
         )?
         .execute((repository, blob))?;
     if found > 0 {

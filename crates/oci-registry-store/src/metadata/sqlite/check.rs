@@ -10,7 +10,7 @@ use super::failure::Outcome;
 use super::{collect, manifests, rows};
 use crate::metadata::columns;
 use crate::metadata::misfits::FORGOTTEN_LINK;
-use crate::metadata::{Content, Recorded, StoredBlob, StoredManifest};
+use crate::metadata::{Content, Recorded, StoredBlob, StoredManifest, UnknownManifest};
 use crate::objects::ObjectKey;
 
 /// The most problems of the database that are told.
@@ -89,7 +89,7 @@ pub(super) fn manifests(db: &Connection, after: i64, limit: usize) -> Outcome<Ve
     let (mut page, mut bytes) = (Vec::new(), 0);
     while let Some(row) = found.next()? {
         let id = row.get(0)?;
-        let media_type = columns::parse("a media type", &row.get::<_, String>(3)?)?;
+        let media_type = columns::media_type(&row.get::<_, String>(3)?)?;
         let digest = columns::parse("a digest", &row.get::<_, String>(2)?)?;
         let mut descriptor = Descriptor::new(media_type, digest, columns::size(row.get(4)?)?);
         descriptor.artifact_type = row.get(5)?;
@@ -118,6 +118,28 @@ pub(super) fn manifests(db: &Connection, after: i64, limit: usize) -> Outcome<Ve
     Ok(page)
 }
 
+pub(super) fn unknown_manifests(
+    db: &Connection,
+    after: i64,
+    limit: usize,
+) -> Outcome<Vec<UnknownManifest>> {
+    let mut list = db.prepare(&columns::unknown_manifests())?;
+    let mut found = list.query((after, columns::stored_limit(limit)))?;
+    let (mut page, mut bytes) = (Vec::new(), 0);
+    while let Some(row) = found.next()? {
+        let data: Vec<u8> = row.get(4)?;
+        bytes += data.len();
+        let digest = columns::parse("a digest", &row.get::<_, String>(1)?)?;
+        let media_type = columns::media_type(&row.get::<_, String>(2)?)?;
+        let descriptor = Descriptor::new(media_type, digest, columns::size(row.get(3)?)?);
+        page.push(UnknownManifest { id: row.get(0)?, descriptor, bytes: data.into() });
+        if bytes > PAGE_BYTES {
+            break;
+        }
+    }
+    Ok(page)
+}
+
 fn recorded(db: &Connection, link: i64) -> Outcome<Recorded> {
     let all = i64::MAX;
     let mut recorded = Recorded {
@@ -140,6 +162,18 @@ fn recorded(db: &Connection, link: i64) -> Outcome<Recorded> {
         children: texts(
             db,
             "SELECT child FROM manifest_child WHERE parent = ?1 LIMIT ?2",
+            link,
+            all,
+        )?,
+        unheld: texts(
+            db,
+            "SELECT listed.child FROM manifest_child AS listed
+             JOIN blob ON blob.digest = listed.child
+             JOIN repository_blob AS link
+                 ON link.repository = listed.repository AND link.blob = blob.id
+             WHERE listed.parent = ?1 AND NOT EXISTS (
+                 SELECT 1 FROM manifest_blob AS held
+                 WHERE held.parent = listed.parent AND held.blob = blob.id) LIMIT ?2",
             link,
             all,
         )?,

@@ -1,7 +1,7 @@
 //! The transactions about manifests and tags.
 
 use bytes::Bytes;
-use oci_ref::{Manifest, Precondition, Target};
+use oci_ref::{Form, Manifest, Precondition, Referenced, Result, Target};
 use oci_spec_types::{Descriptor, Digest, Name, Tag};
 use rusqlite::{Connection, OptionalExtension, Row};
 
@@ -9,8 +9,7 @@ use super::collect::Hold;
 use super::failure::Outcome;
 use super::recent::Held;
 use super::{collect, rows};
-use crate::References;
-use crate::metadata::refusals::{self, check_tag, missing};
+use crate::metadata::refusals::{self, check_tag};
 use crate::metadata::{NewManifest, columns};
 
 /// The columns from which [`descriptor`] reads.
@@ -23,7 +22,7 @@ fn described(row: &Row<'_>) -> rusqlite::Result<Described> {
 }
 
 fn descriptor((digest, media_type, size, artifact_type): Described) -> Outcome<Descriptor> {
-    let media_type = columns::parse("a media type", &media_type)?;
+    let media_type = columns::media_type(&media_type)?;
     let mut descriptor =
         Descriptor::new(media_type, columns::parse("a digest", &digest)?, columns::size(size)?);
     descriptor.artifact_type = artifact_type;
@@ -69,10 +68,10 @@ pub(super) fn bytes(db: &Connection, digest: &Digest) -> Outcome<Option<Bytes>> 
 pub(super) fn put(db: &Connection, new: &NewManifest) -> Outcome<()> {
     let repository = rows::make_repository(db, &new.repository)?;
     check_precondition(db, repository, &new.tags, &new.when)?;
-    let blobs = find_blobs(db, repository, &new.manifest, new.references)?;
-    if new.references == References::Complete {
-        check_children(db, repository, &new.manifest)?;
-    }
+    let blobs = find_blobs(db, repository, &new.manifest, |referenced, size| {
+        let sparse = new.references.allow_absence_of(referenced);
+        referenced.check(&new.manifest, size, sparse)
+    })?;
     let Link { id: link, known } = link(db, repository, new)?;
     if !known {
         // As another type, the same bytes may reference something else.
@@ -119,41 +118,32 @@ fn check_precondition(
     Ok(())
 }
 
-/// The blobs that a manifest references: those that are here, and those that are not if they need not be.
+/// The blobs that a manifest references: those that are here, and those that are not and can be nothing but blobs.
 #[derive(Default)]
 struct Blobs {
     here: Vec<i64>,
     missing: Vec<Digest>,
 }
 
+/// Looks for what a manifest references. Each reference is checked with the size of what is here of it.
 fn find_blobs(
     db: &Connection,
     repository: i64,
     manifest: &Manifest,
-    references: References,
+    check: impl Fn(&Referenced<'_>, Option<u64>) -> Result<()>,
 ) -> Outcome<Blobs> {
     let mut blobs = Blobs::default();
-    for blob in manifest.blobs() {
-        match rows::linked_blob(db, repository, &blob.digest)? {
+    for referenced in manifest.references() {
+        let here = rows::referenced(db, repository, &referenced)?;
+        check(&referenced, here.size)?;
+        match here.blob {
             Some(blob) => blobs.here.push(blob),
-            None if references == References::Unchecked
-                || blob.media_type.is_non_distributable() =>
-            {
-                blobs.missing.push(blob.digest.clone());
-            }
-            None => return Err(missing("blob", blob, manifest).into()),
+            None if referenced.form == Form::Blob => blobs.missing.push(referenced.digest.clone()),
+            // Once it comes, it is known by its digest, whatever it is.
+            None => {}
         }
     }
     Ok(blobs)
-}
-
-fn check_children(db: &Connection, repository: i64, manifest: &Manifest) -> Outcome<()> {
-    for child in manifest.manifests() {
-        if rows::linked_manifest(db, repository, &child.digest)?.is_none() {
-            return Err(missing("manifest", child, manifest).into());
-        }
-    }
-    Ok(())
 }
 
 /// A manifest in a repository.
@@ -239,7 +229,7 @@ fn add_references(
     let mut add = db.prepare_cached(
         "INSERT INTO manifest_child (parent, repository, child) VALUES (?1, ?2, ?3) ON CONFLICT DO NOTHING",
     )?;
-    for child in manifest.manifests() {
+    for child in manifest.references().filter(|it| it.form == Form::Either) {
         add.execute((link, repository, child.digest.as_str()))?;
     }
     if let (Some(subject), Some(referrer)) = (manifest.subject(), manifest.as_referrer()) {
@@ -277,7 +267,7 @@ pub(super) fn record_again(
     let repository = update.query_row(values, |row| row.get(0)).optional()?;
     let Some(repository) = repository else { return Ok(false) };
     release(db, link, now, now)?;
-    let blobs = find_blobs(db, repository, manifest, References::Unchecked)?;
+    let blobs = find_blobs(db, repository, manifest, |_, _| Ok(()))?;
     add_references(db, repository, link, manifest, &blobs)?;
     Ok(true)
 }

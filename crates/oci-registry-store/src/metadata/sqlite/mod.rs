@@ -37,7 +37,7 @@ use self::recent::Recent;
 use self::writer::Writer;
 use super::{
     BlobRecord, BlobSize, Claim, Claimed, CollectStep, Collected, Cuts, Metadata, Misfit, NewBlob,
-    NewManifest, Progress, SessionState, Stored, StoredBlob, StoredManifest,
+    NewManifest, Progress, SessionState, Stored, StoredBlob, StoredManifest, UnknownManifest,
 };
 use crate::blocking;
 use crate::objects::ObjectKey;
@@ -468,6 +468,11 @@ impl Metadata for Sqlite {
 
     async fn stored_manifests(&self, after: i64, limit: usize) -> Result<Vec<StoredManifest>> {
         self.readers.run("list manifests", move |db| check::manifests(db, after, limit)).await
+    }
+
+    async fn unknown_manifests(&self, after: i64, limit: usize) -> Result<Vec<UnknownManifest>> {
+        let list = move |db: &_| check::unknown_manifests(db, after, limit);
+        self.readers.run("list manifests of unknown types", list).await
     }
 
     async fn last_ids(&self) -> Result<(i64, i64)> {

@@ -1,9 +1,11 @@
 //! The rows that everything else hangs on.
 
+use oci_ref::{Form, Referenced};
 use oci_spec_types::{Digest, Name};
 use rusqlite::{Connection, OptionalExtension};
 
 use super::failure::Outcome;
+use crate::metadata::columns;
 
 /// A repository, if it exists.
 pub(super) fn repository(db: &Connection, name: &Name) -> Outcome<Option<i64>> {
@@ -43,6 +45,44 @@ pub(super) fn linked_blob(
          WHERE blob.digest = ?2 AND repository_blob.repository = ?1",
     )?;
     Ok(find.query_row((repository, digest.as_str()), |row| row.get(0)).optional()?)
+}
+
+/// What a repository has under a digest that a manifest references.
+#[derive(Default)]
+pub(super) struct Here {
+    /// The blob.
+    pub(super) blob: Option<i64>,
+    /// The size of the blob, or of the manifest.
+    pub(super) size: Option<u64>,
+}
+
+/// What a repository has of what a manifest references, in one look.
+pub(super) fn referenced(
+    db: &Connection,
+    repository: i64,
+    referenced: &Referenced<'_>,
+) -> Outcome<Here> {
+    let mut find = db.prepare_cached(match referenced.form {
+        Form::Blob => {
+            "SELECT blob.id, blob.size FROM blob JOIN repository_blob ON repository_blob.blob = blob.id
+             WHERE blob.digest = ?2 AND repository_blob.repository = ?1"
+        }
+        Form::Either => {
+            "SELECT blob.id, blob.size FROM blob JOIN repository_blob ON repository_blob.blob = blob.id
+             WHERE blob.digest = ?2 AND repository_blob.repository = ?1
+             UNION ALL
+             SELECT NULL, manifest.size FROM manifest
+             JOIN repository_manifest AS link ON link.manifest = manifest.id
+             WHERE manifest.digest = ?2 AND link.repository = ?1"
+        }
+    })?;
+    let mut found = find.query((repository, referenced.digest.as_str()))?;
+    let mut here = Here::default();
+    while let Some(row) = found.next()? {
+        here.blob = here.blob.or(row.get(0)?);
+        here.size = Some(columns::size(row.get(1)?)?);
+    }
+    Ok(here)
 }
 
 /// A manifest that a repository has: the id of its link.

@@ -176,7 +176,12 @@ impl Actor {
         // What was pushed a moment ago holds what comes now.
         let found = self.own().await.resolve(&image.digest().clone().into()).await;
         assert!(found.is_ok(), "{found:?}");
-        let root = if self.random.below(3) == 0 { index(&[&image]) } else { image };
+        let root = match self.random.below(9) {
+            0..=2 => index(&[&image]),
+            3 => listing(&layers),
+            4 => bundle(&[&layers[..], &[image.descriptor().clone()]].concat()),
+            _ => image,
+        };
         self.put(&root, &[slot_tag(slot)]).await;
         if !self.has_tag(root.digest()) {
             // What was left of its referrers is held from now on.
@@ -208,8 +213,8 @@ impl Actor {
     async fn delete_manifest(&mut self, slot: usize) {
         let Some(manifest) = self.tagged[slot].clone() else { return };
         // What an index lists is left to it.
-        let mut listed = self.tagged.iter().flatten().flat_map(|tagged| tagged.manifests());
-        if listed.any(|child| child.digest == *manifest.digest()) {
+        let lists = |root: &Manifest| root.references().any(|it| it.digest == manifest.digest());
+        if self.tagged.iter().flatten().any(lists) {
             return;
         }
         self.own().await.delete_manifest(manifest.digest()).await.unwrap();
@@ -272,17 +277,24 @@ impl Actor {
 
 /// What must hold for one manifest that can be read: all that it references can be read, now.
 async fn assert_whole(store: &dyn Store, manifest: &Manifest) {
-    for referenced in manifest.blobs() {
+    for referenced in blobs_of(manifest) {
         let bytes = pull(store, &referenced.digest, ByteRange::All).await;
         let bytes = bytes.unwrap_or_else(|error| panic!("{}: {error:?}", manifest.digest()));
         assert_eq!(describe(&bytes).digest, referenced.digest);
     }
 }
 
+/// What a manifest references, but for manifests.
+fn blobs_of(manifest: &Manifest) -> impl Iterator<Item = &Descriptor> {
+    let blobs = manifest.references().filter(|referenced| !referenced.is_manifest());
+    blobs.filter_map(|referenced| referenced.descriptor)
+}
+
 /// A manifest, and the images that it lists.
 async fn images(store: &dyn Store, root: &Manifest) -> Vec<Manifest> {
     let mut images = vec![root.clone()];
-    for child in root.manifests() {
+    let listed = root.references().filter(|referenced| referenced.is_manifest());
+    for child in listed {
         images.push(store.manifest(&child.digest.clone().into()).await.unwrap());
     }
     images
@@ -377,7 +389,7 @@ pub(crate) async fn play(engine: &TestEngine, others: &[DurableRegistry], time: 
         for manifest in held(&*store).await.into_values() {
             assert_whole(&*store, &manifest).await;
             manifests += 1;
-            blobs.extend(manifest.blobs().map(|blob| blob.digest.clone()));
+            blobs.extend(blobs_of(&manifest).map(|blob| blob.digest.clone()));
         }
     }
     let in_files = |n: &u64| n.is_multiple_of(3) && blobs.contains(&describe(&blob(*n)).digest);

@@ -89,6 +89,18 @@ fn put_index<'a>(scene: &'a Scene<'_>) -> BoxFuture<'a, ()> {
     Box::pin(async { put(scene, &index(&[&scene.image]), &[tag("new")]).await })
 }
 
+/// An index that lists the layer itself.
+fn put_cache<'a>(scene: &'a Scene<'_>) -> BoxFuture<'a, ()> {
+    let cache = listing(std::slice::from_ref(&scene.layer));
+    Box::pin(async move { put(scene, &cache, &[tag("new")]).await })
+}
+
+/// A manifest of an unknown type that describes the layer.
+fn put_unknown<'a>(scene: &'a Scene<'_>) -> BoxFuture<'a, ()> {
+    let unknown = bundle(std::slice::from_ref(&scene.layer));
+    Box::pin(async move { put(scene, &unknown, &[tag("new")]).await })
+}
+
 fn delete_old<'a>(scene: &'a Scene<'_>) -> BoxFuture<'a, ()> {
     Box::pin(async {
         if let Some(old) = &scene.old {
@@ -119,11 +131,14 @@ fn orders(one: usize, two: usize) -> Vec<Vec<bool>> {
 /// A step is one transaction, or one for reading and one for writing; those are apart in the steps of the other side.
 #[tokio::test(flavor = "multi_thread")]
 async fn in_every_order_a_push_succeeds_and_is_whole() {
-    let pushes: [[Step; 2]; 4] = [
+    let pushes: [[Step; 2]; 7] = [
         [ask_or_push, put_tagged],
         [push_again, put_tagged],
         [mount_or_push, put_tagged],
         [ask_for_image, put_index],
+        [ask_or_push, put_cache],
+        [mount_or_push, put_cache],
+        [ask_or_push, put_unknown],
     ];
     let beside: [Vec<Step>; 4] = [
         vec![collect],
@@ -147,7 +162,7 @@ async fn in_every_order_a_push_succeeds_and_is_whole() {
             }
         }
     }
-    assert_eq!(tried, 4 * 2 * (3 + 6 + 10 + 15));
+    assert_eq!(tried, 7 * 2 * (3 + 6 + 10 + 15));
     engine.assert_sound().await;
 }
 

@@ -43,7 +43,7 @@ const TRIGGERS: &str = "
     END $$";
 
 /// What must never be, each a count of rows.
-const WRONG: [(&str, &str); 8] = [
+const WRONG: [(&str, &str); 9] = [
     ("blobs of no repository", "SELECT count(*) FROM blob WHERE NOT EXISTS (SELECT 1 FROM repository_blob WHERE blob = blob.id)"),
     ("manifests of no repository", "SELECT count(*) FROM manifest WHERE NOT EXISTS (SELECT 1 FROM repository_manifest WHERE manifest = manifest.id)"),
     ("empty repositories", "SELECT count(*) FROM repository WHERE NOT EXISTS (SELECT 1 FROM repository_blob WHERE repository = repository.id)
@@ -61,7 +61,14 @@ const WRONG: [(&str, &str); 8] = [
     ("children that were collected under a parent", "SELECT count(*) FROM manifest_child JOIN repository AS r ON r.id = manifest_child.repository
         WHERE r.name LIKE '%/kept' AND NOT EXISTS (
             SELECT 1 FROM manifest JOIN repository_manifest AS link ON link.manifest = manifest.id
-            WHERE manifest.digest = child AND link.repository = manifest_child.repository)"),
+            WHERE manifest.digest = child AND link.repository = manifest_child.repository)
+        AND NOT EXISTS (
+            SELECT 1 FROM blob JOIN repository_blob AS link ON link.blob = blob.id
+            WHERE blob.digest = child AND link.repository = manifest_child.repository)
+        AND NOT EXISTS (SELECT 1 FROM tag WHERE tag.manifest = parent AND tag.name = 'sparse')"),
+    ("blobs that are listed and not held", "SELECT count(*) FROM manifest_child AS listed JOIN blob ON blob.digest = listed.child
+        JOIN repository_blob AS link ON link.repository = listed.repository AND link.blob = blob.id
+        WHERE NOT EXISTS (SELECT 1 FROM manifest_blob AS held WHERE held.parent = listed.parent AND held.blob = blob.id)"),
 ];
 
 /// What one of the two does. Each changes what some other relies on.
@@ -73,6 +80,10 @@ enum Step {
     PutUnchecked,
     /// Stores an index of the untagged child.
     PutIndex,
+    /// Stores an index of the layer.
+    PutCache,
+    /// Stores an index of a layer that is not here.
+    PutSparse,
     /// Moves the tag of what is there to another image.
     MoveTag,
     /// Tags the untagged child.
@@ -94,10 +105,12 @@ enum Step {
     Collect,
 }
 
-const ALL: [Step; 14] = [
+const ALL: [Step; 16] = [
     Step::Put,
     Step::PutUnchecked,
     Step::PutIndex,
+    Step::PutCache,
+    Step::PutSparse,
     Step::MoveTag,
     Step::TagChild,
     Step::DeleteTag,
@@ -167,6 +180,10 @@ impl World {
                 put(&*store, &self.image("un", &self.missing()), &[tag("v")]).await
             }
             Step::PutIndex => put(&*store, &index(&[&self.child]), &[tag("i")]).await,
+            Step::PutCache => put(&*store, &listing(&[layer]), &[tag("k")]).await,
+            Step::PutSparse => {
+                put(&*store, &listing(&[describe(&self.missing())]), &[tag("sparse")]).await
+            }
             Step::MoveTag => put(&*store, &self.image("moved", &self.layer()), &[tag("t")]).await,
             Step::TagChild => put(&*store, &self.child, &[tag("c")]).await,
             Step::DeleteTag => store.delete_tag(&tag("t")).await,
@@ -237,7 +254,7 @@ async fn each_pair_stopped_at_each_statement() {
     let (a, b) = (open("a").await, open("b").await);
     let setup = open("setup").await.0;
     let of = |step, engines: &(DurableRegistry, DurableRegistry)| match step {
-        Step::PutUnchecked => engines.1.clone(),
+        Step::PutUnchecked | Step::PutSparse => engines.1.clone(),
         _ => engines.0.clone(),
     };
     server::execute(&url, TRIGGERS).await;
