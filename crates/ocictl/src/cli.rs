@@ -136,6 +136,11 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_enum, default_value_t = References::Complete)]
     pub(crate) references: References,
 
+    /// Whether manifests are taken that are neither images nor indexes. What they reference is found by their structure
+    /// and kept with them.
+    #[arg(long, value_enum, default_value_t = UnknownManifests::Accept)]
+    pub(crate) unknown_manifests: UnknownManifests,
+
     /// How often garbage is collected, as 30m or 1h; 0s for never.
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = humantime::parse_duration)]
     pub(crate) gc_interval: Duration,
@@ -279,10 +284,19 @@ pub(crate) struct LimitArgs {
 pub(crate) enum References {
     /// All.
     Complete,
-    /// The blobs of an image. The manifests of an index may come later, or never.
+    /// The blobs of an image. What an index lists may come later, or never.
     SparseIndexes,
     /// Nothing.
     Unchecked,
+}
+
+/// What is done with manifests of unknown types.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum UnknownManifests {
+    /// They are taken.
+    Accept,
+    /// They are refused with 400.
+    Refuse,
 }
 
 #[derive(Debug, Args)]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures_util::TryStreamExt;
-use oci_ref::{Found, Manifest, Ref, Visit, WalkOptions, walk_refs};
+use oci_ref::{Document, Found, Manifest, Ref, RefPath, Source, Visit, WalkOptions, walk_refs};
 use oci_spec_types::Descriptor;
 use serde_json::{Value, json};
 
@@ -25,14 +25,8 @@ pub(crate) async fn run(args: InspectArgs) -> Result<(), Failure> {
     if args.raw {
         return print(manifest.bytes());
     }
-    let root = Ref::new(manifest, Arc::clone(&from.source))
-        .map_err(|error| Failure::of(reading(), error))?;
-    let options = WalkOptions { sparse: true, ..WalkOptions::default() };
-    let mut visits: Vec<Visit> = walk_refs(root, options)
-        .try_collect()
-        .await
-        .map_err(|error| Failure::of(reading(), error))?;
-    visits.sort_by(|a, b| a.path.cmp(&b.path));
+    let visits = visits(manifest, from.source).await;
+    let visits = visits.map_err(|error| Failure::of(reading(), error))?;
     if args.json {
         let document = json!({
             "reference": args.reference.to_string(),
@@ -50,6 +44,32 @@ pub(crate) async fn run(args: InspectArgs) -> Result<(), Failure> {
     print(text.as_bytes())
 }
 
+/// All that a manifest lists, directly or not, from the top down.
+async fn visits(manifest: Manifest, source: Arc<dyn Source>) -> oci_ref::Result<Vec<Visit>> {
+    if let Document::Artifact(_) | Document::Other(_) = manifest.document() {
+        // What these reference is shown with them.
+        let descriptor = manifest.descriptor().clone();
+        return Ok(vec![Visit {
+            path: RefPath::default(),
+            descriptor,
+            found: Found::Other(manifest),
+        }]);
+    }
+    let options = WalkOptions { sparse: true, ..WalkOptions::default() };
+    let mut visits: Vec<Visit> =
+        walk_refs(Ref::new(manifest, source)?, options).try_collect().await?;
+    visits.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(visits)
+}
+
+/// What of the references of a manifest is shown with it: what an index lists has been visited for itself.
+fn blobs(manifest: &Manifest) -> Vec<&Descriptor> {
+    match manifest.document() {
+        Document::Other(other) => other.descriptors.iter().collect(),
+        _ => manifest.blobs().collect(),
+    }
+}
+
 /// One line a manifest, and one a blob, indented by depth.
 fn describe(visit: &Visit, text: &mut String) {
     let indent = "  ".repeat(visit.path.positions().len());
@@ -59,45 +79,49 @@ fn describe(visit: &Visit, text: &mut String) {
         Found::Ref(Ref::Image(image)) => ("image", Some(image.manifest())),
         Found::Ref(Ref::Index(index)) => ("index", Some(index.manifest())),
         Found::Other(manifest) => ("manifest", Some(manifest)),
-        _ => ("missing", None),
+        Found::Blob => ("blob", None),
+        Found::Missing => ("missing", None),
     };
     let artifact = manifest.and_then(|manifest| manifest.descriptor().artifact_type.as_deref());
     let artifact = artifact.map_or_else(String::new, |kind| format!("  artifact {}", plain(kind)));
     text.push_str(&format!(
         "{indent}{kind} {}  {}  {}{platform}{artifact}\n",
         visit.descriptor.digest,
-        visit.descriptor.media_type,
+        plain(&visit.descriptor.media_type),
         bytes(visit.descriptor.size),
     ));
     if let Some(subject) = manifest.and_then(Manifest::subject) {
         text.push_str(&format!("{indent}  subject {}\n", subject.digest));
     }
-    for blob in manifest.into_iter().flat_map(Manifest::blobs) {
+    for blob in manifest.into_iter().flat_map(blobs) {
         text.push_str(&format!(
             "{indent}  {}  {}  {}\n",
             blob.digest,
-            blob.media_type,
+            plain(&blob.media_type),
             bytes(blob.size)
         ));
     }
 }
 
-/// A text of somebody else for a terminal, which might take control characters for more than text.
+/// A text of somebody else for a terminal, which might take control characters for more than text, and characters that set
+/// the direction of writing for a reason to show something else than is there.
 fn plain(text: impl std::fmt::Display) -> String {
-    text.to_string().replace(char::is_control, "\u{fffd}")
+    let turns = |found| matches!(found, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    text.to_string().replace(|found: char| found.is_control() || turns(found), "\u{fffd}")
 }
 
 fn visit_json(visit: &Visit) -> Value {
     let manifest = match &visit.found {
         Found::Ref(found) => Some(found.manifest()),
         Found::Other(manifest) => Some(manifest),
-        _ => None,
+        Found::Blob | Found::Missing => None,
     };
-    let blobs: Vec<&Descriptor> = manifest.into_iter().flat_map(Manifest::blobs).collect();
+    let blobs: Vec<&Descriptor> = manifest.into_iter().flat_map(blobs).collect();
     json!({
         "path": visit.path.to_string(),
         "descriptor": visit.descriptor,
-        "missing": manifest.is_none(),
+        "missing": matches!(visit.found, Found::Missing),
+        "blob": matches!(visit.found, Found::Blob),
         "artifactType": manifest.and_then(|manifest| manifest.descriptor().artifact_type.as_deref()),
         "subject": manifest.and_then(Manifest::subject),
         "annotations": manifest.and_then(Manifest::annotations),

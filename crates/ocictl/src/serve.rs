@@ -121,6 +121,7 @@ fn server_options(args: &ServeArgs) -> Result<ServerOptions, Failure> {
         .deletes(!args.no_delete)
         .catalog(!args.no_catalog)
         .allow_hosts(&args.allow_host)
+        .unknown_manifests(args.unknown_manifests == cli::UnknownManifests::Accept)
         .max_manifest_bytes(limits.max_manifest)
         .manifest_memory(u64::from(limits.manifest_memory) << 20)
         .max_blob_bytes(limits.max_blob)

@@ -12,6 +12,7 @@ mod import;
 mod log;
 mod lookaside;
 mod names;
+mod odd_manifests;
 #[path = "../../../oci-registry-store/tests/it/postgres/server.rs"]
 mod postgres;
 mod private;
