@@ -128,7 +128,7 @@ pub(crate) async fn read_manifest(
     Ok(Manifest::verify(descriptor, manifest.bytes().clone())?)
 }
 
-/// What an entry of an index, or a reference of a manifest of an unknown type, turns out to be.
+/// The form of an entry of an index, or of a reference of a manifest of an unknown type.
 pub(crate) enum Entry {
     /// A manifest, read.
     Manifest(Manifest),
@@ -136,13 +136,13 @@ pub(crate) enum Entry {
     Blob,
 }
 
-/// Reads the manifest that a descriptor describes, which may be a blob as well. What has a manifest's type is a blob only
-/// if the source has no such manifest; anything else, such as the layers that a build cache lists, is a manifest only if
-/// the source has no such blob.
+/// Reads the manifest that a descriptor describes, which may be a blob as well. What has a
+/// manifest's type is a blob only if the source has no such manifest; anything else, such as the
+/// layers that a build cache lists, is a manifest only if the source has no such blob.
 ///
 /// # Errors
-/// `SIZE_INVALID` for a blob that has another size than the descriptor says. Where there is neither, the error of the one
-/// that was to be expected.
+/// `SIZE_INVALID` for a blob that has another size than the descriptor says. Where there is
+/// neither, the error of the one that was to be expected.
 pub(crate) async fn read_entry(
     source: &(impl Source + ?Sized),
     descriptor: &Descriptor,

@@ -81,7 +81,8 @@ pub enum ManifestError {
         /// The type in the document.
         found: MediaType,
     },
-    /// The document's own type has characters that no HTTP header can have, where it has to be told.
+    /// The document's own type has characters that no HTTP header can have, where it has to be
+    /// told.
     #[error("manifest is of type {:?}, expected printable ASCII", .0.as_str())]
     Unnamable(MediaType),
     /// Nothing tells what the document is.
@@ -185,8 +186,8 @@ impl Manifest {
         }
     }
 
-    /// The blobs of an image: its config, then its layers in order. Those of an artifact manifest. What else may be
-    /// referenced as a blob is among the [`references`](Self::references).
+    /// The blobs of an image: its config, then its layers in order. Those of an artifact manifest.
+    /// What else may be referenced as a blob is among the [`references`](Self::references).
     pub fn blobs(&self) -> impl Iterator<Item = &Descriptor> {
         let (config, others): (_, &[Descriptor]) = match &self.0.document {
             Document::Image(image) => (Some(&image.config), &image.layers),

@@ -74,7 +74,8 @@ impl Memory {
         Self { sparse: true, ..Self::default() }
     }
 
-    /// An empty repository that takes manifests without looking at what is there of what they reference.
+    /// An empty repository that takes manifests without looking at what is there of what they
+    /// reference.
     pub fn unchecked() -> Self {
         Self { unchecked: true, ..Self::sparse() }
     }

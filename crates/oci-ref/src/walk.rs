@@ -74,7 +74,8 @@ pub struct Visit {
 pub enum Found {
     /// The manifest.
     Ref(Ref),
-    /// A blob that an index lists among its manifests, such as a layer of a build cache. It has not been read.
+    /// A blob that an index lists among its manifests, such as a layer of a build cache. It has not
+    /// been read.
     Blob,
     /// Nothing: the source does not have it, and the walk is a sparse one.
     Missing,
@@ -82,8 +83,9 @@ pub enum Found {
     Other(crate::Manifest),
 }
 
-/// Walks a ref and all manifests that it reaches: depth first, children before their parents, each digest once. Blobs are
-/// visited where an index lists them, which is no error (image-spec, `image-index.md`).
+/// Walks a ref and all manifests that it reaches: depth first, children before their parents, each
+/// digest once. Blobs are visited where an index lists them, which is no error (image-spec,
+/// `image-index.md`).
 ///
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {

@@ -144,8 +144,8 @@ impl ServerOptions {
         self
     }
 
-    /// Whether manifests are taken of types that are neither images nor indexes. What they reference is found by their
-    /// structure. Default: yes.
+    /// Takes or refuses manifests of types that are neither images nor indexes. What they
+    /// reference is found by their structure. Default: yes.
     #[must_use]
     pub fn unknown_manifests(mut self, accept: bool) -> Self {
         self.unknown_manifests = accept;

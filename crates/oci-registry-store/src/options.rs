@@ -7,22 +7,22 @@ use oci_ref::{Form, Referenced};
 use crate::Storage;
 use crate::database::Database;
 
-/// What of a manifest's references must be there when it is stored. A subject, and what may lie elsewhere (layers with URLs,
-/// and such as are not distributed), need never be.
+/// References of a manifest that must be there when it is stored. A subject, and what may lie
+/// elsewhere (layers with URLs, and such as are not distributed), need never be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum References {
     /// All.
     #[default]
     Complete,
-    /// The blobs of an image; what an index lists may come later, or never, and so may what manifests of unknown types
-    /// reference.
+    /// The blobs of an image; what an index lists may come later, or never, and so may what
+    /// manifests of unknown types reference.
     SparseIndexes,
     /// Nothing: what is missing is recorded, and counts as referenced once it comes.
     Unchecked,
 }
 
 impl References {
-    /// Whether a manifest is taken without this one of its references.
+    /// Tells that a manifest is taken without this one of its references.
     pub(crate) fn allow_absence_of(self, referenced: &Referenced<'_>) -> bool {
         match self {
             Self::Complete => false,

@@ -1,7 +1,8 @@
-//! What an older version did not record of what it stored: done once, when a registry is opened, before anything is collected.
+//! References that an older version did not record of what it stored: done once, when a registry is
+//! opened, before anything is collected.
 //!
-//! What indexes list and is a blob, the migrations of the databases record. What manifests of unknown types reference has to be
-//! read in their bytes.
+//! What indexes list and is a blob, the migrations of the databases record. What manifests of
+//! unknown types reference has to be read in their bytes.
 
 use oci_ref::{Manifest, Result};
 
@@ -11,14 +12,14 @@ use crate::metadata::Metadata;
 /// Under what name it is kept that all references are recorded.
 const SETTING: &str = "references";
 
-/// How they are recorded now.
+/// The form in which they are recorded now.
 const RECORDED: &[u8] = b"by structure";
 
-/// How many manifests are listed at a time.
+/// The most manifests that are listed at a time.
 const PAGE: usize = 100;
 
-/// Records what manifests of unknown types reference. Each is a transaction of its own, and doing it again changes nothing, so it
-/// may end at any place and begin anew.
+/// Records what manifests of unknown types reference. Each is a transaction of its own, and doing
+/// it again changes nothing, so it may end at any place and begin anew.
 pub(crate) async fn record_references(metadata: &dyn Metadata, now: i64) -> Result<()> {
     if metadata.setting(SETTING).await?.as_deref() == Some(RECORDED) {
         return Ok(());

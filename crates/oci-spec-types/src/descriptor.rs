@@ -71,8 +71,8 @@ impl Descriptor {
         Self::new(media_type, Digest::sha256(bytes), bytes.len() as u64)
     }
 
-    /// Whether the content may lie elsewhere than what references it: it has URLs, or its type says that it is not
-    /// distributed. A layer that is not there is then none that is missing.
+    /// Tells that the content may lie elsewhere than what references it: it has URLs, or its type
+    /// says that it is not distributed. A layer that is not there is then none that is missing.
     pub fn may_be_elsewhere(&self) -> bool {
         !self.urls.is_empty() || self.media_type.is_non_distributable()
     }

@@ -13,9 +13,10 @@ const MAX_WRITTEN: usize = 1024;
 
 /// A media type, as it was written: unknown types, parameters and letter case are kept.
 ///
-/// What is made here is `type/subtype` without parameters ([`new`](Self::new), parsing). What is found in documents of
-/// others may be more, or less: it is kept as it is ([`as_written`](Self::as_written), which is also how it is read from
-/// JSON), since content is moved and not judged. Types are compared by their text.
+/// What is made here is `type/subtype` without parameters ([`new`](Self::new), parsing). What is
+/// found in documents of others may be more, or less: it is kept as it is
+/// ([`as_written`](Self::as_written), which is also how it is read from JSON), since content is
+/// moved and not judged. Types are compared by their text.
 ///
 /// ```
 /// # use oci_spec_types::MediaType;
@@ -109,8 +110,9 @@ impl MediaType {
         }
     }
 
-    /// A media type as somebody else wrote it, whether or not it is `type/subtype`: with parameters, in upper case, a
-    /// word. It can be anything that is neither empty nor longer than 1,024 bytes and has no control characters.
+    /// A media type as somebody else wrote it, whether or not it is `type/subtype`: with
+    /// parameters, in upper case, a word. It can be anything that is neither empty nor longer than
+    /// 1,024 bytes and has no control characters.
     ///
     /// # Errors
     /// When it is empty, too long, or has a control character.
@@ -161,13 +163,13 @@ impl MediaType {
         *self == Self::OCI_IMAGE_INDEX || *self == Self::DOCKER_MANIFEST_LIST
     }
 
-    /// Whether a registry keeps content of this type as a manifest rather than as a blob: images, indexes, artifact
-    /// manifests and Docker schema 1.
+    /// Whether a registry keeps content of this type as a manifest rather than as a blob: images,
+    /// indexes, artifact manifests and Docker schema 1.
     pub fn is_manifest(&self) -> bool {
         self.is_image() || self.is_index() || self.is_artifact() || self.is_schema1()
     }
 
-    /// Whether this is an artifact manifest of a draft: OCI's, or ORAS's.
+    /// Tells an artifact manifest of a draft: OCI's, or ORAS's.
     pub fn is_artifact(&self) -> bool {
         *self == Self::OCI_ARTIFACT_MANIFEST || *self == Self::ORAS_ARTIFACT_MANIFEST
     }
@@ -202,7 +204,7 @@ impl MediaType {
         LAYERS.contains(self)
     }
 
-    /// Whether this can be the value of an HTTP header: printable ASCII, and space.
+    /// Tells what can be the value of an HTTP header: printable ASCII, and space.
     pub fn is_header_value(&self) -> bool {
         self.0.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ')
     }

@@ -6,16 +6,19 @@ use crate::document::{DocumentError, parse, scan};
 use crate::scan::{Path, Step};
 use crate::{Annotations, Descriptor, Digest};
 
-/// The most references of a manifest of an unknown type. Each takes several times its size in memory.
+/// The most references of a manifest of an unknown type. Each takes several times its size in
+/// memory.
 const MAX_REFERENCES: usize = 100_000;
 
 /// The fields of a descriptor, all three of which make an object one.
 const TELLING: [&str; 3] = ["mediaType", "digest", "size"];
 
-/// A manifest of a type that this crate does not know, as far as its structure tells what it references.
+/// A manifest of a type that this crate does not know, as far as its structure tells what it
+/// references.
 ///
-/// An object that has `mediaType`, `digest` and `size` is a descriptor, at any depth, but for the whole document. One that
-/// is the field `subject` of the document is its subject, as in an image manifest.
+/// An object that has `mediaType`, `digest` and `size` is a descriptor, at any depth, but for the
+/// whole document. One that is the field `subject` of the document is its subject, as in an image
+/// manifest.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OtherManifest {
@@ -35,8 +38,9 @@ impl OtherManifest {
     /// Finds what a document references.
     ///
     /// # Errors
-    /// When [`check_document`](crate::check_document) refuses the bytes, when an object is a descriptor by its fields
-    /// and not by what is in them, or when there are more than 100,000 descriptors and digests.
+    /// When [`check_document`](crate::check_document) refuses the bytes, when an object is a
+    /// descriptor by its fields and not by what is in them, or when there are more than 100,000
+    /// descriptors and digests.
     pub fn from_slice(bytes: &[u8]) -> Result<Self, DocumentError> {
         scan(bytes)?;
         let mut document: Map<String, Value> = parse(bytes)?;

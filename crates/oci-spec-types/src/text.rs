@@ -95,7 +95,8 @@ macro_rules! parse_error {
 }
 pub(crate) use parse_error;
 
-/// Gives a type with `as_str` and `FromStr` the traits of text. From JSON it is read by `FromStr`, or as it is said.
+/// Gives a type with `as_str` and `FromStr` the traits of text. From JSON it is read by `FromStr`,
+/// or as it is said.
 macro_rules! text_type {
     ($name:ident) => {
         crate::text::text_type!(@traits $name);

@@ -136,8 +136,8 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_enum, default_value_t = References::Complete)]
     pub(crate) references: References,
 
-    /// Whether manifests are taken that are neither images nor indexes. What they reference is found by their structure
-    /// and kept with them.
+    /// Take or refuse manifests that are neither images nor indexes. What they reference is
+    /// found by their structure and kept with them.
     #[arg(long, value_enum, default_value_t = UnknownManifests::Accept)]
     pub(crate) unknown_manifests: UnknownManifests,
 
@@ -290,7 +290,7 @@ pub(crate) enum References {
     Unchecked,
 }
 
-/// What is done with manifests of unknown types.
+/// Ways to treat manifests of unknown types.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum UnknownManifests {
     /// They are taken.

@@ -62,7 +62,8 @@ async fn visits(manifest: Manifest, source: Arc<dyn Source>) -> oci_ref::Result<
     Ok(visits)
 }
 
-/// What of the references of a manifest is shown with it: what an index lists has been visited for itself.
+/// References of a manifest that are shown with it: what an index lists has been visited for
+/// itself.
 fn blobs(manifest: &Manifest) -> Vec<&Descriptor> {
     match manifest.document() {
         Document::Other(other) => other.descriptors.iter().collect(),
@@ -103,10 +104,15 @@ fn describe(visit: &Visit, text: &mut String) {
     }
 }
 
-/// A text of somebody else for a terminal, which might take control characters for more than text, and characters that set
-/// the direction of writing for a reason to show something else than is there.
+/// A text of somebody else for a terminal, which might take control characters for more than text,
+/// and characters that set the direction of writing for a reason to show something else than is
+/// there.
 fn plain(text: impl std::fmt::Display) -> String {
-    let turns = |found| matches!(found, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    const MARKS: [char; 2] = ['\u{200e}', '\u{200f}'];
+    let turns = |found| {
+        let (embeds, isolates) = ('\u{202a}'..='\u{202e}', '\u{2066}'..='\u{2069}');
+        MARKS.contains(&found) || embeds.contains(&found) || isolates.contains(&found)
+    };
     text.to_string().replace(|found: char| found.is_control() || turns(found), "\u{fffd}")
 }
 

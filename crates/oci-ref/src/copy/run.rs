@@ -109,7 +109,8 @@ impl Run {
         })
     }
 
-    /// Copies a manifest that is referenced, and all that it references; or what turns out to be a blob.
+    /// Copies a manifest that is referenced, and all that it references; or what turns out to be a
+    /// blob.
     fn copy_entry(
         self: Arc<Self>,
         descriptor: Descriptor,
@@ -176,7 +177,8 @@ impl Run {
 
         let mut blobs: Vec<Descriptor> = manifest.blobs().cloned().collect();
         for referenced in manifest.references().filter(|it| it.descriptor.is_none()) {
-            // Nobody knows what a digest is for that is only written somewhere: what is there comes along.
+            // Nobody knows what a digest is for that is only written somewhere: what is there comes
+            // along.
             let digest = referenced.digest.clone();
             let size = self.from.blob_size(&digest).await?;
             blobs.extend(size.map(|size| Descriptor::new(MediaType::OCTET_STREAM, digest, size)));

@@ -1,4 +1,5 @@
-//! What manifests reference, whatever their type: it must be there, of the size that they say, and is held.
+//! References of manifests, whatever their type: they must be there, of the size that is said, and
+//! is held.
 
 use std::sync::Arc;
 
@@ -32,7 +33,8 @@ fn parse(document: &Value) -> Result<Manifest> {
     Ok(Manifest::parse(Bytes::from(document.to_string()), None, None)?)
 }
 
-/// What BuildKit pushes as a cache with `image-manifest=false`: an index whose entries are layers, and a config.
+/// A cache as BuildKit pushes it with `image-manifest=false`: an index whose entries are layers,
+/// and a config.
 fn cache(seed: &str) -> Result<(Manifest, [Piece; 2])> {
     let layer = Piece::new(MediaType::OCI_LAYER_GZIP, noise(seed, 1000));
     let config = MediaType::from_static("application/vnd.buildkit.cacheconfig.v0");
@@ -199,7 +201,8 @@ async fn layers_with_urls_may_be_absent(harness: &dyn Harness) -> Result<()> {
     manifest_is(&*copied, &packed.manifest, &[]).await
 }
 
-// oras: `oras push note.txt:'text/plain; charset=utf-8'`, and "referrer.image" of its own tests; sigstore's bundles
+// oras: `oras push note.txt:'text/plain; charset=utf-8'`, and "referrer.image" of its own tests;
+// sigstore's bundles
 async fn media_types_are_kept_as_they_are_written(harness: &dyn Harness) -> Result<()> {
     let store = harness.store().await;
     let subject = image("subject")?;

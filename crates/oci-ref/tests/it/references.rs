@@ -1,4 +1,4 @@
-//! What manifests reference beside images: in layouts, in archives, and on the way between stores.
+//! References of other manifests than images: in layouts, in archives, and between stores.
 
 use std::sync::Arc;
 
@@ -22,7 +22,8 @@ fn listing(entries: Vec<Descriptor>) -> Manifest {
     seal(serde_json::to_vec(&ImageIndex::new(entries))).unwrap()
 }
 
-/// An index of layers, an ORAS artifact, and a manifest of an unknown type: each with the blobs that it references.
+/// An index of layers, an ORAS artifact, and a manifest of an unknown type: each with the blobs
+/// that it references.
 fn odd() -> [(Manifest, Vec<Piece>); 3] {
     let pieces = |seed: &str| {
         ["a", "b"].map(|part| {

@@ -90,7 +90,7 @@ impl Check<'_> {
     }
 }
 
-/// Whether bytes are not those that they should be.
+/// Tells that bytes are not those that they should be.
 fn is_damage(error: &ManifestError) -> bool {
     matches!(error, ManifestError::Digest(_) | ManifestError::Size { .. })
 }

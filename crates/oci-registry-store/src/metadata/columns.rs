@@ -19,9 +19,9 @@ pub(super) fn media_type(text: &str) -> Result<MediaType> {
     MediaType::as_written(text.to_owned()).map_err(|_| corrupt("a media type", &text))
 }
 
-/// The statement that lists manifests whose types were not known when there were references only of known types, in both
-/// dialects: their ids after the first parameter, their digests, media types, sizes and bytes; no more than the second
-/// parameter.
+/// The statement that lists manifests whose types were not known when there were references only of
+/// known types, in both dialects: their ids after the first parameter, their digests, media types,
+/// sizes and bytes; no more than the second parameter.
 pub(super) fn unknown_manifests() -> String {
     const KNOWN: [MediaType; 5] = [
         MediaType::OCI_IMAGE_MANIFEST,

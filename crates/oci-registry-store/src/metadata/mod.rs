@@ -228,7 +228,7 @@ pub(crate) struct StoredManifest {
 pub(crate) struct UnknownManifest {
     /// Its place in the order of checking.
     pub(crate) id: i64,
-    /// What the database says that it is.
+    /// Its descriptor, as the database has it.
     pub(crate) descriptor: Descriptor,
     pub(crate) bytes: Bytes,
 }
@@ -242,7 +242,8 @@ pub(crate) struct Recorded {
     pub(crate) misplaced: BTreeSet<String>,
     /// Digests of what is listed, which may be manifests or blobs, whether or not they are there.
     pub(crate) children: BTreeSet<String>,
-    /// Digests of those that are there as blobs, and are not recorded as such, so that nothing holds them.
+    /// Digests of those that are there as blobs, and are not recorded as such, so that nothing
+    /// holds them.
     pub(crate) unheld: BTreeSet<String>,
     /// The digest of the subject, and the descriptor among its referrers.
     pub(crate) referrer: Option<(String, Descriptor)>,
@@ -438,8 +439,8 @@ pub(crate) trait Metadata: Send + Sync + 'static {
     /// At most `limit` manifests with greater ids, in the order of their ids. Fewer, if they are large.
     async fn stored_manifests(&self, after: i64, limit: usize) -> Result<Vec<StoredManifest>>;
 
-    /// At most `limit` manifests with greater ids, in the order of their ids, of those whose types were not known when there were
-    /// references only of known types. Fewer, if they are large.
+    /// At most `limit` manifests with greater ids, in the order of their ids, of those whose types
+    /// were not known when there were references only of known types. Fewer, if they are large.
     async fn unknown_manifests(&self, after: i64, limit: usize) -> Result<Vec<UnknownManifest>>;
 
     /// The greatest ids of blobs and of manifests.

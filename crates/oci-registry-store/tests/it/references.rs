@@ -1,4 +1,4 @@
-//! What manifests reference, whatever their types, is held: it is not collected, and not deleted.
+//! References of manifests, whatever their types, are held: not collected, and not deleted.
 
 use bytes::Bytes;
 use oci_ref::{ByteRange, Manifest, Precondition, Source, Store};
@@ -40,8 +40,8 @@ fn parents(blobs: &[Descriptor], child: &Manifest) -> Vec<Manifest> {
     ]
 }
 
-/// Deletes the references that blobs came to be listed by, as versions had none which only knew of listed manifests, and nothing of
-/// unknown types.
+/// Deletes the references that blobs came to be listed by, as versions had none which only knew of
+/// listed manifests, and nothing of unknown types.
 async fn made_older(engine: TestEngine) -> TestEngine {
     let TestEngine { registry, options, directory } = engine;
     registry.close().await;
@@ -174,7 +174,8 @@ async fn a_wrong_size_is_refused_whatever_may_be_missing() {
     }
 }
 
-// Older versions recorded nothing of what an index lists but manifests, and fsck said that all is well.
+// Older versions recorded nothing of what an index lists but manifests, and fsck said that all is
+// well.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_check_finds_what_is_listed_and_not_held() {
     let engine = TestEngine::new().await;

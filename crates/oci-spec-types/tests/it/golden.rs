@@ -61,6 +61,15 @@ fn oci_artifact_with_subject() {
     artifact.subject.unwrap().digest.verify(golden!("oci-manifest.json")).unwrap();
 }
 
+// `oras push … note.txt:'text/plain; charset=utf-8'`, oras 1.3.6
+#[test]
+fn oras_artifact_of_a_text() {
+    let bytes = golden!("oras-text.json");
+    let artifact = ImageManifest::from_slice(bytes).unwrap();
+    assert_kept(bytes, &artifact);
+    assert_eq!(artifact.layers[0].media_type.as_str(), "text/plain; charset=utf-8");
+}
+
 #[test]
 fn oci_index() {
     let bytes = golden!("oci-index.json");

@@ -2,7 +2,7 @@
 
 use oci_spec_types::{
     Algorithm, Digest, Hasher, Host, ImageConfig, ImageIndex, ImageManifest, MediaType, Name,
-    Platform, Reference, Tag, check_document,
+    OtherManifest, Platform, Reference, Tag, check_document,
 };
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
@@ -67,19 +67,28 @@ fn unknown_fields() -> impl Strategy<Value = serde_json::Map<String, Value>> {
     btree_map("x-[a-zA-Z.]{0,8}", json_value(), 0..4).prop_map(|map| map.into_iter().collect())
 }
 
+/// Media types as they stand in documents, by the specification and not.
+fn media_type() -> impl Strategy<Value = String> {
+    prop_oneof![
+        Just("application/vnd.example.layer".to_owned()),
+        "[a-zA-Z0-9]{1,8}/[a-z0-9.+-]{1,8}(; ?[a-z]{1,4}=[a-zA-Z0-9.]{1,4}){0,2}",
+        "[^\\p{Cc}]{1,20}",
+    ]
+}
+
 /// A descriptor in JSON, with unknown fields. It is written by hand here, so that it does not depend on the code
 /// that is tested.
 fn descriptor() -> impl Strategy<Value = Value> {
     let size = 0..=i64::MAX as u64;
     let data = proptest::option::of(prop_oneof![Just(""), Just("e30="), Just("AP+/")]);
     let annotations = btree_map(".{0,8}", ".{0,8}", 1..3);
-    (digest(), size, data, annotations, unknown_fields(), unknown_fields()).prop_map(
-        |(digest, size, data, annotations, platform_extra, extra)| {
+    (media_type(), digest(), size, data, annotations, unknown_fields(), unknown_fields()).prop_map(
+        |(media_type, digest, size, data, annotations, platform_extra, extra)| {
             let mut platform = json!({"os": "linux", "architecture": "arm", "variant": "v7"});
             platform.as_object_mut().unwrap().extend(platform_extra);
             let mut descriptor = json!({
-                "mediaType": "application/vnd.example.layer", "digest": digest, "size": size,
-                "annotations": annotations, "platform": platform, "artifactType": "application/x",
+                "mediaType": media_type, "digest": digest, "size": size,
+                "annotations": annotations, "platform": platform, "artifactType": media_type,
             });
             if let Some(data) = data {
                 descriptor["data"] = json!(data);
@@ -157,6 +166,10 @@ proptest! {
             prop_assert_eq!(Reference::parse_familiar(&reference.familiar()).unwrap(), reference);
         }
         let _ = MediaType::from_content_type(&text);
+        match MediaType::as_written(text.clone()) {
+            Ok(kept) => prop_assert_eq!(kept.as_str(), text),
+            Err(error) => prop_assert!(error.to_string().len() < 1500),
+        }
     }
 
     #[test]
@@ -167,6 +180,7 @@ proptest! {
             }
             let _ = ImageManifest::from_slice(bytes);
             let _ = ImageIndex::from_slice(bytes);
+            let _ = OtherManifest::from_slice(bytes);
             let _ = ImageConfig::from_slice(bytes);
         }
     }
@@ -211,9 +225,14 @@ proptest! {
     ) {
         let mut image = json!({"schemaVersion": 2, "config": config, "layers": layers});
         let mut index = json!({"schemaVersion": 2, "manifests": layers, "subject": config});
+        let other =
+            json!({"mediaType": "a/b", "subject": config, "x": [{"y": layers}], "z": extra});
         for document in [&mut image, &mut index] {
             document.as_object_mut().unwrap().extend(extra.clone());
         }
+        let read_other = OtherManifest::from_slice(other.to_string().as_bytes()).unwrap();
+        prop_assert_eq!(serde_json::to_value(read_other.subject).unwrap(), config);
+        prop_assert_eq!(serde_json::to_value(read_other.descriptors).unwrap(), json!(layers));
         let read_image = ImageManifest::from_slice(image.to_string().as_bytes()).unwrap();
         prop_assert_eq!(serde_json::to_value(read_image).unwrap(), image);
         let read_index = ImageIndex::from_slice(index.to_string().as_bytes()).unwrap();

@@ -1,4 +1,5 @@
-//! Build caches and artifact manifests: imported, copied, shown, and refused where that was asked for.
+//! Build caches and artifact manifests: imported, copied, shown, and refused where that was asked
+//! for.
 
 use std::fs;
 
@@ -8,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::*;
 
-/// What BuildKit writes as a cache with `image-manifest=false`.
+/// A cache as BuildKit writes it with `image-manifest=false`.
 fn cache() -> (Manifest, Vec<(Descriptor, Bytes)>) {
     let config = MediaType::from_static("application/vnd.buildkit.cacheconfig.v0");
     let parts = [

@@ -164,7 +164,8 @@ struct Blobs {
 type Sizes = HashMap<String, u64>;
 
 impl Blobs {
-    /// Whether one could come that is referenced. Nobody brings as a blob what is here as a manifest and is known to be one.
+    /// Tells that one could come that is referenced. Nobody brings as a blob what is here as a
+    /// manifest and is known to be one.
     fn may_come(&self, manifest: &Manifest, manifests: &Sizes) -> bool {
         manifest.references().any(|referenced| {
             let digest = referenced.digest.as_str();

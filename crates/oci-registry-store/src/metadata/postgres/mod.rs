@@ -16,8 +16,9 @@
 //! | `mount`, `commit_blob` × `delete_blob`, × `collect_blobs` | linked again while it is taken out | linked afterwards, or removed afterwards |
 //! | anything × the last content of a repository | the repository's row goes | nobody adds to a row that is going |
 //!
-//! An addition is alone, too, where two of them could miss each other: a manifest of whose references one may come as a blob
-//! (× `commit_blob` of that), with a precondition (× any that sets the tag), and one that comes again as another type.
+//! An addition is alone, too, where two of them could miss each other: a manifest of whose
+//! references one may come as a blob (× `commit_blob` of that), with a precondition (× any that
+//! sets the tag), and one that comes again as another type.
 //! Otherwise additions to one repository meet at unique keys (two equal blobs, manifests, tags): the second waits for
 //! the first, and goes on with what it finds, or is run again. They take rows in one order, tags in theirs.
 //!

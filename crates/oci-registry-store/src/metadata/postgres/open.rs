@@ -18,7 +18,7 @@ use crate::blocking;
 /// The version of `schema.sql`.
 const SCHEMA: i32 = 2;
 
-/// How each older version becomes the next, from version 1 on.
+/// Steps by which each older version becomes the next, from version 1 on.
 const MIGRATIONS: [&str; 1] = [include_str!("migrations/2.sql")];
 
 /// The oldest server that will do, as it gives its version.
@@ -44,7 +44,8 @@ pub(super) struct Settings {
     pub(super) sync: bool,
 }
 
-/// Connects to a database, makes the tables in an empty one, and brings those of an older version to this one.
+/// Connects to a database, makes the tables in an empty one, and brings those of an older version
+/// to this one.
 pub(super) async fn open(url: &Url, settings: &Settings) -> Result<Runner> {
     let pool = pool(url, settings).await?;
     let mut client = pool.get().await.map_err(|error| unreachable(url, error))?;
@@ -168,7 +169,8 @@ async fn prepare(url: &Url, client: &mut Object) -> Result<()> {
     transaction.commit().await.map_err(failed)
 }
 
-/// What makes this version of an older one. It may take as long as it takes, with plans for all rows of a table.
+/// Statements that make this version of an older one. It may take as long as it takes, with plans
+/// for all rows of a table.
 fn migration(from: i32) -> String {
     let set = "SET LOCAL statement_timeout = 0; SET LOCAL enable_seqscan = on;";
     let steps = (2..).zip(MIGRATIONS).filter(|(to, _)| *to > from).map(|(_, step)| step);

@@ -118,14 +118,16 @@ fn check_precondition(
     Ok(())
 }
 
-/// The blobs that a manifest references: those that are here, and those that are not and can be nothing but blobs.
+/// The blobs that a manifest references: those that are here, and those that are not and can be
+/// nothing but blobs.
 #[derive(Default)]
 struct Blobs {
     here: Vec<i64>,
     missing: Vec<Digest>,
 }
 
-/// Looks for what a manifest references. Each reference is checked with the size of what is here of it.
+/// Looks for what a manifest references. Each reference is checked with the size of what is here of
+/// it.
 fn find_blobs(
     db: &Connection,
     repository: i64,

@@ -47,7 +47,7 @@ pub(super) fn linked_blob(
     Ok(find.query_row((repository, digest.as_str()), |row| row.get(0)).optional()?)
 }
 
-/// What a repository has under a digest that a manifest references.
+/// Content of a repository under a digest that a manifest references.
 #[derive(Default)]
 pub(super) struct Here {
     /// The blob.
@@ -56,7 +56,7 @@ pub(super) struct Here {
     pub(super) size: Option<u64>,
 }
 
-/// What a repository has of what a manifest references, in one look.
+/// Looks once for what a repository has under a digest that a manifest references.
 pub(super) fn referenced(
     db: &Connection,
     repository: i64,

@@ -1,4 +1,5 @@
--- Version 4. A change of this file is a new version with its own migration; `migrations/` has those from older versions.
+-- Version 4. A change of this file is a new version with its own migration; `migrations/` has those
+-- from older versions.
 --
 -- References restrict: nothing that is referenced can be removed, and nothing is ever removed by cascade.
 
@@ -84,8 +85,9 @@ CREATE TABLE missing_blob (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX missing_blob_by_digest ON missing_blob (repository, digest);
 
--- What an index lists, and what manifests of unknown types reference: manifests or blobs. By digest and without a key: they may
--- be missing, and manifests may be deleted before their parents. Those that are blobs here are in manifest_blob, too.
+-- What an index lists, and what manifests of unknown types reference: manifests or blobs. By digest
+-- and without a key: they may be missing, and manifests may be deleted before their parents. Those
+-- that are blobs here are in manifest_blob, too.
 CREATE TABLE manifest_child (
     parent     INTEGER NOT NULL REFERENCES repository_manifest ON DELETE RESTRICT,
     repository INTEGER NOT NULL,

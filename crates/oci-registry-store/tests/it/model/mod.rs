@@ -284,7 +284,7 @@ async fn assert_whole(store: &dyn Store, manifest: &Manifest) {
     }
 }
 
-/// What a manifest references, but for manifests.
+/// References of a manifest, but for manifests.
 fn blobs_of(manifest: &Manifest) -> impl Iterator<Item = &Descriptor> {
     let blobs = manifest.references().filter(|referenced| !referenced.is_manifest());
     blobs.filter_map(|referenced| referenced.descriptor)
