@@ -15,8 +15,8 @@ use http_body_util::BodyExt as _;
 use oci_ref::{Store, Target};
 use oci_spec_types::{Digest, ErrorCode, Name};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tracing::Instrument as _;
 
+use crate::asked::Asked;
 use crate::body::RequestBody;
 use crate::budget::Budget;
 use crate::error::Failure;
@@ -67,19 +67,7 @@ pub(crate) struct Call<'a> {
     pub(crate) query: Query<'a>,
 }
 
-/// Answers a request. What is logged meanwhile names it: what it asks for, and who sent it.
 async fn handle(State(app): State<Arc<App>>, request: Request) -> Response {
-    let peer = request.extensions().get::<PeerAddr>().map(|peer| tracing::field::display(peer.0));
-    let span = tracing::error_span!(
-        "request",
-        method = %request.method(),
-        path = request.uri().path(),
-        peer,
-    );
-    answer(app, request).instrument(span).await
-}
-
-async fn answer(app: Arc<App>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let mut body = RequestBody::new(body, &parts, &app.options);
     let slot = app.slots.as_ref().map(|slots| slots.clone().try_acquire_owned());
@@ -89,9 +77,13 @@ async fn answer(app: Arc<App>, request: Request) -> Response {
         }
         _ => app.answer(&parts, &mut body).await,
     };
-    let mut response = answer.unwrap_or_else(Failure::into_response);
+    let mut response = answer.unwrap_or_else(|failure| {
+        failure.log(&Asked::of(&parts));
+        failure.into_response()
+    });
     body.drain().await;
-    tracing::debug!(status = response.status().as_u16(), "answered");
+    let status = response.status();
+    tracing::debug!(request = %Asked::of(&parts), status = status.as_u16());
     mark(response.headers_mut());
     browser::mark(&parts, &app.options, response.headers_mut());
     match slot {

@@ -10,6 +10,7 @@ use oci_ref::{ByteRange, Error, ErrorKind, Store};
 use oci_spec_types::{Digest, ErrorCode, Name};
 
 use crate::app::Call;
+use crate::asked::Asked;
 use crate::body::SizedBody;
 use crate::error::Failure;
 use crate::{Access, Operation, etag, range, respond};
@@ -51,7 +52,8 @@ pub(crate) async fn get(
         let found = format!("asked for {wanted:?} of blob {digest}, got {:?}", read.range);
         return Err(Error::new(ErrorKind::Internal, found).into());
     }
-    let mut response = Response::new(Body::new(SizedBody::new(read.body, length)));
+    let mut response =
+        Response::new(Body::new(SizedBody::new(read.body, length, Asked::of(call.parts))));
     if part {
         *response.status_mut() = StatusCode::PARTIAL_CONTENT;
         let last = read.range.end.saturating_sub(1);

@@ -14,6 +14,7 @@ use oci_ref::{Error, ErrorKind};
 use tokio::time::{Instant, timeout};
 
 use crate::ServerOptions;
+use crate::asked::Asked;
 use crate::budget::{Budget, Received};
 use crate::error::Failure;
 
@@ -157,13 +158,13 @@ impl BodyReader {
 pub(crate) struct SizedBody {
     stream: oci_ref::Body,
     remaining: u64,
-    /// The request, for what is logged after it has been handed over.
-    span: tracing::Span,
+    asked: Asked,
 }
 
 impl SizedBody {
-    pub(crate) fn new(stream: oci_ref::Body, length: u64) -> Self {
-        Self { stream, remaining: length, span: tracing::Span::current() }
+    /// The answer to a request.
+    pub(crate) fn new(stream: oci_ref::Body, length: u64, asked: Asked) -> Self {
+        Self { stream, remaining: length, asked }
     }
 }
 
@@ -190,7 +191,8 @@ impl http_body::Body for SizedBody {
             Some(Err(error)) => error,
             None => broken("a blob ended before its size"),
         };
-        tracing::error!(parent: &self.span, error = %error.chain(), "an answer was broken off");
+        let asked = &self.asked;
+        tracing::error!(request = %asked, error = %error.chain(), "an answer was broken off");
         Poll::Ready(Some(Err(error)))
     }
 
@@ -278,7 +280,9 @@ mod tests {
                 parts.iter().map(|part| Ok(Bytes::from_static(part.as_bytes()))).collect();
             stream::iter(parts).boxed()
         };
-        let read = |stream, length| async move { SizedBody::new(stream, length).collect().await };
+        let (head, ()) = http::Request::new(()).into_parts();
+        let asked = Asked::of(&head);
+        let read = |stream, length| SizedBody::new(stream, length, asked.clone()).collect();
         assert_eq!(read(parts(&["ab", "c"]), 3).await.unwrap().to_bytes(), "abc");
         assert!(read(parts(&["ab"]), 3).await.is_err());
         assert!(read(parts(&["ab", "cd"]), 3).await.is_err());

@@ -6,6 +6,7 @@ use http::StatusCode;
 use oci_ref::{Error, ErrorKind, Staged, Store, UploadId};
 use oci_spec_types::{Digest, ErrorCode};
 
+use crate::asked::Asked;
 use crate::body::BodyReader;
 use crate::error::Failure;
 use crate::range::ContentRange;
@@ -61,6 +62,7 @@ pub(crate) struct Chunk {
     pub(crate) declared: Option<u64>,
     pub(crate) range: Option<ContentRange>,
     pub(crate) limit: Option<u64>,
+    pub(crate) asked: Asked,
 }
 
 impl Chunk {
@@ -93,7 +95,8 @@ impl Chunk {
                     false => staged.suspend().await.map(drop),
                 };
                 if let Err(error) = kept {
-                    tracing::warn!(%error, "an upload was lost after an error");
+                    let asked = &self.asked;
+                    tracing::warn!(request = %asked, %error, "an upload was lost after an error");
                 }
                 Err(refused)
             }

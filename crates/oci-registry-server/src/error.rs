@@ -8,6 +8,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use oci_ref::{Error, ErrorKind};
 use oci_spec_types::{ErrorBody, ErrorCode};
 
+use crate::asked::Asked;
 use crate::etag;
 use crate::percent::BadEscape;
 use crate::query::QueryError;
@@ -23,6 +24,19 @@ pub(crate) struct Failure {
     pub(crate) code: ErrorCode,
     pub(crate) message: Cow<'static, str>,
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
+    /// The cause, for the log alone.
+    cause: Option<Cause>,
+}
+
+/// A cause of a failure that the client is not told.
+#[derive(Debug)]
+enum Cause {
+    /// Something that must not happen.
+    Internal(String),
+    /// The disk is full.
+    NoRoom(String),
+    /// It cannot be done now.
+    Unavailable(String),
 }
 
 impl Failure {
@@ -34,7 +48,7 @@ impl Failure {
             // spec: R73
             headers.push((RETRY_AFTER, RETRY_SECONDS));
         }
-        Self { status, code, message: message.into(), headers }
+        Self { status, code, message: message.into(), headers, cause: None }
     }
 
     /// A request that is malformed in a way for which the spec has no code of its own.
@@ -62,11 +76,30 @@ impl Failure {
             .with_header(CONNECTION, HeaderValue::from_static("close"))
     }
 
-    /// Something that must not happen. What it was goes to the log, not to the client.
+    /// Something that must not happen. What it was goes to the log (see [`log`](Self::log)), not to the client.
     pub(crate) fn internal(what: &(dyn std::fmt::Display + Sync)) -> Self {
-        tracing::error!(error = %what, "internal error");
         Self::new(ErrorCode::Unsupported, "internal error")
             .with_status(StatusCode::INTERNAL_SERVER_ERROR)
+            .because(Cause::Internal(what.to_string()))
+    }
+
+    fn because(mut self, cause: Cause) -> Self {
+        self.cause = Some(cause);
+        self
+    }
+
+    /// Logs what the client is not told, with the request that it answers.
+    pub(crate) fn log(&self, request: &Asked) {
+        match &self.cause {
+            Some(Cause::Internal(error)) => {
+                tracing::error!(%request, %error, "internal error");
+            }
+            Some(Cause::NoRoom(error)) => tracing::error!(%request, %error, "no room left"),
+            Some(Cause::Unavailable(error)) => {
+                tracing::warn!(%request, %error, "not available now");
+            }
+            None => {}
+        }
     }
 
     pub(crate) fn with_status(mut self, status: StatusCode) -> Self {
@@ -111,15 +144,15 @@ impl From<Error> for Failure {
             ErrorKind::TooLarge { limit } => Self::too_large(*limit),
             ErrorKind::Invalid => Self::bad_request(message),
             ErrorKind::StorageFull => {
-                tracing::error!(error = %error.chain(), "no room left");
                 Self::new(ErrorCode::Unsupported, "the registry has no room left")
                     .with_status(StatusCode::INSUFFICIENT_STORAGE)
+                    .because(Cause::NoRoom(error.chain()))
             }
             ErrorKind::Unavailable => {
-                tracing::warn!(error = %error.chain(), "not available now");
                 Self::new(ErrorCode::Unsupported, "the registry cannot do this now")
                     .with_status(StatusCode::SERVICE_UNAVAILABLE)
                     .with_header(RETRY_AFTER, RETRY_SECONDS)
+                    .because(Cause::Unavailable(error.chain()))
             }
             _ => Self::internal(&error.chain()),
         }

@@ -36,6 +36,7 @@ mod access;
 mod activity;
 mod add_ref;
 mod app;
+mod asked;
 mod blobs;
 mod body;
 mod browser;

@@ -9,6 +9,7 @@ use oci_ref::{Error, ErrorKind, Mounted, Staged, Store, UploadId};
 use oci_spec_types::{Algorithm, Descriptor, Digest, ErrorCode, MediaType, Name};
 
 use crate::app::Call;
+use crate::asked::Asked;
 use crate::body::RequestBody;
 use crate::chunk::{Chunk, Refused, Then, check_length, check_order, receive};
 use crate::error::Failure;
@@ -231,6 +232,7 @@ async fn go_on(
         body: body.take(),
         range,
         limit: call.app.options.max_blob_bytes,
+        asked: Asked::of(call.parts),
     };
     match tokio::spawn(chunk.write(then)).await {
         Ok(written) => written.map_err(refuse),

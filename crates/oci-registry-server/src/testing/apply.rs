@@ -174,7 +174,10 @@ async fn null_lists(response: Response) -> Response {
     let (mut head, body) = response.into_parts();
     let body = match body.collect().await {
         Ok(body) => body.to_bytes(),
-        Err(error) => return Failure::internal(&error).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "an answer could not be read");
+            return Failure::internal(&error).into_response();
+        }
     };
     let mut object: serde_json::Map<String, serde_json::Value> = match serde_json::from_slice(&body)
     {

@@ -70,7 +70,7 @@ fn lines_of_the_log_name_the_request_and_have_no_colors() {
     damage(&data);
     http.ask("GET", &blob, b"");
     let line = line_with(&mut server.stderr(), "ERROR");
-    for part in ["method=GET", &format!("path={blob:?}"), "peer=127.0.0.1:", "No such file"] {
+    for part in [&*format!("request=GET {blob} from 127.0.0.1:"), "No such file"] {
         assert!(line.contains(part), "{part} in {line}");
     }
     assert!(!line.contains('\u{1b}'), "{line:?}");
