@@ -11,6 +11,7 @@ mod progress;
 mod referrers;
 mod run;
 mod select;
+mod tagged;
 
 use std::sync::Arc;
 

@@ -6,7 +6,7 @@ use oci_spec_types::{Descriptor, Digest, Tag};
 
 use super::admission::Reached;
 use super::run::Run;
-use crate::{Cursor, Error, ErrorKind, Precondition, Result, Source, Target};
+use crate::{Cursor, Error, ErrorKind, Result, Source, Target};
 
 /// How many referrers are asked for at a time.
 const PAGE: usize = 100;
@@ -88,7 +88,7 @@ impl Run {
         }
         if self.options.tag_schemes {
             for tag in scheme_tags(subject) {
-                self.copy_tagged(tag, depth).await?;
+                self.copy_tagged(subject, tag, depth).await?;
             }
         }
         Ok(())
@@ -104,13 +104,18 @@ impl Run {
         }
     }
 
-    /// Copies what lies under a tag made of a digest, with the tag.
-    async fn copy_tagged(self: &Arc<Self>, tag: Tag, depth: usize) -> Result<()> {
+    /// Copies what lies under a tag made of a digest, with the tag. Some registries answer such a tag with the manifest of
+    /// that digest, and mirrors name images so: that is nothing that refers to it.
+    async fn copy_tagged(self: &Arc<Self>, subject: &Digest, tag: Tag, depth: usize) -> Result<()> {
         let request = self.limits.request().await;
         let Some(found) = resolve_tag(&*self.from, &tag).await? else { return Ok(()) };
         drop(request);
+        if found.digest == *subject {
+            return Ok(());
+        }
         self.clone().copy_children(vec![found.clone()], Reached::Refers, depth).await?;
         let manifest = self.from.manifest(&Target::Digest(found.digest)).await?;
-        self.put_manifest(&manifest, &[tag], &Precondition::None).await
+        let (manifest, when) = self.to_be_tagged(subject, &tag, manifest).await?;
+        self.put_manifest(&manifest, &[tag], &when).await
     }
 }

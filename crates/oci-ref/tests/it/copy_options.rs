@@ -7,7 +7,7 @@ use oci_ref::{
     Capabilities, CopyEvent, CopyOptions, ErrorKind, Fanout, ImageBuilder, List, Manifest, Memory,
     Precondition, Select, Source, Store, Target, copy, host_platform,
 };
-use oci_spec_types::{Descriptor, Digest, MediaType};
+use oci_spec_types::{Descriptor, Digest, ErrorCode, ImageIndex, MediaType};
 
 use crate::probe::{Probe, filled, has, list, platform, run, tag};
 
@@ -154,6 +154,88 @@ async fn what_lies_under_tags_made_of_the_digest_goes_along() {
     assert!(has(&to, &sample.signature.digest).await);
     let signature = to.inner.resolve(&tag(&format!("{scheme}.sig")).into()).await.unwrap();
     assert_eq!(signature.digest, sample.notes.digest);
+}
+
+/// A list of referrers, as clients write it under the tag of their subject.
+fn referrers_list(entries: &[&Descriptor]) -> Manifest {
+    let entry =
+        |entry: &&Descriptor| Descriptor { artifact_type: Some("a/b".into()), ..(*entry).clone() };
+    let index = ImageIndex::new(entries.iter().map(entry).collect());
+    Manifest::parse(serde_json::to_vec(&index).unwrap().into(), None, None).unwrap()
+}
+
+// oras-project/oras-go#1396, openshift/oc-mirror#981: what has the tag of the tag schema.
+// covers: O17
+#[tokio::test]
+async fn what_the_destination_has_under_such_a_tag_is_not_lost() {
+    let (from, sample) = filled().await;
+    let scheme = tag(&format!("sha256-{}", sample.image.digest.encoded()));
+    let source = referrers_list(&[&sample.signature]);
+    from.inner
+        .put_manifest(&source, std::slice::from_ref(&scheme), &Precondition::None)
+        .await
+        .unwrap();
+    let notes = from.manifest(&Target::Digest(sample.notes.digest.clone())).await.unwrap();
+    let options = || CopyOptions { tag_schemes: true, ..CopyOptions::default() };
+
+    // A list of its own: both are there afterwards, and again.
+    let to = Arc::new(Probe::default());
+    run(&from, &sample.notes, &to, CopyOptions::default()).await.unwrap();
+    let own = referrers_list(&[&sample.notes]);
+    to.inner.put_manifest(&own, std::slice::from_ref(&scheme), &Precondition::None).await.unwrap();
+    for _ in 0..2 {
+        run(&from, &sample.image, &to, options()).await.unwrap();
+        let found = to.inner.manifest(&scheme.clone().into()).await.unwrap();
+        let listed: Vec<_> = found.manifests().iter().map(|entry| &entry.digest).collect();
+        assert_eq!(listed, [&sample.signature.digest, &sample.notes.digest]);
+    }
+
+    // Something else: it stays.
+    to.inner
+        .put_manifest(&notes, std::slice::from_ref(&scheme), &Precondition::None)
+        .await
+        .unwrap();
+    let error = run(&from, &sample.image, &to, options()).await.unwrap_err();
+    assert_eq!(*error.kind(), ErrorKind::Unlisted, "{error}");
+    let found = to.inner.resolve(&scheme.clone().into()).await.unwrap();
+    assert_eq!(found.digest, sample.notes.digest);
+
+    // The image itself has the tag at the source: that refers to nothing.
+    let image = from.manifest(&Target::Digest(sample.image.digest.clone())).await.unwrap();
+    from.inner
+        .put_manifest(&image, std::slice::from_ref(&scheme), &Precondition::None)
+        .await
+        .unwrap();
+    run(&from, &sample.image, &to, options()).await.unwrap();
+    let to = Arc::new(Probe::default());
+    run(&from, &sample.image, &to, options()).await.unwrap();
+    assert!(to.inner.resolve(&scheme.into()).await.unwrap_err().is_not_found());
+}
+
+// covers: C17
+#[tokio::test]
+async fn a_manifest_that_is_not_admitted_is_not_read_further() {
+    let (from, sample) = filled().await;
+    let plain = plain_list(&from, &sample).await;
+    for refused in [plain.digest().clone(), plain.manifests()[0].digest.clone()] {
+        let to = Arc::new(Probe::default());
+        let digest = refused.clone();
+        let options = CopyOptions {
+            admit: Some(Arc::new(move |manifest: &Manifest| match *manifest.digest() == digest {
+                true => Err(Error::new(ErrorCode::Denied, "no")),
+                false => Ok(()),
+            })),
+            concurrency: 1,
+            ..CopyOptions::default()
+        };
+        let error = run(&from, plain.descriptor(), &to, options).await.unwrap_err();
+        assert!(error.is_denied() && error.chain().contains("is not admitted"), "{error:?}");
+        assert!(!has(&to, plain.digest()).await);
+        let own = from.manifest(&Target::Digest(refused)).await.unwrap();
+        if own.index().is_some() {
+            assert_eq!(from.opened.load(Ordering::SeqCst), 0);
+        }
+    }
 }
 
 #[tokio::test]

@@ -25,7 +25,7 @@ async fn copied(answer: FaultAnswer) -> oci_ref::Result<MediaType> {
     let from = Memory::new();
     let tag: Tag = "1".parse().unwrap();
     ImageBuilder::for_platform(&Platform::new("linux", "amd64"))
-        .write(&from, &[tag.clone()])
+        .write(&from, std::slice::from_ref(&tag))
         .await
         .unwrap();
     let options = CopyOptions {

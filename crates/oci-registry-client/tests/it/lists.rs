@@ -97,9 +97,10 @@ async fn lists_are_limited() {
     let index_type = kind.clone();
     let server = Server::start(move |seen| match seen.target.contains("/referrers/") {
         true if seen.target.contains("/none/") => Answer::status(404),
-        _ => {
-            Answer::ok("{}").header("Content-Type", &index_type).header("Content-Length", limit + 1)
-        }
+        _ => Answer::ok("{}")
+            .header("Content-Type", &index_type)
+            .header("Content-Length", limit + 1)
+            .cut(2),
     })
     .await;
     let repository = server.repository();
