@@ -7,9 +7,13 @@
 pub mod archives;
 pub mod client_answers;
 pub mod content_range;
+pub mod dir;
+pub mod distribution;
 pub mod docker_config;
 pub mod error_body;
 pub mod index;
+pub mod layers;
+pub mod layouts;
 pub mod link;
 pub mod location;
 pub mod manifest;
@@ -22,5 +26,7 @@ pub mod www_authenticate;
 
 mod document;
 mod headers;
+mod reading;
 mod server;
 mod support;
+mod tree;
