@@ -22,6 +22,7 @@ mod proxy;
 mod raw;
 mod referrers;
 mod rules;
+mod shapes;
 mod support;
 mod tokens;
 mod transport;
