@@ -58,9 +58,9 @@ impl RequestBody {
         }
     }
 
-    /// All of the body, if it is no more than `limit` bytes and there is room for it, with its share of the
-    /// budget. They are copied: the chunks of a connection share its buffer, which
-    /// is larger, and whoever keeps one keeps all of it.
+    /// All of the body, if it is no more than `limit` bytes and there is room for it, with its
+    /// share of the budget. They are copied: the chunks of a connection share its buffer, which is
+    /// larger, and whoever keeps one keeps all of it.
     pub(crate) async fn bytes(
         &mut self,
         limit: u64,
@@ -72,7 +72,15 @@ impl RequestBody {
         let mut reader = self.take();
         let mut share = budget.receive();
         let mut all = Vec::new();
-        while let Some(chunk) = reader.next().await? {
+        loop {
+            let chunk = tokio::select! {
+                chunk = reader.next() => chunk?,
+                failure = share.given_up() => {
+                    self.body = Some(reader.body);
+                    return Err(failure);
+                }
+            };
+            let Some(chunk) = chunk else { break };
             let length = all.len().saturating_add(chunk.len());
             let room = match length as u64 > limit {
                 true => Err(Failure::too_large(limit)),
@@ -84,6 +92,7 @@ impl RequestBody {
             }
             all.extend_from_slice(&chunk);
         }
+        share.complete();
         all.shrink_to_fit();
         Ok((all.into(), share))
     }

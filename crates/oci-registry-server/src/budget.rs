@@ -1,13 +1,18 @@
 //! The memory that large manifests take while they come, are stored, and go out.
 //!
-//! A manifest of up to 64 KiB does not count: a connection may buffer more than that by itself. What is larger
-//! draws from one budget, whoever it is for, so that memory does not grow with the number of clients who are slow.
+//! A manifest of up to 64 KiB does not count: a connection may buffer more than that by itself.
+//! What is larger draws from one budget, whoever it is for, so that memory does not grow with the
+//! number of clients who are slow. When none is left for what is received, the slowest is given up.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::future::pending;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use oci_ref::LARGE_DOCUMENT;
 use oci_spec_types::ErrorCode;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 use crate::ServerOptions;
 use crate::error::Failure;
@@ -15,17 +20,21 @@ use crate::error::Failure;
 /// The bytes that a permit stands for.
 const UNIT: u64 = 1 << 10;
 
-/// How many large manifests may be parsed, or be on their way into the engine, at a time: a document can be many times as
-/// large when it is parsed.
+/// The most large manifests that are parsed, or on their way into the engine, at a time: a
+/// document can be many times as large when it is parsed.
 const STORED_AT_ONCE: usize = 2;
 
-/// How many large manifests are read from the engine at a time.
+/// The most large manifests that are read from the engine at a time.
 const READ_AT_ONCE: usize = 2;
+
+/// The time that a large manifest may take in any case.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The budget of a router.
 pub(crate) struct Budget {
-    /// For what is received. What goes out has its own half, so that slow readers do not keep others from pushing.
-    received: Arc<Semaphore>,
+    /// For what is received. What goes out has its own half, so that slow readers do not keep
+    /// others from pushing.
+    received: Arc<Incoming>,
     sent: Arc<Semaphore>,
     stored: Arc<Semaphore>,
     read: Semaphore,
@@ -37,7 +46,10 @@ impl Budget {
         let half = (options.manifest_memory / 2).max(options.max_manifest_bytes);
         let units = half.div_ceil(UNIT).min(Semaphore::MAX_PERMITS as u64) as usize;
         Self {
-            received: Arc::new(Semaphore::new(units)),
+            received: Arc::new(Incoming {
+                left: Arc::new(Semaphore::new(units)),
+                bodies: Mutex::default(),
+            }),
             sent: Arc::new(Semaphore::new(units)),
             stored: Arc::new(Semaphore::new(STORED_AT_ONCE)),
             read: Semaphore::new(READ_AT_ONCE),
@@ -46,11 +58,11 @@ impl Budget {
 
     /// A share for a body that is received.
     pub(crate) fn receive(&self) -> Received {
-        Received { budget: self.received.clone(), share: None }
+        Received { incoming: self.received.clone(), share: None, body: None }
     }
 
-    /// A share of up to so many bytes for what is sent, and how many it is for: at most half of what is left, so that some
-    /// is always left, and at least 64 KiB, which needs none.
+    /// A share of up to so many bytes for what is sent, and how many it is for: at most half of
+    /// what is left, so that some is always left, and at least 64 KiB, which needs none.
     pub(crate) fn send(&self, wanted: u64) -> (u64, Option<OwnedSemaphorePermit>) {
         let least = LARGE_DOCUMENT as u64;
         let left = self.sent.available_permits() as u64 / 2 * UNIT;
@@ -80,10 +92,48 @@ impl Budget {
     }
 }
 
-/// What a body that is received takes of the budget.
+/// The large bodies that are being received.
+struct Incoming {
+    left: Arc<Semaphore>,
+    bodies: Mutex<Bodies>,
+}
+
+#[derive(Default)]
+struct Bodies {
+    next: u64,
+    open: HashMap<u64, Body>,
+}
+
+struct Body {
+    since: Instant,
+    bytes: usize,
+    end: Arc<Notify>,
+}
+
+impl Incoming {
+    fn bodies(&self) -> MutexGuard<'_, Bodies> {
+        // Every change under the lock is complete before anything can panic.
+        self.bodies.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives the body up that has come most slowly, of those that have had some time.
+    fn end_slowest(&self) {
+        let bodies = self.bodies();
+        let old = bodies.open.values().filter(|body| body.since.elapsed() >= PATIENCE);
+        let pace =
+            |body: &&Body| body.bytes as u128 * 1000 / body.since.elapsed().as_millis().max(1);
+        if let Some(body) = old.min_by_key(pace) {
+            body.end.notify_one();
+        }
+    }
+}
+
+/// The share of the budget of a body that is received.
 pub(crate) struct Received {
-    budget: Arc<Semaphore>,
+    incoming: Arc<Incoming>,
     share: Option<OwnedSemaphorePermit>,
+    /// Its number, once it is large, and what tells that it is given up.
+    body: Option<(u64, Arc<Notify>)>,
 }
 
 impl Received {
@@ -94,17 +144,54 @@ impl Received {
         }
         let has = self.share.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
         let more = units(bytes as u64).saturating_sub(u32::try_from(has).unwrap_or(u32::MAX));
-        if more == 0 {
-            return Ok(());
+        if more > 0 {
+            let Ok(more) = self.incoming.left.clone().try_acquire_many_owned(more) else {
+                self.incoming.end_slowest();
+                return Err(busy());
+            };
+            match &mut self.share {
+                Some(share) => share.merge(more),
+                None => self.share = Some(more),
+            }
         }
-        let Ok(more) = self.budget.clone().try_acquire_many_owned(more) else {
-            return Err(Failure::busy("there is no memory left for large manifests"));
-        };
-        match &mut self.share {
-            Some(share) => share.merge(more),
-            None => self.share = Some(more),
-        }
+        self.note(bytes);
         Ok(())
+    }
+
+    fn note(&mut self, bytes: usize) {
+        let mut bodies = self.incoming.bodies();
+        if let Some((number, _)) = &self.body {
+            if let Some(body) = bodies.open.get_mut(number) {
+                body.bytes = bytes;
+            }
+            return;
+        }
+        let (number, end) = (bodies.next, Arc::new(Notify::new()));
+        bodies.next += 1;
+        bodies.open.insert(number, Body { since: Instant::now(), bytes, end: end.clone() });
+        self.body = Some((number, end));
+    }
+
+    /// Waits until it is given up for others, and says so.
+    pub(crate) async fn given_up(&self) -> Failure {
+        match &self.body {
+            Some((_, end)) => end.notified().await,
+            None => pending().await,
+        }
+        busy()
+    }
+
+    /// All of it has come. From now on it is not given up any more.
+    pub(crate) fn complete(&mut self) {
+        if let Some((number, _)) = self.body.take() {
+            self.incoming.bodies().open.remove(&number);
+        }
+    }
+}
+
+impl Drop for Received {
+    fn drop(&mut self) {
+        self.complete();
     }
 }
 
@@ -112,12 +199,11 @@ fn units(bytes: u64) -> u32 {
     u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX)
 }
 
-impl Failure {
-    /// What can be done again soon, and not now.
-    fn busy(message: &'static str) -> Self {
-        Self::new(ErrorCode::TooManyRequests, message)
-            .with_status(http::StatusCode::SERVICE_UNAVAILABLE)
-    }
+/// The refusal of a push that can be done again soon, and not now.
+fn busy() -> Failure {
+    let message = "there is no memory left for large manifests";
+    Failure::new(ErrorCode::TooManyRequests, message)
+        .with_status(http::StatusCode::SERVICE_UNAVAILABLE)
 }
 
 #[cfg(test)]
@@ -138,7 +224,7 @@ mod tests {
             one.grow(bytes).unwrap();
         }
         two.grow(MIB).unwrap();
-        assert_eq!(budget.received.available_permits(), 0);
+        assert_eq!(budget.received.left.available_permits(), 0);
         let mut third = budget.receive();
         third.grow(LARGE_DOCUMENT).unwrap();
         let refused = third.grow(LARGE_DOCUMENT + 1).unwrap_err();
@@ -166,6 +252,32 @@ mod tests {
         budget.receive().grow(MIB).unwrap();
         drop(shares);
         assert_eq!(budget.send(4 << 20).0, 4 << 20);
+    }
+
+    // Somebody sends a byte now and then, and would keep all others out for hours.
+    #[tokio::test(start_paused = true)]
+    async fn the_slowest_is_given_up_when_there_is_no_room() {
+        let budget = budget(4);
+        let (mut slow, mut fast, mut other) =
+            (budget.receive(), budget.receive(), budget.receive());
+        slow.grow(MIB / 4).unwrap();
+        fast.grow(MIB / 2).unwrap();
+        assert!(other.grow(3 * MIB).is_err());
+        let is_given_up = |body: &Received| {
+            let given_up = std::pin::pin!(body.given_up());
+            futures_util::FutureExt::now_or_never(given_up).is_some()
+        };
+        assert!(!is_given_up(&slow) && !is_given_up(&fast), "they have just begun");
+        tokio::time::advance(PATIENCE).await;
+        slow.grow(MIB / 4 + 1).unwrap();
+        fast.grow(MIB).unwrap();
+        assert!(other.grow(3 * MIB).is_err());
+        assert!(is_given_up(&slow) && !is_given_up(&fast));
+        drop(slow);
+        fast.complete();
+        assert!(other.grow(3 * MIB).is_err());
+        assert!(!is_given_up(&fast), "it has come");
+        assert!(budget.received.bodies().open.is_empty());
     }
 
     #[test]

@@ -97,22 +97,24 @@ impl ServerOptions {
         Ok(self)
     }
 
-    /// Adds hosts, with or without a port, by which clients on the same machine may call the registry. From there, over
-    /// loopback, a request for any host but `localhost`, names below that, loopback addresses, and that of the external URL is
-    /// refused with 421: a page in a browser could otherwise reach the registry by a name of its own that leads here. `*`
-    /// is any. Default: none. Only requests with a [`PeerAddr`](crate::PeerAddr) are looked at.
+    /// Adds hosts, with or without a port, by which clients on the same machine may call the
+    /// registry. From there, over loopback, a request for any host but `localhost`, names below
+    /// that, loopback addresses, and that of the external URL is refused with 421: a page in a
+    /// browser could otherwise reach the registry by a name of its own that leads here. `*` is any.
+    /// Default: none. Only requests with a [`PeerAddr`](crate::PeerAddr) are looked at.
     #[must_use]
     pub fn allow_hosts(mut self, hosts: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.hosts.extend(hosts.into_iter().map(Into::into));
         self
     }
 
-    /// Adds an origin, such as `https://ui.example`, whose pages may use the registry in a browser: they see its answers, and
-    /// may write. `*` is any, without the browser's credentials. Writes from pages of other origins than the registry's
-    /// own are refused with 403. Default: none.
+    /// Adds an origin, such as `https://ui.example`, whose pages may use the registry in a browser:
+    /// they see its answers, and may write. `*` is any, without the browser's credentials. Writes
+    /// from pages of other origins than the registry's own are refused with 403. Default: none.
     ///
     /// # Errors
-    /// `Invalid`, if it is neither `*` nor a scheme, `http` or `https`, with a host and perhaps a port.
+    /// `Invalid`, if it is neither `*` nor a scheme, `http` or `https`, with a host and perhaps a
+    /// port.
     pub fn cors_origin(mut self, origin: &str) -> Result<Self> {
         let parsed = CorsOrigin::parse(origin).ok_or_else(|| {
             let message = format!("origin {origin:?}: expected http(s)://host[:port], or *");
@@ -152,17 +154,18 @@ impl ServerOptions {
         self
     }
 
-    /// The largest manifest, in bytes; a larger one is refused with 413. The spec asks for at least 4 MiB. Default:
-    /// 8 MiB.
+    /// The largest manifest, in bytes; a larger one is refused with 413. The spec asks for at least
+    /// 4 MiB. Default: 8 MiB.
     #[must_use]
     pub fn max_manifest_bytes(mut self, limit: u64) -> Self {
         self.max_manifest_bytes = limit;
         self
     }
 
-    /// How many bytes of memory all manifests of more than 64 KiB may take that are being received or sent: half of it
-    /// for each, but as much as one may have at least. A push that finds no room is refused with 503; an answer
-    /// goes out in smaller pieces. Default: 64 MiB.
+    /// The bytes of memory that all manifests of more than 64 KiB may take that are being received
+    /// or sent: half of it for each, but as much as one may have at least. A push that finds no
+    /// room is refused with 503, and the slowest of those that hold it is given up; an answer goes
+    /// out in smaller pieces. Default: 64 MiB.
     #[must_use]
     pub fn manifest_memory(mut self, bytes: u64) -> Self {
         self.manifest_memory = bytes;
