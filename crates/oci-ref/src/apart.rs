@@ -1,7 +1,8 @@
 //! Work over large documents, apart from the threads on which requests are answered.
 //!
-//! To parse megabytes takes long enough for others to notice, and what comes of it can be many times as large. So it is
-//! done where it holds nobody up, and by a few at a time, whoever asks for it.
+//! To parse megabytes takes long enough for others to notice, and what comes of it can be many
+//! times as large. So it is done where it holds nobody up, and by a few at a time, whoever asks for
+//! it.
 
 use std::sync::{Arc, LazyLock};
 
@@ -9,19 +10,21 @@ use tokio::sync::Semaphore;
 
 use crate::{Error, ErrorKind, Result};
 
-/// The most bytes of a document that is worked on where it is: 64 KiB, which is well under a millisecond.
+/// The most bytes of a document that is worked on where it is: 64 KiB, which is well under a
+/// millisecond.
 pub const LARGE_DOCUMENT: usize = 64 << 10;
 
-/// The most large documents that are worked on at a time. At least one processor is left to others, where there are several.
+/// The most large documents that are worked on at a time. At least one processor is left to others,
+/// where there are several.
 static SLOTS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| {
     let processors = std::thread::available_parallelism().map_or(1, |count| count.get());
     Arc::new(Semaphore::new((processors / 2).clamp(1, 4)))
 });
 
-/// Runs work over a document of so many bytes, such as parsing or hashing it. If there are more than
-/// [`LARGE_DOCUMENT`], it runs on a thread for blocking work, of a tokio runtime, after that of others: half as many at
-/// a time as there are processors, from one to four, in the whole process. Work that has begun runs to its end even if
-/// nobody waits for it any longer.
+/// Runs work over a document of so many bytes, such as parsing or hashing it. If there are more
+/// than [`LARGE_DOCUMENT`], it runs on a thread for blocking work, of a tokio runtime, after that
+/// of others: half as many at a time as there are processors, from one to four, in the whole
+/// process. Work that has begun runs to its end even if nobody waits for it any longer.
 ///
 /// # Errors
 /// Those of the work, and `Internal` if it panics or the runtime ends.

@@ -19,7 +19,7 @@ use crate::{
 /// How many bytes of a blob are handed out at a time.
 const CHUNK: usize = 256 << 10;
 
-/// How many uploads are remembered that were committed.
+/// The most uploads that are remembered as committed.
 const COMMITTED: usize = 1000;
 
 /// A repository in memory. Clones share the content.

@@ -52,7 +52,7 @@ pub struct BlobRead {
     pub body: Body,
 }
 
-/// What a manifest is, and its bytes.
+/// A manifest's descriptor, and its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ManifestBytes {
     /// Its media type, digest and size.
@@ -122,9 +122,10 @@ pub trait Source: Send + Sync {
     /// A manifest, verified against the target's digest.
     async fn manifest(&self, target: &Target) -> Result<Manifest>;
 
-    /// The bytes of a manifest, verified against the target's digest, for whoever passes them on and need not know what
-    /// they say. They are left out if there are more than `limit`, so that the caller decides how much memory it takes.
-    /// A source that keeps manifests as bytes does not parse them for this.
+    /// The bytes of a manifest, verified against the target's digest, for whoever passes them on
+    /// and need not know what they say. They are left out if there are more than `limit`, so that
+    /// the caller decides how much memory it takes. A source that keeps manifests as bytes does not
+    /// parse them for this.
     async fn manifest_bytes(&self, target: &Target, limit: u64) -> Result<ManifestBytes> {
         let manifest = self.manifest(target).await?;
         let descriptor = manifest.descriptor().clone();
@@ -158,9 +159,9 @@ pub trait Source: Send + Sync {
         limit: usize,
     ) -> Result<Referrers>;
 
-    /// A page of at most `limit` manifests whose subject is `subject`, if asked for only those with one of several
-    /// artifact types, of which `""` is none. A source that cannot tell several apart gives all, which
-    /// [`Referrers::filtered`] says.
+    /// A page of at most `limit` manifests whose subject is `subject`, if asked for only those with
+    /// one of several artifact types, of which `""` is none. A source that cannot tell several
+    /// apart gives all, which [`Referrers::filtered`] says.
     async fn referrers_of_types(
         &self,
         subject: &Digest,

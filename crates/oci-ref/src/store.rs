@@ -27,8 +27,8 @@ pub struct Capabilities {
     pub mount: bool,
     /// Whether a tag can be moved under a [`Precondition`].
     pub preconditions: bool,
-    /// Whether [`Source::referrers`] lists all that is here and has the subject, so that an index under a referrers tag
-    /// adds nothing to it.
+    /// True if [`Source::referrers`] lists all that is here and has the subject, so that an index
+    /// under a referrers tag adds nothing to it.
     pub referrers: bool,
     /// The smallest chunk, in bytes, that an upload takes (but for the last), if there is such a limit.
     pub min_chunk: Option<u64>,
@@ -140,8 +140,8 @@ pub trait Store: Source {
         Err(unknown_upload(upload))
     }
 
-    /// The digest as which an upload was committed here not long ago, for a caller who has not heard of it and asks
-    /// again. A store that does not remember says `None`.
+    /// The digest as which an upload was committed here not long ago, for a caller who has not
+    /// heard of it and asks again. A store that does not remember says `None`.
     async fn committed_upload(&self, _upload: &UploadId) -> Result<Option<Digest>> {
         Ok(None)
     }

@@ -1,4 +1,4 @@
-//! What a connection is doing: sending the head of a request, having one answered, or nothing.
+//! The state of a connection: sending the head of a request, having one answered, or nothing.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -48,7 +48,7 @@ impl Activity {
         }
     }
 
-    /// Whether the peer has ever sent anything.
+    /// Tells whether the peer has ever sent anything.
     pub(crate) fn heard(&self) -> bool {
         self.heard.load(Ordering::Relaxed)
     }
@@ -63,7 +63,7 @@ impl Activity {
         *self.phase() = Phase::Idle(Instant::now());
     }
 
-    /// Whether the peer keeps us waiting with what is being sent to it.
+    /// Notes whether the peer keeps us waiting with what is being sent to it.
     pub(crate) fn sending(&self, sending: bool) {
         self.sending.store(sending, Ordering::Relaxed);
         let mut phase = self.phase();
@@ -72,7 +72,8 @@ impl Activity {
         }
     }
 
-    /// Since when no request is being answered on it; none if one is, or if its answer is still being sent.
+    /// Since when no request is being answered on it; none if one is, or if its answer is still
+    /// being sent.
     pub(crate) fn idle_since(&self) -> Option<Instant> {
         match *self.phase() {
             _ if self.sending.load(Ordering::Relaxed) => None,

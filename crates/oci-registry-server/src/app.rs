@@ -92,7 +92,8 @@ async fn handle(State(app): State<Arc<App>>, request: Request) -> Response {
     }
 }
 
-/// Sets the headers that all answers have. Nothing that is pushed may run in a browser as the registry's own page.
+/// Sets the headers that all answers have. Nothing that is pushed may run in a browser as the
+/// registry's own page.
 pub(crate) fn mark(answer: &mut HeaderMap) {
     const SANDBOX: HeaderValue = HeaderValue::from_static("default-src 'none'; sandbox");
     answer.insert(respond::API_VERSION, HeaderValue::from_static("registry/2.0"));

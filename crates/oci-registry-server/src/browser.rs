@@ -1,5 +1,6 @@
-//! What browsers do to a registry: pages of other sites send requests to it, by its own name or by one that leads to
-//! it, and content that somebody has pushed would run as if it were the registry's own page.
+//! Protection from browsers: pages of other sites send requests to it, by its own name or by
+//! one that leads to it, and content that somebody has pushed would run as if it were the
+//! registry's own page.
 
 use std::net::IpAddr;
 
@@ -16,22 +17,24 @@ use oci_spec_types::ErrorCode;
 use crate::error::Failure;
 use crate::{PeerAddr, ServerOptions, respond};
 
-/// How much of a host or an origin an error repeats, in characters.
+/// The most characters of a host or an origin that an error repeats.
 const SHOWN: usize = 100;
 
-/// What a page may set in a request.
+/// The headers that a page may set in a request.
 const REQUEST_HEADERS: HeaderValue = HeaderValue::from_static(
-    "Accept, Authorization, Cache-Control, Content-Range, Content-Type, If-Match, If-None-Match, If-Range, Range",
+    "Accept, Authorization, Cache-Control, Content-Range, Content-Type, If-Match, If-None-Match, \
+     If-Range, Range",
 );
 
-/// What a page may see of an answer, besides what all may.
+/// The headers that a page may see of an answer, besides what all may.
 const ANSWER_HEADERS: HeaderValue = HeaderValue::from_static(
-    "Accept-Ranges, Content-Length, Content-Range, Docker-Content-Digest, Docker-Distribution-Api-Version, \
-     Docker-Upload-Uuid, Etag, Link, Location, Oci-Chunk-Min-Length, Oci-Filters-Applied, Oci-Subject, Oci-Tag, \
-     Range, Retry-After, Warning, Www-Authenticate",
+    "Accept-Ranges, Content-Length, Content-Range, Docker-Content-Digest, \
+     Docker-Distribution-Api-Version, Docker-Upload-Uuid, Etag, Link, Location, \
+     Oci-Chunk-Min-Length, Oci-Filters-Applied, Oci-Subject, Oci-Tag, Range, Retry-After, Warning, \
+     Www-Authenticate",
 );
 
-/// How long a browser may count on what it was told, in seconds.
+/// The seconds for which a browser may count on what it was told.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("600");
 
 /// A place whose pages may use the registry.
@@ -60,8 +63,8 @@ impl CorsOrigin {
 
 /// Refuses what a page of another site has a browser ask for.
 ///
-/// - On loopback, a host that is not this machine's: its owner can let the name lead here, so that a page of
-///   theirs counts as the registry's own, and may read all there is.
+/// - On loopback, a host that is not this machine's: its owner can let the name lead here, so that
+///   a page of theirs counts as the registry's own, and may read all there is.
 /// - Anywhere, a write from a page of another origin, of which a browser asks nobody first.
 pub(crate) fn check(parts: &Parts, options: &ServerOptions) -> Result<(), Failure> {
     let local = parts.extensions.get::<PeerAddr>().map(|peer| peer.0.ip().to_canonical());
@@ -94,7 +97,7 @@ fn shown(text: &str) -> String {
     text.chars().take(SHOWN).collect()
 }
 
-/// Whether a host, with or without a port, is this machine's, or was named in the options.
+/// Tells whether a host, with or without a port, is this machine's, or was named in the options.
 fn is_own_host(host: &str, options: &ServerOptions) -> bool {
     let name = host_name(host);
     let is = |own: &str| own.eq_ignore_ascii_case(name);
@@ -110,7 +113,7 @@ fn is_own_host(host: &str, options: &ServerOptions) -> bool {
         || options.hosts.iter().any(|own| own == "*" || is(host_name(own)))
 }
 
-/// What stands before the port.
+/// The part before the port.
 fn host_name(host: &str) -> &str {
     match host.rsplit_once(':') {
         // Colons that stand in brackets are an address's.
@@ -124,7 +127,7 @@ fn external_authority(options: &ServerOptions) -> Option<&str> {
     rest.split('/').next()
 }
 
-/// Whether a page was loaded from the registry itself, as far as a request tells.
+/// Tells whether a page was loaded from the registry itself, as far as a request tells.
 fn is_own_origin(origin: &HeaderValue, parts: &Parts, options: &ServerOptions) -> bool {
     let Some((_, origin)) = origin.to_str().ok().and_then(|origin| origin.split_once("://")) else {
         return false;
@@ -134,7 +137,7 @@ fn is_own_origin(origin: &HeaderValue, parts: &Parts, options: &ServerOptions) -
     host.is_some_and(is) || external_authority(options).is_some_and(is)
 }
 
-/// What is said of an origin whose pages may use the registry.
+/// The answer to an origin whose pages may use the registry.
 fn allowed(origin: &HeaderValue, options: &ServerOptions) -> Option<HeaderValue> {
     options.cors_origins.iter().find_map(|allowed| match allowed {
         CorsOrigin::Any => Some(HeaderValue::from_static("*")),
@@ -142,7 +145,8 @@ fn allowed(origin: &HeaderValue, options: &ServerOptions) -> Option<HeaderValue>
     })
 }
 
-/// The answer to a browser that asks what a page may do, if that is what a request is and the page may.
+/// The answer to a browser that asks what a page may do, if that is what a request is and the page
+/// may.
 pub(crate) fn preflight<'a>(
     parts: &Parts,
     options: &ServerOptions,
@@ -175,7 +179,7 @@ pub(crate) fn mark(parts: &Parts, options: &ServerOptions, answer: &mut HeaderMa
     answer.insert(ACCESS_CONTROL_EXPOSE_HEADERS, ANSWER_HEADERS);
 }
 
-/// Whether a browser would run content of this media type, or look in it for what it can run.
+/// Tells whether a browser would run content of this media type, or look in it for what it can run.
 pub(crate) fn runs(media_type: &str) -> bool {
     let plain = media_type.split(';').next().unwrap_or_default().trim();
     let media_type = plain.to_ascii_lowercase();

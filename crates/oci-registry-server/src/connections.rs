@@ -1,4 +1,5 @@
-//! The connections that are open, and which of them ends for a new one when there are as many as there may be.
+//! The connections that are open, and which of them ends for a new one when there are as many as
+//! there may be.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -55,7 +56,8 @@ impl Connections {
         self.wanted.store(wanted, Ordering::SeqCst);
     }
 
-    /// Tells the connection to end that has been idle longest, if any is, and none is about to end already.
+    /// Tells the connection to end that has been idle longest, if any is, and none is about to end
+    /// already.
     pub(crate) fn end_idlest(&self) {
         let mut table = self.table();
         let ends = |entry: &Entry| entry.ending && entry.activity.idle_since().is_some();

@@ -1,7 +1,8 @@
 //! A large manifest on its way to a client.
 //!
-//! It goes out in pieces, as large as the budget allows, each read from the engine when the one before has been sent. So
-//! one who reads slowly holds a small piece, and one who reads as fast as it comes gets all of it in one.
+//! It goes out in pieces, as large as the budget allows, each read from the engine when the one
+//! before has been sent. So one who reads slowly holds a small piece, and one who reads as fast as
+//! it comes gets all of it in one.
 
 use std::sync::Arc;
 
@@ -37,7 +38,7 @@ pub(crate) async fn body(
     Ok(Body::new(SizedBody::new(pieces.boxed(), size)))
 }
 
-/// What has not been read yet.
+/// The part that has not been read yet.
 struct Rest {
     store: Arc<dyn Store>,
     descriptor: Descriptor,
@@ -65,7 +66,8 @@ impl Rest {
         let end = self.offset.saturating_add(length);
         let bytes = match length == *size {
             true => whole,
-            // Copied, since a part of the whole would keep all of it. Both ends are at most the length.
+            // Copied, since a part of the whole would keep all of it. Both ends are at most the
+            // length.
             false => Bytes::copy_from_slice(&whole[self.offset as usize..end as usize]),
         };
         self.offset = end;

@@ -20,8 +20,8 @@ use crate::{Access, Operation, browser, etag, large, respond};
 /// The most bytes of an artifact type: those of a media type (RFC 6838, section 4.2).
 const MAX_ARTIFACT_TYPE: usize = 255;
 
-/// The most `tag` parameters of one push. The spec asks for at least 10. Each is a header of the answer, and clients are
-/// known that take no more than 100 headers.
+/// The most `tag` parameters of one push. The spec asks for at least 10. Each is a header of the
+/// answer, and clients are known that take no more than 100 headers.
 const MAX_TAGS: usize = 64;
 
 pub(crate) async fn get(

@@ -40,7 +40,7 @@ impl<S> Paced<S> {
         }
     }
 
-    /// What the connection is doing.
+    /// The state of the connection.
     pub(crate) fn activity(&self) -> Arc<Activity> {
         self.activity.clone()
     }

@@ -1,4 +1,4 @@
-//! Whom a connection or a request is from, and how many each of them has.
+//! The addresses that connections and requests are from, and how many each of them has.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -9,7 +9,8 @@ use ipnet::IpNet;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// Somebody who is counted: an IPv4 address, or the 64 bits of an IPv6 address that a network gives to one customer.
+/// Somebody who is counted: an IPv4 address, or the 64 bits of an IPv6 address that a network gives
+/// to one customer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Peer(IpAddr);
 
@@ -30,9 +31,9 @@ pub(crate) fn network(text: &str) -> Option<IpNet> {
     text.parse().ok().or_else(|| text.parse().ok().map(|address: IpAddr| IpNet::from(address)))
 }
 
-/// Whom a request is from, which came over a connection from `peer`: if that is one of our proxies, whoever it says. Of
-/// those in `X-Forwarded-For` the last counts that is not a proxy of ours: what stands before, anybody can write there.
-/// None if a proxy does not say.
+/// The address that a request is from, which came over a connection from `peer`: if that is one of
+/// our proxies, whoever it says. Of those in `X-Forwarded-For` the last counts that is not a proxy
+/// of ours: what stands before, anybody can write there. None if a proxy does not say.
 pub(crate) fn client(proxies: &[IpNet], peer: IpAddr, headers: &HeaderMap) -> Option<IpAddr> {
     if !is_proxy(proxies, peer) {
         return Some(peer);
@@ -60,7 +61,7 @@ fn address(text: &str) -> Option<IpAddr> {
     plain.parse().ok().or_else(with_port)
 }
 
-/// How many connections and requests each has.
+/// The number of connections and requests that each has.
 pub(crate) struct Peers {
     limit: usize,
     counts: Mutex<HashMap<Peer, usize>>,

@@ -1,8 +1,8 @@
 //! Referrers: end-12.
 //!
 //! The list is what the engine knows, followed by what only a referrers tag names: clients of registries without this
-//! API keep an index under such a tag, and it counts as far as its manifests are here and do have this subject. An engine
-//! that lists all that it has by itself is not asked for the tag.
+//! API keep an index under such a tag, and it counts as far as its manifests are here and do have
+//! this subject. An engine that lists all that it has by itself is not asked for the tag.
 
 use std::collections::HashSet;
 
@@ -19,8 +19,9 @@ use crate::{Access, Operation, lists, respond};
 /// How many entries are asked of the engine at a time.
 const BATCH: usize = 100;
 
-/// How often the engine is asked for one page, and how many entries of a referrers tag are looked at: what is found then is
-/// the page, however little it is, so that no request costs more than others.
+/// The most times that the engine is asked for one page, and entries of a referrers tag are looked
+/// at: what is found then is the page, however little it is, so that no request costs more than
+/// others.
 const MOST_ASKED: usize = 10;
 
 /// The most artifact types that are asked for at a time.
@@ -151,7 +152,8 @@ impl Page {
         Ok(taken)
     }
 
-    /// Takes what the engine lists. Gives where to go on if not all of it fits, or there is much to look through.
+    /// Takes what the engine lists. Gives where to go on if not all of it fits, or there is much to
+    /// look through.
     async fn fill(
         &mut self,
         store: &dyn Store,
@@ -246,7 +248,8 @@ impl Page {
     }
 }
 
-/// The digests of what the engine lists: all of it, unless it is very much. Then some may be listed twice.
+/// The digests of what the engine lists: all of it, unless it is very much. Then some may be listed
+/// twice.
 async fn listed_by_engine(store: &dyn Store, subject: &Digest) -> Result<HashSet<Digest>, Failure> {
     let mut digests = HashSet::new();
     let mut after = None;

@@ -45,13 +45,14 @@ const TELL_AGAIN: Duration = Duration::from_secs(60);
 /// What a connection may buffer of what it reads and writes, heads of requests above all: 128 KiB.
 const BUFFER: usize = 128 << 10;
 
-/// How long a connection that is to end for another one may take to do so.
+/// The time that a connection has to end, once it is to end for another one.
 const ENDING: Duration = Duration::from_secs(1);
 
-/// How many connections at a time are told that there are too many. Further ones are closed without a word.
+/// The most connections at a time that are told that there are too many. Further ones are closed
+/// without a word.
 const REFUSED_AT_ONCE: usize = 64;
 
-/// How long that may take.
+/// The time that this may take.
 const REFUSING: Duration = Duration::from_secs(1);
 
 /// The answer to a connection that is one too many.
@@ -93,25 +94,27 @@ impl ServeOptions {
         Self::default()
     }
 
-    /// The most connections at a time. For a further one, the connection ends that has been idle longest; if none is idle,
-    /// it waits. At least 1. Default: 4096.
+    /// The most connections at a time. For a further one, the connection ends that has been idle
+    /// longest; if none is idle, it waits. At least 1. Default: 4096.
     #[must_use]
     pub fn max_connections(mut self, connections: usize) -> Self {
         self.max_connections = connections.clamp(1, Semaphore::MAX_PERMITS);
         self
     }
 
-    /// The most connections at a time from one IPv4 address, or one network of 64 bits of IPv6; further ones are answered
-    /// 503. A connection from a trusted proxy does not count, but each request does that it passes on, until it is
-    /// answered, as one of whom the proxy names. At least 1. Default: no limit.
+    /// The most connections at a time from one IPv4 address, or one network of 64 bits of IPv6;
+    /// further ones are answered 503. A connection from a trusted proxy does not count, but each
+    /// request does that it passes on, until it is answered, as one of whom the proxy names. At
+    /// least 1. Default: no limit.
     #[must_use]
     pub fn max_connections_per_peer(mut self, connections: Option<usize>) -> Self {
         self.max_connections_per_peer = connections.map(|connections| connections.max(1));
         self
     }
 
-    /// Adds an address or a network, such as `10.0.0.0/8`, of proxies whose `X-Forwarded-For` says whom a request is from:
-    /// the last address there that is not such a proxy's. A [`PeerAddr`] has it then, with port 0. Default: none.
+    /// Adds an address or a network, such as `10.0.0.0/8`, of proxies whose `X-Forwarded-For` says
+    /// whom a request is from: the last address there that is not such a proxy's. A [`PeerAddr`]
+    /// has it then, with port 0. Default: none.
     ///
     /// # Errors
     /// `Invalid`, if it is neither.
@@ -124,15 +127,16 @@ impl ServeOptions {
         Ok(self)
     }
 
-    /// How long a connection may stay open on which nothing is asked, after the first request. Longer than load
-    /// balancers keep theirs, which otherwise send a request just when the connection ends. Default: 75 s.
+    /// The time that a connection stays open on which nothing is asked, after the first request.
+    /// Longer than load balancers keep theirs, which otherwise send a request just when the
+    /// connection ends. Default: 75 s.
     #[must_use]
     pub fn keep_alive(mut self, time: Duration) -> Self {
         self.keep_alive = time;
         self
     }
 
-    /// How long a connection may take to send the head of a request. Default: 30 s.
+    /// The time that a connection has to send the head of a request. Default: 30 s.
     #[must_use]
     pub fn header_timeout(mut self, timeout: Duration) -> Self {
         self.header_timeout = timeout;
@@ -278,7 +282,8 @@ async fn accept(
     }
 }
 
-/// Tells a peer that it has too many connections. What it has sent is read, since it might not see the answer otherwise.
+/// Tells a peer that it has too many connections. What it has sent is read, since it might not see
+/// the answer otherwise.
 async fn refuse(mut stream: TcpStream, _turn: OwnedSemaphorePermit) {
     let refuse = async {
         stream.write_all(REFUSAL.as_bytes()).await?;
@@ -291,7 +296,7 @@ async fn refuse(mut stream: TcpStream, _turn: OwnedSemaphorePermit) {
     let _ = timeout(REFUSING, refuse).await;
 }
 
-/// What all connections share.
+/// The things that all connections share.
 struct Server {
     router: Router,
     options: ServeOptions,
@@ -438,7 +443,8 @@ async fn connection(
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = pin!(connection);
     let mut stop = pin!(stop);
-    // Looked at often enough that no limit is passed, since what it is doing changes without telling us.
+    // Looked at often enough that no limit is passed, since what it is doing changes without
+    // telling us.
     let (head, idle) = (options.header_timeout, options.keep_alive);
     let often = head.min(idle);
     let mut alarm = pin!(sleep_until(after(often)));

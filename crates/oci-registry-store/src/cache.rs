@@ -7,7 +7,7 @@ use quick_cache::sync::Cache;
 
 use crate::weight;
 
-/// What a manifest takes besides its bytes and its digest.
+/// The bytes that a manifest takes besides its own and its digest's.
 const OVERHEAD: usize = 128;
 
 /// What a manifest takes on average.

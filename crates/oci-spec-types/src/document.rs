@@ -15,10 +15,11 @@ const KEPT_END: usize = 50;
 /// Checks a JSON document from outside, in one pass, before anything relies on it.
 ///
 /// Refused are: bytes that are not UTF-8, a byte order mark, anything after the value, nesting deeper than 64, more
-/// than 100,000 keys of an object or elements of an array, more than 500,000 values in all, a document that is not an
-/// object, and a key that occurs twice in an object. At the top, and in the descriptors in
-/// `manifests`, `layers`, `config` and `subject`, also keys that differ only in the case of letters from a field of
-/// the specification: Go reads keys without regard to case, so such a document would mean two things.
+/// than 100,000 keys of an object or elements of an array, more than 500,000 values in all, a
+/// document that is not an object, and a key that occurs twice in an object. At the top, and in the
+/// descriptors in `manifests`, `layers`, `config` and `subject`, also keys that differ only in the
+/// case of letters from a field of the specification: Go reads keys without regard to case, so such
+/// a document would mean two things.
 ///
 /// Memory is bounded by a small multiple of the document's size.
 ///

@@ -13,11 +13,11 @@ use crate::text::Excerpt;
 
 /// Deepest nesting of objects and arrays, the document itself being the first.
 const MAX_DEPTH: usize = 64;
-/// The most keys of an object, and elements of an array. Each takes several times its size in memory
-/// once it is parsed, and none of the known documents has a hundredth of that.
+/// The most keys of an object, and elements of an array. Each takes several times its size in
+/// memory once it is parsed, and none of the known documents has a hundredth of that.
 const MAX_ENTRIES: usize = 100_000;
-/// The most values in a document, however they are nested. A layer has at least four, with itself, so
-/// that as many layers as there may be fit.
+/// The most values in a document, however they are nested. A layer has at least four, with itself,
+/// so that as many layers as there may be fit.
 const MAX_VALUES: usize = 500_000;
 /// Fields that the specifications define at the top of a manifest or an index.
 const TOP_FIELDS: [&str; 9] = [
@@ -88,7 +88,7 @@ pub(crate) fn scan(bytes: &[u8]) -> Result<TopLevel, DocumentError> {
 #[derive(Default)]
 struct Found {
     top: Cell<TopLevel>,
-    /// How many values there have been.
+    /// The number of values so far.
     values: Cell<usize>,
     /// Where the first problem is.
     at: RefCell<Option<String>>,

@@ -169,14 +169,15 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "URL")]
     pub(crate) external_url: Option<String>,
 
-    /// Another host by which clients on this machine call the registry; may be given several times. Without it, a
-    /// request over loopback for any but localhost, loopback addresses and the host of --external-url is refused with 421,
-    /// so that no page in a browser reaches the registry by a name of its own. `*` is any.
+    /// Another host by which clients on this machine call the registry; may be given several times.
+    /// Without it, a request over loopback for any but localhost, loopback addresses and the host
+    /// of --external-url is refused with 421, so that no page in a browser reaches the registry by
+    /// a name of its own. `*` is any.
     #[arg(long, value_name = "HOST")]
     pub(crate) allow_host: Vec<String>,
 
-    /// An origin whose pages may use the registry in a browser, as https://ui.example; may be given several times. `*` is any,
-    /// without the browser's credentials. Other pages may not write.
+    /// An origin whose pages may use the registry in a browser, as https://ui.example; may be given
+    /// several times. `*` is any, without the browser's credentials. Other pages may not write.
     #[arg(long, value_name = "ORIGIN")]
     pub(crate) cors_origin: Vec<String>,
 
@@ -213,8 +214,8 @@ pub(crate) struct LimitArgs {
     #[arg(long, value_name = "BYTES", default_value_t = 8 << 20)]
     pub(crate) max_manifest: u64,
 
-    /// How many MiB of memory all manifests of more than 64 KiB may take that are being received or sent. A push that finds
-    /// no room is refused with 503.
+    /// MiB of memory that all manifests of more than 64 KiB may take that are being received or
+    /// sent. A push that finds no room is refused with 503.
     #[arg(long, value_name = "MIB", default_value_t = 64)]
     pub(crate) manifest_memory: u32,
 
@@ -227,13 +228,14 @@ pub(crate) struct LimitArgs {
     #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_connections: u32,
 
-    /// How many connections there may be at a time from one IPv4 address, or one /64 network of IPv6. More are answered
-    /// 503. For a trusted proxy it is the requests that count, by whom it names [default: no limit]
+    /// The most connections at a time from one IPv4 address, or one /64 network of
+    /// IPv6. More are answered 503. For a trusted proxy it is the requests that count, by whom it
+    /// names [default: no limit]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_connections_per_peer: Option<u32>,
 
-    /// An address or a network of proxies, as 10.0.0.0/8, whose X-Forwarded-For says whom a request is from; may be given
-    /// several times.
+    /// An address or a network of proxies, as 10.0.0.0/8, whose X-Forwarded-For says whom a request
+    /// is from; may be given several times.
     #[arg(long, value_name = "CIDR")]
     pub(crate) trusted_proxy: Vec<String>,
 
@@ -241,8 +243,8 @@ pub(crate) struct LimitArgs {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(crate) max_requests: Option<u32>,
 
-    /// How long a connection may stay open on which nothing is asked, in seconds. Longer than a load balancer in front
-    /// keeps its own.
+    /// Seconds that a connection stays open on which nothing is asked. Longer than a
+    /// load balancer in front keeps its own.
     #[arg(long, value_name = "SECONDS", default_value_t = 75, value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) keep_alive: u64,
 

@@ -1,4 +1,4 @@
-//! What browsers are told, and what pages of others may do.
+//! Answers to browsers, and to pages of others in them.
 
 use http::Method;
 use oci_ref::{Manifest, Precondition, Store};

@@ -1,4 +1,4 @@
-//! Who gets a connection when there are many, and how long one stays open.
+//! Connections when there are many, and their time.
 
 use std::future::pending;
 use std::sync::Arc;
@@ -198,7 +198,8 @@ async fn who_has_no_more_to_say_is_answered() {
     ends(&mut idle).await;
 }
 
-// docker-archive/migrator#116, distribution#4525: scripts look for names as Go's servers write them.
+// docker-archive/migrator#116, distribution#4525: scripts look for names as Go's servers write
+// them.
 #[tokio::test]
 async fn names_of_headers_have_capitals() {
     let server = Server::start(ServeOptions::new()).await;

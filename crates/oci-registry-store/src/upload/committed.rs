@@ -1,14 +1,14 @@
 //! Uploads that were committed not long ago, for clients who have not heard of it.
 //!
-//! It is kept in memory, since a client asks again within seconds: another server, or one that was started since, does not
-//! know, and the client has to begin anew.
+//! It is kept in memory, since a client asks again within seconds: another server, or one that was
+//! started since, does not know, and the client has to begin anew.
 
 use oci_spec_types::Digest;
 use quick_cache::sync::Cache;
 
 use super::SessionId;
 
-/// How many are remembered: 2 MiB at most.
+/// The most that are remembered: 2 MiB.
 const REMEMBERED: usize = 10_000;
 
 /// The digests as which sessions ended.
