@@ -13,6 +13,7 @@ use oci_ref::{Error, ErrorKind, Result, Store, Target};
 use oci_spec_types::Descriptor;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::asked::Asked;
 use crate::body::SizedBody;
 use crate::budget::Budget;
 
@@ -24,6 +25,7 @@ pub(crate) async fn body(
     store: Arc<dyn Store>,
     descriptor: Descriptor,
     budget: Arc<Budget>,
+    asked: Asked,
 ) -> Result<Body> {
     let size = descriptor.size;
     let turn = Arc::new(Semaphore::new(1));
@@ -35,7 +37,7 @@ pub(crate) async fn body(
         Some((piece, rest))
     });
     let pieces = stream::iter([Ok(first)]).chain(pieces);
-    Ok(Body::new(SizedBody::new(pieces.boxed(), size)))
+    Ok(Body::new(SizedBody::new(pieces.boxed(), size, asked)))
 }
 
 /// The part that has not been read yet.

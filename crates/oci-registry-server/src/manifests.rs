@@ -13,6 +13,7 @@ use oci_ref::{Document, LARGE_DOCUMENT, Manifest, Precondition, Store, Target, a
 use oci_spec_types::{Digest, ErrorCode, MediaType, Name, Tag};
 
 use crate::app::Call;
+use crate::asked::Asked;
 use crate::body::RequestBody;
 use crate::error::Failure;
 use crate::{Access, Operation, browser, etag, large, respond};
@@ -43,7 +44,10 @@ pub(crate) async fn get(
             let body = match bytes {
                 // For HEAD there are none, and the length is that of the manifest all the same.
                 Some(bytes) => Body::from(bytes),
-                None => large::body(store, descriptor.clone(), call.app.budget.clone()).await?,
+                None => {
+                    let (budget, asked) = (call.app.budget.clone(), Asked::of(call.parts));
+                    large::body(store, descriptor.clone(), budget, asked).await?
+                }
             };
             let mut response = Response::new(body);
             // spec: R6, R7

@@ -7,7 +7,7 @@ use oci_ref::{
     Capabilities, CopyEvent, CopyOptions, ErrorKind, Fanout, ImageBuilder, List, Manifest, Memory,
     Precondition, Select, Source, Store, Target, copy, host_platform,
 };
-use oci_spec_types::{Descriptor, Digest, ErrorCode, ImageIndex, MediaType};
+use oci_spec_types::{Descriptor, Digest, ImageIndex, MediaType};
 
 use crate::probe::{Probe, filled, has, list, platform, run, tag};
 
@@ -210,32 +210,6 @@ async fn what_the_destination_has_under_such_a_tag_is_not_lost() {
     let to = Arc::new(Probe::default());
     run(&from, &sample.image, &to, options()).await.unwrap();
     assert!(to.inner.resolve(&scheme.into()).await.unwrap_err().is_not_found());
-}
-
-// covers: C17
-#[tokio::test]
-async fn a_manifest_that_is_not_admitted_is_not_read_further() {
-    let (from, sample) = filled().await;
-    let plain = plain_list(&from, &sample).await;
-    for refused in [plain.digest().clone(), plain.manifests()[0].digest.clone()] {
-        let to = Arc::new(Probe::default());
-        let digest = refused.clone();
-        let options = CopyOptions {
-            admit: Some(Arc::new(move |manifest: &Manifest| match *manifest.digest() == digest {
-                true => Err(Error::new(ErrorCode::Denied, "no")),
-                false => Ok(()),
-            })),
-            concurrency: 1,
-            ..CopyOptions::default()
-        };
-        let error = run(&from, plain.descriptor(), &to, options).await.unwrap_err();
-        assert!(error.is_denied() && error.chain().contains("is not admitted"), "{error:?}");
-        assert!(!has(&to, plain.digest()).await);
-        let own = from.manifest(&Target::Digest(refused)).await.unwrap();
-        if own.index().is_some() {
-            assert_eq!(from.opened.load(Ordering::SeqCst), 0);
-        }
-    }
 }
 
 #[tokio::test]

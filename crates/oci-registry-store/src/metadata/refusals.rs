@@ -1,7 +1,7 @@
 //! What both databases answer where something that is asked for cannot be.
 
 use oci_ref::{Error, ErrorKind, Manifest, Precondition, Result, Target};
-use oci_spec_types::{Descriptor, Digest, ErrorCode, Name, Tag};
+use oci_spec_types::{Digest, ErrorCode, Name, Tag};
 
 use super::columns;
 use crate::upload::SessionId;
