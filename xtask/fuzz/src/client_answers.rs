@@ -83,7 +83,7 @@ async fn answer_all(
     }
 }
 
-async fn read_request(connection: &mut TcpStream) -> String {
+pub(crate) async fn read_request(connection: &mut TcpStream) -> String {
     let mut request = Vec::new();
     let mut buffer = [0; 4096];
     while !is_whole(&request) && request.len() < MAX_REQUEST {

@@ -6,6 +6,7 @@
 
 pub mod archives;
 pub mod client_answers;
+pub mod client_uploads;
 pub mod content_range;
 pub mod dir;
 pub mod distribution;
