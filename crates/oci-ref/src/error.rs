@@ -29,9 +29,9 @@ pub enum ErrorKind {
     },
     /// The condition under which a write was asked for does not hold.
     PreconditionFailed,
-    /// A manifest was stored, but not added to the list of its subject's referrers that clients keep under a tag; or it
-    /// was not deleted, because it could not be taken off that list. Passing failures and refused credentials keep
-    /// their own kinds.
+    /// A manifest was stored, but not added to the list of its subject's referrers that clients
+    /// keep under a tag; or it was not deleted, because it could not be taken off that list.
+    /// Passing failures and refused credentials keep their own kinds.
     Unlisted,
     /// More bytes than the configured limit.
     TooLarge {

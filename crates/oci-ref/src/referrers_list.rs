@@ -1,16 +1,17 @@
-//! The list of a manifest's referrers that clients keep under a tag, where a registry has no API for it
-//! (distribution-spec, "Referrers Tag Schema").
+//! The list of a manifest's referrers that clients keep under a tag, where a registry has no API
+//! for it (distribution-spec, "Referrers Tag Schema").
 //!
-//! Nothing keeps others from giving the same tag to something else: mirrors name images so by their digests, and some
-//! registries answer such a tag with the manifest of that digest. What the tag names is a list if it has the form of one.
+//! Nothing keeps others from giving the same tag to something else: mirrors name images so by their
+//! digests, and some registries answer such a tag with the manifest of that digest. What the tag
+//! names is a list if it has the form of one.
 
 use oci_spec_types::{Descriptor, Digest, ImageIndex, MediaType};
 
 use crate::Manifest;
 
 impl Manifest {
-    /// This manifest as the list of the referrers of `subject`: an OCI image index that is neither the subject nor an
-    /// artifact, and does not list the subject. An empty one is such a list.
+    /// This manifest as the list of the referrers of `subject`: an OCI image index that is neither
+    /// the subject nor an artifact, and does not list the subject. An empty one is such a list.
     ///
     /// Its entries may still be something else than referrers, such as the images of an index:
     /// [`is_like_referrer`](Self::is_like_referrer) says which of them look so.
@@ -34,7 +35,8 @@ impl Manifest {
         }
     }
 
-    /// Whether an entry of an index looks like one of a list of referrers: it has an artifact type and no platform.
+    /// Says whether an entry of an index looks like one of a list of referrers: it has an artifact
+    /// type and no platform.
     pub fn is_like_referrer(entry: &Descriptor) -> bool {
         entry.artifact_type.as_deref().is_some_and(|found| !found.is_empty())
             && entry.platform.is_none()

@@ -4,15 +4,16 @@ use std::fmt;
 
 use oci_spec_types::{Digest, Reference, Tag};
 
-/// What a manifest is asked for by: a tag, a digest, or both, of which the digest counts.
+/// The way to ask for a manifest: by a tag, a digest, or both, of which the digest counts.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Target {
     /// Whatever the tag names now. Only the source vouches for it.
     Tag(Tag),
     /// The content with this digest.
     Digest(Digest),
-    /// The content with this digest, whatever the tag names now: it may have moved since this was written down, or be
-    /// gone. A source may ask for the tag first, where that is of use, such as to a cache.
+    /// The content with this digest, whatever the tag names now: it may have moved since this was
+    /// written down, or be gone. A source may ask for the tag first, where that is of use, such as
+    /// to a cache.
     Pinned(Tag, Digest),
 }
 

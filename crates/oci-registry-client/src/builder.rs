@@ -233,8 +233,9 @@ impl ClientBuilder {
         self
     }
 
-    /// The manifest types that are asked for (`Accept`), and by which [`Repository::fetch`](crate::Repository::fetch)
-    /// and its like tell manifests from blobs. By default, and if there are none, those of OCI and Docker schema 2.
+    /// The manifest types that are asked for (`Accept`), and by which
+    /// [`Repository::fetch`](crate::Repository::fetch) and its like tell manifests from blobs. By
+    /// default, and if there are none, those of OCI and Docker schema 2.
     pub fn manifest_types(mut self, types: impl IntoIterator<Item = MediaType>) -> Self {
         let types: Vec<_> = types.into_iter().collect();
         self.config.manifest_types = if types.is_empty() { MANIFEST_TYPES.to_vec() } else { types };

@@ -123,8 +123,8 @@ impl Error {
         self
     }
 
-    /// The same error, as why a list of referrers was not changed. What a registry refuses there is no refusal of the
-    /// manifest that refers, hence the kind.
+    /// The same error, as why a list of referrers was not changed. What a registry refuses there is
+    /// no refusal of the manifest that refers, hence the kind.
     pub(crate) fn unlisted(mut self, failure: ReferrersFailure) -> Self {
         if !(self.is_retryable() || self.is_unauthorized() || self.is_denied()) {
             self.0.kind = ErrorKind::Unlisted;
@@ -219,8 +219,9 @@ impl Error {
         self.0.kind == ErrorKind::Code(ErrorCode::Denied)
     }
 
-    /// The change of a list of referrers that was not made, where that is what failed: after a manifest was stored, or
-    /// before it would have been deleted. `None` where the manifest itself was refused.
+    /// The change of a list of referrers that was not made, where that is what failed: after a
+    /// manifest was stored, or before it would have been deleted. `None` where the manifest itself
+    /// was refused.
     pub fn referrers_failure(&self) -> Option<&ReferrersFailure> {
         self.0.referrers.as_ref()
     }

@@ -1,8 +1,9 @@
-//! What went wrong about the list of a manifest's referrers that clients keep, where a registry has no API for it.
+//! Failures to change the list of a manifest's referrers that clients keep, where a registry has no
+//! API for it.
 
 use oci_spec_types::Digest;
 
-/// What was to be done to a list of referrers.
+/// A change of a list of referrers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ReferrersChange {
@@ -20,7 +21,8 @@ pub enum ReferrersStep {
     Detect,
     /// Reading what the tag names, which may be something else than a list of referrers.
     Read,
-    /// Writing the list, or deleting it when nothing is left in it, so that it has the change afterwards.
+    /// Writing the list, or deleting it when nothing is left in it, so that it has the change
+    /// afterwards.
     Write,
 }
 
@@ -30,7 +32,7 @@ pub enum ReferrersStep {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ReferrersFailure {
-    /// What was to be done.
+    /// The change that was to be made.
     pub change: ReferrersChange,
     /// The step that failed.
     pub step: ReferrersStep,

@@ -123,7 +123,8 @@ fn hint_for(error: &Error) -> Option<String> {
             "`ocictl login HOST` keeps credentials for a registry"
         }
         ErrorKind::Unlisted => {
-            "what was pushed is there; the registry has no referrers API, so the list of what refers to an image lies under a tag"
+            "what was pushed is there; the registry has no referrers API, so the list of what \
+             refers to an image lies under a tag"
         }
         ErrorKind::StorageFull => "make room, and run the same command again; nothing is lost",
         ErrorKind::Unavailable => "run the same command again later; what was done stays",

@@ -1,9 +1,11 @@
-//! The client's uploads at a registry that keeps its books right and does everything else wrong: the first line is what
-//! the client does, a byte a step; each byte of the rest is how one request is answered.
+//! The client's uploads at a registry that keeps its books right and does everything else wrong:
+//! the first line is what the client does, a byte a step; each byte of the rest is how one request
+//! is answered.
 //!
-//! The registry takes parts of chunks, loses answers, fails after it has taken something and asks for chunks of some size.
-//! When the client says that content is there, it is there; the client never claims more than it sent; and it gives up
-//! in the end. As in `client_answers`, the registry is a proxy on this machine.
+//! The registry takes parts of chunks, loses answers, fails after it has taken something and asks
+//! for chunks of some size. When the client says that content is there, it is there; the client
+//! never claims more than it sent; and it gives up in the end. As in `client_answers`, the registry
+//! is a proxy on this machine.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -22,7 +24,8 @@ use crate::support::{assert_fit_for_logs, block_on, first_line};
 
 /// The most steps of one input.
 const MAX_STEPS: usize = 16;
-/// The most requests that they may need: each is tried four times, and in as many parts as it has bytes.
+/// The most requests that they may need: each is tried four times, and in as many parts as it has
+/// bytes.
 const MAX_REQUESTS: usize = 5_000;
 /// The size of the client's chunks, in bytes.
 const CHUNK: usize = 8;
@@ -149,10 +152,10 @@ async fn mount(repository: &Repository, whole: Vec<u8>, claimed: &mut Vec<Vec<u8
     Ok(())
 }
 
-/// What the registry has.
+/// The registry's content.
 #[derive(Default)]
 struct Books {
-    /// How requests are answered; those after the last are answered well.
+    /// One for each request; those after the last are answered well.
     faults: Vec<u8>,
     requests: usize,
     /// Uploads by their number; those that have ended are `None`.
@@ -173,7 +176,7 @@ async fn answer_all(listener: &TcpListener, books: &mut Books) -> Infallible {
     }
 }
 
-/// What goes wrong with a request.
+/// A thing that goes wrong with a request.
 #[derive(Clone, Copy, PartialEq)]
 enum Fault {
     None,
@@ -286,7 +289,7 @@ impl Books {
     }
 }
 
-/// Where a chunk says that it begins.
+/// The position at which a chunk says that it begins.
 fn chunk_start(head: &str) -> Option<usize> {
     let lower = head.to_ascii_lowercase();
     let value = lower.lines().find_map(|line| line.strip_prefix("content-range:"))?;
@@ -297,7 +300,7 @@ fn location(number: usize) -> String {
     format!("Location: /v2/a/blobs/uploads/{number}?s=x\r\n")
 }
 
-/// How far an upload has come. There is no way to say that there is nothing.
+/// The header that says how far an upload has come. There is no way to say that there is nothing.
 fn range(bytes: &[u8]) -> String {
     match bytes.len().checked_sub(1) {
         Some(last) => format!("Range: 0-{last}\r\n"),

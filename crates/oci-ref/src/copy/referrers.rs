@@ -104,8 +104,9 @@ impl Run {
         }
     }
 
-    /// Copies what lies under a tag made of a digest, with the tag. Some registries answer such a tag with the manifest of
-    /// that digest, and mirrors name images so: that is nothing that refers to it.
+    /// Copies what lies under a tag made of a digest, with the tag. Some registries answer such a
+    /// tag with the manifest of that digest, and mirrors name images so: that is nothing that
+    /// refers to it.
     async fn copy_tagged(self: &Arc<Self>, subject: &Digest, tag: Tag, depth: usize) -> Result<()> {
         let request = self.limits.request().await;
         let Some(found) = resolve_tag(&*self.from, &tag).await? else { return Ok(()) };

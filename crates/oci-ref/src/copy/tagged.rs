@@ -1,4 +1,5 @@
-//! What a destination gets under the tag made of a digest, so that nothing is lost that it has there.
+//! The manifest that a destination gets under the tag made of a digest, so that nothing is lost
+//! that it has there.
 
 use oci_spec_types::{Digest, ErrorCode, Tag};
 
@@ -6,11 +7,13 @@ use super::run::Run;
 use crate::{Error, ErrorKind, Manifest, Precondition, Result, Target};
 
 impl Run {
-    /// What is to be written under the tag made of a digest, where the source has `manifest`, and under which condition.
+    /// The manifest to write under the tag made of a digest, where the source has `manifest`, and
+    /// the condition for it.
     ///
-    /// Under the tag of the referrers tag schema a destination may have a list of its own: its entries stay. What is no
-    /// such list, such as an image that a mirror named so, is left alone (distribution-spec, "Referrers Tag Schema").
-    /// Tags with a suffix are written over: `.sig` and its like belong to whoever signed.
+    /// Under the tag of the referrers tag schema a destination may have a list of its own: its
+    /// entries stay. What is no such list, such as an image that a mirror named so, is left alone
+    /// (distribution-spec, "Referrers Tag Schema"). Tags with a suffix are written over: `.sig` and
+    /// its like belong to whoever signed.
     pub(super) async fn to_be_tagged(
         &self,
         subject: &Digest,
@@ -38,7 +41,8 @@ impl Run {
 fn merged(subject: &Digest, tag: &Tag, ours: Manifest, theirs: &Manifest) -> Result<Manifest> {
     let left_alone = |what: &str| {
         let message = format!(
-            "tag {tag} of the destination names {what}; expected the list of the referrers of {subject}, so it is left alone"
+            "tag {tag} of the destination names {what}; expected the list of the referrers of \
+             {subject}, so it is left alone"
         );
         Error::new(ErrorKind::Unlisted, message)
     };

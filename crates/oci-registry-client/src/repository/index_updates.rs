@@ -1,4 +1,5 @@
-//! Changes of lists of referrers that wait for one another, so that one write makes several, and none is lost.
+//! Changes of lists of referrers that wait for one another, so that one write makes several, and
+//! none is lost.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -47,7 +48,8 @@ pub(super) fn apply(listed: &mut Vec<Descriptor>, changes: &[Change]) -> bool {
 #[derive(Default)]
 pub(crate) struct IndexUpdates {
     queues: Mutex<HashMap<String, Arc<Queue>>>,
-    /// The digests of what is known to be a list: it was written here, or its entries were looked at.
+    /// The digests of what is known to be a list: it was written here, or its entries were looked
+    /// at.
     known: Mutex<HashMap<String, Digest>>,
 }
 
@@ -124,7 +126,8 @@ impl Drop for Place<'_> {
     }
 }
 
-/// Changes taken out of the queue to be written. Those of others go back unless they were: they try for themselves.
+/// Changes taken out of the queue to be written. Those of others go back unless they were: they try
+/// for themselves.
 pub(super) struct Taken<'a> {
     queue: &'a Queue,
     own: u64,

@@ -26,7 +26,8 @@ impl Repository {
         header_value(&types.join(", "))
     }
 
-    /// Reads a manifest. The tag, if there is one, is asked for first; the digest, if there is one, is what counts.
+    /// Reads a manifest. The tag, if there is one, is asked for first; the digest, if there is one,
+    /// is what counts.
     pub(super) async fn read_manifest(&self, target: &Target) -> Result<Manifest> {
         self.read_manifest_of(target, None).await
     }
@@ -262,8 +263,9 @@ fn reference(target: &Target) -> String {
     }
 }
 
-/// The error of a manifest that was not taken, with its kind: registries that do not take a type say so by statuses
-/// without a code, and distribution, of a tag that it does not find in a manifest of schema 1, by `TAG_INVALID`.
+/// The error of a manifest that was not taken, with its kind: registries that do not take a type
+/// say so by statuses without a code, and distribution, of a tag that it does not find in a
+/// manifest of schema 1, by `TAG_INVALID`.
 fn refused_type(error: crate::Error) -> crate::Error {
     let code = error.errors().first().map(|entry| entry.code.as_str());
     let no_code = *error.kind() == ErrorKind::Invalid && code.is_none();
@@ -275,8 +277,8 @@ fn refused_type(error: crate::Error) -> crate::Error {
     }
 }
 
-/// Whether an error of asking for a tag means that the tag does not name the digest that it came with: it has moved since
-/// that was written down, or is gone.
+/// Says whether an error of asking for a tag means that the tag does not name the digest that it
+/// came with: it has moved since that was written down, or is gone.
 fn is_of_another(target: &Target, error: &crate::Error) -> bool {
     let other = *error.kind() == ErrorKind::Code(ErrorCode::DigestInvalid);
     matches!(target, Target::Pinned(..)) && (other || error.is_not_found())

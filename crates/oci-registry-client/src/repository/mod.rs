@@ -71,8 +71,9 @@ impl Repository {
         self.registry().repository(name)
     }
 
-    /// Reads an image or an index: by tag, by digest, or by both, where the registry is asked for the tag first and the
-    /// content has the digest in any case. With a tag alone the registry vouches for the content; the rest is verified.
+    /// Reads an image or an index: by tag, by digest, or by both, where the registry is asked for
+    /// the tag first and the content has the digest in any case. With a tag alone the registry
+    /// vouches for the content; the rest is verified.
     ///
     /// # Errors
     /// When there is neither tag nor digest, when it is not there, or when it is not what the digest says.
@@ -95,7 +96,8 @@ impl Repository {
     /// keeps an index under a tag of its own for each subject.
     ///
     /// # Errors
-    /// When the contrary was said before, or found out: what this repository was asked until now went by that.
+    /// When the contrary was said before, or found out: what this repository was asked until now
+    /// went by that.
     pub fn set_referrers_api(&self, supported: bool) -> Result<()> {
         let said = if supported { Support::Api } else { Support::Tags };
         if self.learn_support(said) == said {
@@ -113,7 +115,7 @@ impl Repository {
         *self.0.referrers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What was learned first stays, and is given back.
+    /// Learns what is not known yet, and gives what was learned first.
     fn learn_support(&self, support: Support) -> Support {
         let mut known = self.0.referrers.lock().unwrap_or_else(PoisonError::into_inner);
         *known.get_or_insert(support)

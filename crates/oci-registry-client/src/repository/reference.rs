@@ -10,9 +10,9 @@ impl Repository {
     /// Reads what people write for a manifest of this repository: a tag, a digest, `TAG@DIGEST`, or a whole reference,
     /// which must be of this repository.
     ///
-    /// With both, the digest is what is meant, even when the tag has moved or is gone ([`Target::Pinned`]). The tag must
-    /// be well formed all the same: a mistake in it is told. A whole reference has a slash, which no tag and no digest
-    /// has. No `latest` is added.
+    /// With both, the digest is what is meant, even when the tag has moved or is gone
+    /// ([`Target::Pinned`]). The tag must be well formed all the same: a mistake in it is told. A
+    /// whole reference has a slash, which no tag and no digest has. No `latest` is added.
     ///
     /// ```
     /// # use oci_registry_client::Client;

@@ -146,7 +146,8 @@ impl Repository {
         }
     }
 
-    /// Finds out whether the registry has the referrers API, in order to make a change that it would make by itself.
+    /// Finds out whether the registry has the referrers API, in order to make a change that it
+    /// would make by itself.
     async fn find_support_to(&self, change: &Change, subject: &Digest) -> Result<Support> {
         let found = self.find_support().await;
         found.map_err(|error| error.unlisted(change.failure(ReferrersStep::Detect, subject)))

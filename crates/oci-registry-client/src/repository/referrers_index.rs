@@ -1,8 +1,9 @@
-//! Changing the list of a subject's referrers, for registries without the referrers API (distribution-spec, "Pushing
-//! Manifests with Subject").
+//! Changing the list of a subject's referrers, for registries without the referrers API
+//! (distribution-spec, "Pushing Manifests with Subject").
 //!
-//! What is no such list is never written over or deleted. Not all registries heed conditions, so what was written is
-//! looked at twice: others who had read the list before may write theirs over it in the time that it takes them.
+//! Anything else than such a list is never written over or deleted. Not all registries heed
+//! conditions, so what was written is looked at twice: others who had read the list before may
+//! write theirs over it in the time that it takes them.
 
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use super::referrers_list::Tagged;
 use crate::retry::random_fraction;
 use crate::{Error, ReferrersChange, ReferrersFailure, ReferrersStep};
 
-/// How often a change is made anew because somebody else changed the list meanwhile.
+/// The number of times that a change is made anew because somebody else changed the list meanwhile.
 const MAX_CONFLICTS: u32 = 10;
 
 /// The shortest time between the two looks at what was written.
@@ -42,8 +43,9 @@ impl Change {
 }
 
 impl Repository {
-    /// Changes the list of a subject's referrers. Changes asked for while another is written go together into the next.
-    /// They are in the list when this returns, unless somebody took them out again.
+    /// Changes the list of a subject's referrers. Changes asked for while another is written go
+    /// together into the next. They are in the list when this returns, unless somebody took them
+    /// out again.
     pub(super) async fn change_referrers_index(
         &self,
         subject: &Digest,
@@ -109,7 +111,8 @@ impl Repository {
         Err((ReferrersStep::Write, Error::new(ErrorKind::Unlisted, about, reason)))
     }
 
-    /// Puts a list in the place of another. An empty one is not written, unless old ones are kept: the other is deleted.
+    /// Puts a list in the place of another. An empty one is not written, unless old ones are kept:
+    /// the other is deleted.
     async fn replace_list(
         &self,
         subject: &Digest,
@@ -139,8 +142,8 @@ impl Repository {
         Ok(())
     }
 
-    /// Whether changes are in what the tag names after they were written: at once, and when others have had the time to
-    /// write over it. It took `took` to read the list and to write it.
+    /// Says whether changes are in what the tag names after they were written: at once, and when
+    /// others have had the time to write over it. It took `took` to read the list and to write it.
     async fn is_kept(
         &self,
         subject: &Digest,
@@ -163,7 +166,8 @@ impl Repository {
         Ok(true)
     }
 
-    /// Deletes a list that another has replaced. All empty lists are one manifest, which may have the tags of others.
+    /// Deletes a list that another has replaced. All empty lists are one manifest, which may have
+    /// the tags of others.
     async fn delete_replaced(&self, old: Option<Manifest>) {
         let keep_old = self.client().config().keep_old_referrers_index;
         if let Some(old) = old.filter(|old| !keep_old && !old.manifests().is_empty()) {
@@ -181,7 +185,7 @@ impl Repository {
     }
 }
 
-/// What came of an attempt to write changes.
+/// The outcome of an attempt to write changes.
 enum Written {
     /// All of them are in the list.
     All,
@@ -189,7 +193,7 @@ enum Written {
     Needless,
 }
 
-/// How long others may need for what took so long here.
+/// The time that others may need for what took so long here.
 fn wait_after(took: Duration) -> Duration {
     took.saturating_mul(2).clamp(MIN_WAIT, MAX_WAIT)
 }

@@ -1,5 +1,6 @@
-//! What the tag of a subject names, where a registry has no referrers API: the list of its referrers, or something else
-//! that has the same tag, which is neither read as a list nor changed (distribution-spec, "Referrers Tag Schema").
+//! The manifest under the tag of a subject, where a registry has no referrers API: the list of its
+//! referrers, or something else that has the same tag, which is neither read as a list nor changed
+//! (distribution-spec, "Referrers Tag Schema").
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use oci_ref::{Document, ErrorKind, Manifest, Target};
@@ -9,13 +10,14 @@ use super::Repository;
 use super::manifests::Version;
 use crate::Result;
 
-/// The most entries of a list that are read to see whether they refer to the subject. What is beyond has to look so.
+/// The most entries of a list that are read to see whether they refer to the subject. What is
+/// beyond has to look so.
 const MAX_READ: usize = 100;
 
-/// How many entries are read at a time, each of at most as many bytes as a list may have.
+/// The number of entries that are read at a time, each of at most as many bytes as a list may have.
 const READS: usize = 8;
 
-/// What the tag of a subject names.
+/// The thing that the tag of a subject names.
 pub(super) enum Tagged {
     Nothing,
     List(Manifest, Version),
@@ -39,8 +41,9 @@ impl Repository {
         format!("{self}:{}", Tag::of_referrers(subject))
     }
 
-    /// Reads what the tag of a subject names, to change it. It is a list if it has the form of one and its entries are
-    /// referrers of the subject; a list that was looked at or written here before is not looked at again.
+    /// Reads what the tag of a subject names, to change it. It is a list if it has the form of one
+    /// and its entries are referrers of the subject; a list that was looked at or written here
+    /// before is not looked at again.
     pub(super) async fn read_tagged(&self, subject: &Digest) -> Result<Tagged> {
         let tagged = self.read_likely_list(subject).await?;
         let Tagged::List(list, version) = tagged else { return Ok(tagged) };
@@ -56,8 +59,8 @@ impl Repository {
         Ok(Tagged::List(list, version))
     }
 
-    /// The referrers in the list under the tag of a subject, to be read. What looks like something else is looked at by
-    /// `refers` before it is believed.
+    /// The referrers in the list under the tag of a subject, to be read. What looks like something
+    /// else is looked at by `refers` before it is believed.
     pub(super) async fn read_likely_list(&self, subject: &Digest) -> Result<Tagged> {
         let target = Target::Tag(Tag::of_referrers(subject));
         let limit = self.client().config().metadata_limit;
@@ -72,7 +75,8 @@ impl Repository {
         })
     }
 
-    /// The entries that refer to a subject. Those that do not look so are read; too many of them are none.
+    /// The entries that refer to a subject. Those that do not look so are read; too many of them
+    /// are none.
     pub(super) async fn keep_referrers(
         &self,
         subject: &Digest,
@@ -91,8 +95,8 @@ impl Repository {
         kept.buffered(READS).try_filter_map(|entry| async move { Ok(entry) }).try_collect().await
     }
 
-    /// An entry that does not refer to the subject, if one is found: those that do not look so are all read, and others
-    /// as far as [`MAX_READ`] goes.
+    /// An entry that does not refer to the subject, if one is found: those that do not look so are
+    /// all read, and others as far as [`MAX_READ`] goes.
     async fn find_stranger(
         &self,
         subject: &Digest,
@@ -120,8 +124,8 @@ impl Repository {
         Ok(None)
     }
 
-    /// Whether an entry's manifest names the subject. One that is gone, that is too large to be looked at or that is of
-    /// an unknown type is what it looks like.
+    /// Says whether an entry's manifest names the subject. One that is gone, that is too large to
+    /// be looked at or that is of an unknown type is what it looks like.
     async fn refers(&self, entry: &Descriptor, subject: &Digest) -> Result<bool> {
         let target = Target::Digest(entry.digest.clone());
         let limit = self.client().config().metadata_limit;

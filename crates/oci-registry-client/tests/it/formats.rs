@@ -1,4 +1,4 @@
-//! Which answers to a manifest make a copy try another type, and which end it.
+//! Answers to a manifest that make a copy try another type, and those that end it.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! What the tag of a subject names is changed if it is a list of the subject's referrers, and left alone otherwise.
+//! The manifest under the tag of a subject is changed if it is a list of the subject's referrers,
+//! and left alone otherwise.
 
 use oci_ref::{Document, ErrorKind, Manifest, Store};
 use oci_registry_client::{ReferrersChange, ReferrersStep};
@@ -30,7 +31,8 @@ fn about_another() -> Manifest {
     Manifest::parse(serde_json::to_vec(&image).unwrap().into(), None, None).unwrap()
 }
 
-/// What is no list of the subject's referrers, and how it comes under the tag. The entries are there.
+/// Manifests that are no list of the subject's referrers, and how each comes under the tag. The
+/// entries are there.
 fn others() -> Vec<(&'static str, Manifest)> {
     let mut with_platform = index_of(&[&image(1), &image(2)]);
     for entry in &mut with_platform.manifests {

@@ -48,7 +48,7 @@ pub(crate) fn written_by_others(artifacts: &[(&str, u32)]) -> Manifest {
     Manifest::parse(serde_json::to_vec(&index).unwrap().into(), None, None).unwrap()
 }
 
-/// What the client says of the list that it did not change.
+/// The failure to change the list, as the client tells it.
 fn failure(error: &oci_ref::Error) -> &ReferrersFailure {
     error.find_source::<oci_registry_client::Error>().unwrap().referrers_failure().unwrap()
 }

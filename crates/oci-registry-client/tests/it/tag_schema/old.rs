@@ -16,7 +16,7 @@ use crate::server::{Answer, Seen, Server};
 #[derive(Clone, Default)]
 pub(crate) struct Old(pub(super) Arc<Mutex<OldState>>);
 
-/// What a registry says of the version of what it gives.
+/// The form in which a registry says the version of what it gives.
 #[derive(Clone, Copy, Default, PartialEq)]
 pub(super) enum Versions {
     #[default]
@@ -37,18 +37,20 @@ impl Versions {
     }
 }
 
-/// What is in it, and what goes wrong.
+/// The content of the registry, and what goes wrong.
 #[derive(Default)]
 pub(super) struct OldState {
     pub(super) manifests: BTreeMap<String, Bytes>,
     pub(super) tags: BTreeMap<String, String>,
     /// Changes the index behind the client's back, so often.
     pub(super) interferes: u32,
-    /// Others, who do not know of conditions either, write their own index over the client's: these, one each time.
+    /// Others, who do not know of conditions either, write their own index over the client's:
+    /// these, one each time.
     pub(super) others: Vec<Manifest>,
-    /// Others write this over the client's after the tag was asked for so many times since it was written.
+    /// Others write this over the client's after the tag was asked for so many times since it was
+    /// written.
     pub(super) later: Option<(usize, Manifest)>,
-    /// How often the tag was asked for since it was written.
+    /// Counts how often the tag was asked for since it was written.
     looks: usize,
     /// Answers to who asks for the tag wait for this.
     pub(super) gate: Option<Arc<Semaphore>>,

@@ -1,4 +1,5 @@
-//! Several who change one list at a time, in one process or in several: no change is lost without a word.
+//! Several who change one list at a time, in one process or in several: no change is lost without a
+//! word.
 
 use std::sync::Arc;
 
@@ -11,7 +12,8 @@ use super::old::{Old, Versions, push};
 use super::{artifact, entries, tag, written_by_others};
 use crate::server::{Server, builder};
 
-/// Waits until nothing goes on but what waits for a gate. Needs a stopped clock, which goes on only when nothing else does.
+/// Waits until nothing goes on but what waits for a gate. Needs a stopped clock, which goes on only
+/// when nothing else does.
 async fn quiet() {
     tokio::time::sleep(std::time::Duration::from_micros(1)).await;
 }
@@ -27,7 +29,7 @@ async fn begin(repository: &Repository, pushed: Manifest) -> JoinHandle<Result<(
     push
 }
 
-/// How often the tag was asked for.
+/// Counts how often the tag was asked for.
 fn looks(server: &Server) -> usize {
     let line = format!("GET /v2/a/b/manifests/{}", tag());
     server.lines().iter().filter(|found| **found == line).count()
@@ -88,7 +90,8 @@ async fn who_gives_up_waiting_takes_the_change_back() {
     assert_eq!(old.listed(), entries(&[("x", 1), ("x", 3)]));
 }
 
-// Another process had read the list before, heeds no condition, and writes its own after ours was seen there.
+// Another process had read the list before, heeds no condition, and writes its own after ours was
+// seen there.
 // covers: O17 (several processes)
 #[tokio::test]
 async fn what_is_written_over_it_a_moment_later_is_noticed() {
