@@ -30,15 +30,16 @@ enum Form {
 const FORMS: [Form; 5] =
     [Form::Layout, Form::OciArchive, Form::Directory, Form::DockerArchive, Form::NewDockerArchive];
 
-/// The files of an image, by their paths, and its manifest.
-type Parts = (Vec<(String, Vec<u8>)>, Manifest);
+/// Files by their paths.
+type Files = Vec<(String, Vec<u8>)>;
 
-fn read(root: &Path) -> Vec<(String, Vec<u8>)> {
+fn read(root: &Path) -> Files {
     let all = files(root).into_iter();
     all.map(|path| (path.clone(), fs::read(root.join(path)).unwrap())).collect()
 }
 
-async fn parts(form: Form) -> Parts {
+/// The files of an image, and its manifest.
+async fn parts(form: Form) -> (Files, Manifest) {
     let mut builder = ImageBuilder::for_platform(&"linux/amd64".parse().unwrap());
     for (number, compression) in [Compression::None, Compression::Gzip].into_iter().enumerate() {
         let content = noise(&format!("layer {number}"), 3000);
@@ -123,7 +124,7 @@ async fn open(form: Form, files: &[(String, Vec<u8>)], at: &Path) -> Result<Arc<
 }
 
 /// What may become of one of the files.
-fn changes(files: &[(String, Vec<u8>)], position: usize) -> Vec<(String, Vec<(String, Vec<u8>)>)> {
+fn changes(files: &[(String, Vec<u8>)], position: usize) -> Vec<(String, Files)> {
     let name = &files[position].0;
     let with = |what: &str, content: &[u8]| {
         let mut changed = files.to_vec();
