@@ -21,7 +21,8 @@ const BEHIND: usize = 4;
 /// the source once.
 ///
 /// A blob is sent to the stores that lack it, at the pace of the slowest. A store that fails is left behind while the
-/// others go on; the first error is returned. Reads are answered by the first store, but signatures are those of all.
+/// others go on; the first error is returned. Reads are answered by the first store, but signatures
+/// are those of all.
 pub struct Fanout {
     first: Arc<dyn Store>,
     others: Vec<Arc<dyn Store>>,

@@ -186,9 +186,10 @@ pub trait Source: Send + Sync {
         false
     }
 
-    /// The place of detached signatures that manifests may have and that cannot be read here, in words for people, such as
-    /// the lookaside storage of a registry; `None` if no such place is known. More may be known once a manifest has been
-    /// read. [`copy`](crate::copy()) tells of it ([`CopyEvent::SignaturesElsewhere`](crate::CopyEvent)).
+    /// The place of detached signatures that manifests may have and that cannot be read here, in
+    /// words for people, such as the lookaside storage of a registry; `None` if no such place is
+    /// known. More may be known once a manifest has been read. [`copy`](crate::copy()) tells of it
+    /// ([`CopyEvent::SignaturesElsewhere`](crate::CopyEvent)).
     fn signatures_elsewhere(&self) -> Option<String> {
         None
     }

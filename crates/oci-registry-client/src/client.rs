@@ -130,7 +130,7 @@ pub(crate) struct HostState {
     pub(crate) credentials: Known,
     /// Of a mirror: what it is not asked for again.
     pub(crate) unfinished: Unfinished,
-    /// Whether it said that it keeps signatures beside manifests, which is an extension.
+    /// Set once it has said that it keeps signatures beside manifests, which is an extension.
     pub(crate) keeps_signatures: AtomicBool,
     pub(crate) http: RegistryHttp,
     /// What is known of the scheme, where it may be either.

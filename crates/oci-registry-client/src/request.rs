@@ -18,7 +18,8 @@ use crate::{Error, Result, redact};
 /// The most hops that a request takes.
 const MAX_REDIRECTS: usize = 10;
 
-/// Says of a registry that it keeps signatures by an extension of the API (of OpenShift), which this client does not speak.
+/// Says of a registry that it keeps signatures by an extension of the API (of OpenShift), which
+/// this client does not speak.
 const SUPPORTS_SIGNATURES: &str = "X-Registry-Supports-Signatures";
 
 /// What a request is about, for errors.

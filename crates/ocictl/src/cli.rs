@@ -307,7 +307,7 @@ pub(crate) struct CopyArgs {
     #[arg(value_name = "SRC")]
     pub(crate) source: Location,
 
-    /// Where to copy to. A digest here must be the digest of what is copied, else nothing is.
+    /// Where to copy to. A digest here must be the digest of what is copied.
     #[arg(value_name = "DST")]
     pub(crate) destination: Location,
 
@@ -338,8 +338,9 @@ pub(crate) struct CopyArgs {
     #[arg(long)]
     pub(crate) tag_schemes: bool,
 
-    /// What to do with detached signatures, as a dir: may have. Those of registries (lookaside storage) are never copied, and
-    /// without `drop` a warning says where they lie.
+    /// What to do with detached signatures, as a dir: may have.
+    /// Those of registries (lookaside storage) are never copied: without `drop` a warning says
+    /// where they lie.
     #[arg(long, value_enum, default_value_t = Signatures::Carry)]
     pub(crate) signatures: Signatures,
 

@@ -115,7 +115,7 @@ fn failure(args: &CopyArgs, doing: &str, error: oci_ref::Error) -> Failure {
     }
 }
 
-/// Where containers' configuration says that the source's signatures lie.
+/// The place at which containers' configuration says that the source's signatures lie.
 fn lookaside(source: &Location) -> Option<String> {
     let Location::Registry(reference) = source else { return None };
     lookaside::of(reference).unwrap_or_else(|error| {
@@ -124,7 +124,8 @@ fn lookaside(source: &Location) -> Option<String> {
     })
 }
 
-/// Who is told what happens: the line that shows progress, the list of what is left out, and whoever reads warnings.
+/// The listener: tells the line that shows progress, the list of what is left out, and whoever
+/// reads warnings.
 fn listen(
     args: &CopyArgs,
     progress: Option<&Progress>,

@@ -10,7 +10,7 @@ use oci_spec_types::{Descriptor, Digest, Tag};
 pub(crate) struct Known {
     pub(crate) source: Arc<dyn Source>,
     pub(crate) manifest: Manifest,
-    /// Where signatures of it lie by the configuration, which the source does not know of.
+    /// The place of its signatures by the configuration, which the source does not know of.
     pub(crate) signatures_elsewhere: Option<String>,
 }
 

@@ -1,4 +1,5 @@
-//! Where the configuration of containers says that a registry's detached signatures lie (`containers-registries.d(5)`).
+//! Lookaside storage: the place of a registry's detached signatures by the configuration of
+//! containers (`containers-registries.d(5)`).
 //!
 //! They are not read: they are only told of, so that nobody takes them for copied.
 
@@ -12,7 +13,8 @@ use yaml_rust2::{Yaml, YamlLoader};
 /// The largest file that is read, in bytes.
 const LIMIT: u64 = 1 << 20;
 
-/// Where signatures of an image in a registry lie, if the configuration says so. It is the user's, or else the system's.
+/// The place of an image's signatures, if the configuration names one: the user's, or else the
+/// system's.
 pub(crate) fn of(reference: &Reference) -> Result<Option<String>, String> {
     let user = std::env::home_dir().map(|home| home.join(".config/containers/registries.d"));
     let system = PathBuf::from("/etc/containers/registries.d");
@@ -20,7 +22,7 @@ pub(crate) fn of(reference: &Reference) -> Result<Option<String>, String> {
     Ok(Places::read(&directory)?.of(reference))
 }
 
-/// What the files of a directory say.
+/// The places that the files of a directory name.
 #[derive(Debug, Default)]
 struct Places {
     /// By what begins the references of images.
@@ -88,7 +90,7 @@ fn place(section: &Yaml) -> Option<String> {
     named("lookaside").or(named("sigstore")).map(str::to_owned)
 }
 
-/// What sections may be for that hold for a reference, the closest first.
+/// The scopes of sections that hold for a reference, the closest first.
 fn scopes(reference: &Reference) -> impl Iterator<Item = String> {
     let (host, name) = (reference.host(), reference.name().as_str());
     let repository = format!("{host}/{name}");

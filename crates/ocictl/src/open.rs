@@ -29,8 +29,8 @@ pub(crate) struct Destination {
     pub(crate) end: End,
 }
 
-/// Opens a place to read from. Where several manifests have the name, or all of them have none, the platform tells which is
-/// meant.
+/// Opens a place to read from. Where several manifests have the name, or all of them have none, the
+/// platform tells which is meant.
 pub(crate) async fn source(
     location: &Location,
     connection: &Connection,
@@ -71,7 +71,8 @@ struct Files {
     entries: Vec<(Option<String>, Descriptor)>,
 }
 
-/// Of several manifests the one that a platform fits; `None` where there is no choice, or nothing to choose by.
+/// Of several manifests the one that a platform fits; `None` where there is no choice, or nothing
+/// to choose by.
 async fn fitting(
     source: &Arc<dyn Source>,
     entries: &[Descriptor],

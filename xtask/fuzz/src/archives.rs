@@ -1,8 +1,8 @@
 //! Tar archives, read as `oci-archive:` and as `docker-archive:`.
 //!
-//! What is read has the digest by which it was asked for, parts lie within the archive, and a layer that arrives whole from
-//! a `docker-archive:` unpacks to its diff ID. The checksums of the tar
-//! headers are put right first: nothing that libFuzzer makes up would have the right ones.
+//! What is read has the digest by which it was asked for, and parts lie within the archive; layers of
+//! a `docker-archive:` are unpacked on their way. The checksums of the tar headers are put right
+//! first: nothing that libFuzzer makes up would have the right ones.
 
 use std::io::Write;
 use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! Directories, read as `dir:`, and written to.
 //!
-//! What is read has the digest by which it was asked for. The root that is made by writing is what was written, and what was
-//! the root before can be read under its digest.
+//! What is read has the digest by which it was asked for. The root that is made by writing is what
+//! was written, and what was the root before can be read under its digest.
 
 use std::sync::Arc;
 

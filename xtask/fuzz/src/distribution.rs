@@ -1,6 +1,7 @@
 //! Directories, read as the storage of a distribution registry.
 //!
-//! What is read has the digest by which it was asked for, and every repository that is listed can be asked.
+//! What is read has the digest by which it was asked for, and every repository that is listed can
+//! be asked.
 
 use std::sync::Arc;
 

@@ -1,8 +1,8 @@
 //! Compressed layers, as they come in pieces.
 //!
-//! The first byte chooses the compression, the second the size of the pieces. What comes out is what the decompressors of
-//! `flate2` and `zstd` make of the whole, read at once; where they fail, the layer does. Nothing else than the content of the
-//! diff ID ever arrives whole.
+//! The first byte chooses the compression, the second the size of the pieces. What comes out is
+//! what the decompressors of `flate2` and `zstd` make of the whole, read at once; where they fail,
+//! the layer does. Nothing else than the content of the diff ID ever arrives whole.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -41,7 +41,7 @@ pub fn check(data: &[u8]) {
     });
 }
 
-/// What the layer is, unpacked at once; `None` if it is none, or is too large.
+/// The layer unpacked at once; `None` if it is none, or is too large.
 fn unpacked(compression: Compression, layer: &[u8]) -> Option<Vec<u8>> {
     let reader: Box<dyn Read + '_> = match compression {
         Compression::None => Box::new(layer),

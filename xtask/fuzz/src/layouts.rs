@@ -1,7 +1,7 @@
 //! Directories, read and tidied up as `oci:` layouts.
 //!
-//! What is read has the digest by which it was asked for. A check and a collection end, and what could be read before a
-//! collection can be read after it.
+//! What is read has the digest by which it was asked for. A check and a collection end, and what
+//! could be read before a collection can be read after it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

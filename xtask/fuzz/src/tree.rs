@@ -1,8 +1,9 @@
-//! A directory that is made of one input: files, each with its path on a line and its content after it, with `---` between.
+//! A directory that is made of one input: files, each with its path on a line and its content after
+//! it, with `---` between.
 //!
-//! Nobody makes up a SHA-256 digest. So `{0}` in a path or in content is that of the first file's content, in hexadecimal,
-//! `{0:2}` are its first two digits and `{0:size}` is the size of that file. Content may mean files before it, a path its own
-//! file too.
+//! Nobody makes up a SHA-256 digest. So `{0}` in a path or in content is that of the first file's
+//! content, in hexadecimal, `{0:2}` are its first two digits and `{0:size}` is the size of that
+//! file. Content may mean files before it, a path its own file too.
 
 use std::fs;
 use std::path::PathBuf;
@@ -43,7 +44,7 @@ fn inside(path: &[u8]) -> Option<PathBuf> {
     (!parts.is_empty() && path.len() <= MAX_PATH).then(|| parts.iter().collect())
 }
 
-/// What later files may say of a file.
+/// The marks by which later files may mean a file, and their meanings.
 fn meanings(number: usize, content: &[u8]) -> [(String, String); 3] {
     let digest = Digest::sha256(content);
     let hex = digest.encoded();

@@ -48,8 +48,9 @@ impl OciArchive {
         self.layout.index().to_entries()
     }
 
-    /// The descriptor of the manifest that has a name, which need not be a valid tag. `MANIFEST_UNKNOWN` if none has,
-    /// `Invalid` if several have ([`choose_entry`](crate::choose_entry) chooses one of their entries).
+    /// The descriptor of the manifest that has a name, which need not be a valid tag.
+    /// `MANIFEST_UNKNOWN` if none has, `Invalid` if several have
+    /// ([`choose_entry`](crate::choose_entry) chooses one of their entries).
     pub async fn resolve_name(&self, name: &str) -> Result<Descriptor> {
         let name = name.to_owned();
         let find = move |layout: &TarLayout| {

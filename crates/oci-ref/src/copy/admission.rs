@@ -1,4 +1,4 @@
-//! What may be copied: every manifest is asked about before anything that it references is read.
+//! Admission: every manifest is asked about before anything that it references is read.
 
 use std::sync::Arc;
 
@@ -12,10 +12,11 @@ use crate::{Manifest, Result, Source};
 
 /// A decision on manifests, such as that of a policy on signatures.
 ///
-/// A copy asks about each manifest that it reads, once, before it reads anything that the manifest references: the one that
-/// was asked for, indexes in which an image is looked for, images, artifacts, and what refers to them. An index is asked about
-/// before what it lists. Nothing of what is refused is written, nor anything that references it; what was read of it is its
-/// manifest alone. Several may be asked about at a time.
+/// A copy asks about each manifest that it reads, once, before it reads anything that the manifest
+/// references: the one that was asked for, indexes in which an image is looked for, images,
+/// artifacts, and what refers to them. An index is asked about before what it lists. Nothing of
+/// what is refused is written, nor anything that references it; what was read of it is its manifest
+/// alone. Several may be asked about at a time.
 ///
 /// A closure without `async` is one too, where the manifest alone decides.
 ///
@@ -24,7 +25,7 @@ use crate::{Manifest, Result, Source};
 /// use std::sync::Arc;
 /// use async_trait::async_trait;
 /// use oci_ref::{Admission, AdmissionRequest, CopyOptions, Error, Memory, Reached, Result, copy};
-/// use oci_spec_types::ErrorCode;
+/// use oci_spec_types::{Descriptor, ErrorCode};
 /// # use oci_ref::ArtifactBuilder;
 /// # use oci_spec_types::MediaType;
 ///
@@ -40,8 +41,9 @@ use crate::{Manifest, Result, Source};
 ///         let digest = request.manifest.digest();
 ///         let wanted = "application/vnd.example.attestation";
 ///         let found = request.source.referrers(digest, Some(wanted), None, 100).await?;
-///         // A real policy reads and verifies them; that something claims to be one proves nothing.
-///         match found.page.items.iter().any(|found| found.artifact_type.as_deref() == Some(wanted)) {
+///         // A real policy reads and verifies them: a claim proves nothing.
+///         let is_one = |found: &Descriptor| found.artifact_type.as_deref() == Some(wanted);
+///         match found.page.items.iter().any(is_one) {
 ///             true => Ok(()),
 ///             false => Err(Error::new(ErrorCode::Denied, "nobody has attested it")),
 ///         }
@@ -75,13 +77,14 @@ impl<F: Fn(&AdmissionRequest<'_>) -> Result<()> + Send + Sync> Admission for F {
 pub struct AdmissionRequest<'a> {
     /// The manifest. Its bytes have its digest.
     pub manifest: &'a Manifest,
-    /// The descriptor by which it was found, as an index or a list of referrers has it: with platform and annotations. Of what
-    /// was asked for, its own.
+    /// The descriptor by which it was found, as an index or a list of referrers has it: with
+    /// platform and annotations. Of what was asked for, its own.
     pub descriptor: &'a Descriptor,
     /// The source that it was read from, where also signatures and referrers are.
     pub source: &'a Arc<dyn Source>,
-    /// The reference by which the source was named ([`CopyOptions::name`](crate::CopyOptions::name)). It names what was asked
-    /// for, also where this is only listed in that.
+    /// The reference by which the source was named
+    /// ([`CopyOptions::name`](crate::CopyOptions::name)). It names what was asked for, also where
+    /// this is only listed in that.
     pub name: Option<&'a Reference>,
     /// The way by which it was reached.
     pub reached: Reached,
@@ -103,7 +106,8 @@ pub enum Reached {
     Named,
     /// An index lists it that was admitted.
     Listed,
-    /// It refers to a manifest that was admitted, or lies under a tag made of that one's digest. Nobody vouches for it.
+    /// It refers to a manifest that was admitted, or lies under a tag made of that one's digest.
+    /// Nobody vouches for it.
     Refers,
 }
 

@@ -1,5 +1,6 @@
 //! What is asked of all that will be copied, before anything is: whether images are for an operating system that the
-//! destination takes, whether the destination can keep what is signed, and whether what must stay as it is may.
+//! destination takes, whether the destination can keep what is signed, and whether what must stay
+//! as it is may.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -19,8 +20,9 @@ const UNKNOWN: &str = "unknown";
 
 /// Refuses what the destination cannot take, as long as nothing has been copied.
 ///
-/// Manifests are read for this where the destination asks for operating systems, cannot keep the signatures that the
-/// source may have, or is named by the digest of what is to be converted; else nothing is.
+/// Manifests are read for this where the destination asks for operating systems, cannot keep the
+/// signatures that the source may have, or is named by the digest of what is to be converted; else
+/// nothing is.
 pub(super) async fn check(run: &Run, chosen: &Chosen) -> Result<()> {
     let Run { from, to, options, .. } = run;
     if let (false, Some(place)) = (options.drop_signatures, from.signatures_elsewhere()) {
@@ -67,7 +69,7 @@ struct Next {
     descriptor: Descriptor,
     depth: usize,
     reached: Reached,
-    /// Whether it is copied because it, or what lists it, refers to another.
+    /// Set if it is copied because it, or what lists it, refers to another.
     refers: bool,
 }
 
@@ -82,7 +84,8 @@ struct Check<'a> {
     systems: Option<Systems<'a>>,
     /// Whether nothing of it may be signed.
     unsigned: bool,
-    /// The digest by which the destination is named, if a format was asked for that might change it.
+    /// The digest by which the destination is named, if a format was asked for that might change
+    /// it.
     kept: Option<&'a Digest>,
     seen: HashSet<Digest>,
     next: Vec<Next>,
@@ -127,7 +130,8 @@ impl Check<'_> {
     }
 }
 
-/// Refuses a conversion for a destination that is named by a digest: whatever becomes another changes what lists it, too.
+/// Refuses a conversion for a destination that is named by a digest: whatever becomes another
+/// changes what lists it, too.
 fn refuse_conversion(manifest: &Manifest, format: Format, named: &Digest) -> Result<()> {
     let own = manifest.media_type();
     match format.candidates(own, None).first() {

@@ -110,7 +110,8 @@ impl Run {
     }
 }
 
-/// A code that is no longer in the specification; some registries refuse the type of a manifest with it.
+/// A code that is no longer in the specification; some registries refuse the type of a manifest
+/// with it.
 const TAG_INVALID: &str = "TAG_INVALID";
 
 /// Whether the destination said that it does not take such a manifest.

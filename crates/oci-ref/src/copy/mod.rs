@@ -52,8 +52,9 @@ pub struct Copied {
 ///
 /// # Errors
 /// Those of the source and of the destination, with what was being copied. Nothing is written if the destination cannot
-/// hold what was asked for, if it takes images for certain operating systems and one of them is for another, if it is named
-/// by another digest than what is copied has, or if `options` name entries that are not there.
+/// hold what was asked for, if it takes images for certain operating systems and one of them is for
+/// another, if it is named by another digest than what is copied has, or if `options` name entries
+/// that are not there.
 ///
 /// ```
 /// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {

@@ -37,8 +37,9 @@ pub struct CopyOptions {
     pub tags: Vec<Tag>,
     /// The condition under which the tags are set.
     pub when: Precondition,
-    /// The digest by which the destination is named. Nothing is written unless what is copied has it: so nothing is converted,
-    /// and the digest of an index is refused where one image is copied in its place.
+    /// The digest by which the destination is named. Nothing is written unless what is copied has
+    /// it: so nothing is converted, and the digest of an index is refused where one image is copied
+    /// in its place.
     pub digest: Option<Digest>,
     /// What of an index to copy.
     pub select: Select,

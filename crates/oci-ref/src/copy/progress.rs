@@ -26,8 +26,8 @@ pub enum CopyEvent<'a> {
     Skipped(&'a Descriptor),
     /// The format in which a manifest is written cannot hold something of it.
     Dropped(&'a Descriptor, &'a Dropped),
-    /// Detached signatures may lie at this place, which the source cannot read, so none of those go along. It is told once,
-    /// before anything is copied, unless signatures are to be dropped.
+    /// Detached signatures may lie at this place, which the source cannot read, so none of those go
+    /// along. It is told once, before anything is copied, unless signatures are to be dropped.
     SignaturesElsewhere(&'a str),
 }
 

@@ -27,9 +27,9 @@ pub(super) struct Run {
     pub(super) limits: Limits,
     done: Mutex<HashMap<(Kind, Digest), Arc<Outcome>>>,
     counts: Mutex<Counts>,
-    /// Whether it has been told that there may be signatures elsewhere.
+    /// Done once it has been told that there may be signatures elsewhere.
     elsewhere: Once,
-    /// What has been admitted.
+    /// The manifests that have been admitted.
     admitted: Mutex<HashMap<Digest, Arc<OnceCell<()>>>>,
     /// Manifests that were copied, whose referrers have not been looked at.
     subjects: Mutex<Vec<(Digest, usize)>>,
@@ -83,7 +83,7 @@ impl Run {
         self.elsewhere.call_once(|| self.options.tell(&CopyEvent::SignaturesElsewhere(place)));
     }
 
-    /// Where it is remembered that a manifest has been admitted.
+    /// The place where it is remembered that a manifest has been admitted.
     pub(super) fn admission_of(&self, digest: &Digest) -> Arc<OnceCell<()>> {
         lock(&self.admitted).entry(digest.clone()).or_default().clone()
     }

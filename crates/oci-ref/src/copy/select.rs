@@ -83,7 +83,7 @@ fn sparse(
     Ok((found, Some(entries)))
 }
 
-/// What a destination is named by must be the digest of what is copied, which stays as it is then.
+/// Refuses a destination that is named by another digest than that of what is copied.
 fn check_name(manifest: &Manifest, listed: &Digest, options: &CopyOptions) -> Result<()> {
     let found = manifest.digest();
     let Some(named) = options.digest.as_ref().filter(|named| *named != found) else {

@@ -1,4 +1,5 @@
-//! The files in an archive: a layer as `manifest.json` names it, and where a blob lies with what it must unpack to.
+//! The files in an archive: a layer as `manifest.json` names it, and where a blob lies with what it
+//! must unpack to.
 
 use std::io::Read;
 
@@ -12,7 +13,8 @@ use crate::{Compression, Error, Result};
 pub(super) struct LayerFile<'a> {
     pub(super) path: &'a str,
     pub(super) part: Part,
-    /// The compression that its content begins with, whatever its media type; or the name of one that no layer type is for.
+    /// The compression that its content begins with, whatever its media type; or the name of one
+    /// that no layer type is for.
     pub(super) compression: Result<Compression, &'static str>,
 }
 
@@ -47,7 +49,8 @@ impl<'a> LayerFile<'a> {
 #[derive(Clone)]
 pub(super) struct Stored {
     pub(super) part: Part,
-    /// How a layer is unpacked, and the digest of what comes out, where its own digest does not say it.
+    /// The compression of a layer and the digest of what it unpacks to, where its own digest does
+    /// not say it.
     pub(super) unpacks: Option<(Compression, Digest)>,
 }
 

@@ -167,8 +167,9 @@ fn part(tar: &TarIndex, path: &str) -> Result<Part> {
     tar.file(name)?.ok_or_else(|| broken(format!("{} does not exist in the archive", quoted(path))))
 }
 
-/// How a layer is presented of which the archive has no descriptor. What is not compressed has the diff ID as its digest,
-/// which is verified when it is read; the digest of what is compressed has to be computed.
+/// The descriptor of a layer of which the archive has none. What is not compressed has the diff ID
+/// as its digest, which is verified when it is read; the digest of what is compressed has to be
+/// computed.
 fn presented(layer: &LayerFile<'_>, diff_id: Digest) -> Result<(Descriptor, Stored)> {
     let compression = layer.compression.map_err(|other| {
         let path = quoted(layer.path);

@@ -1,4 +1,5 @@
-//! The manifests that newer versions of Docker put into an archive, in an OCI layout beside `manifest.json`.
+//! The manifests that newer versions of Docker put into an archive, in an OCI layout beside
+//! `manifest.json`.
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -13,8 +14,9 @@ use crate::layout::reach::walk;
 use crate::layout::view::{Blobs, read_manifest};
 use crate::{Compression, Manifest, Result};
 
-/// The images of the layout, by their configs. Their manifests are what was pulled or built, so they are preferred where
-/// they say what `manifest.json` says. A layout that cannot be read is none.
+/// The images of the layout, by their configs. Their manifests are what was pulled or built, so
+/// they are preferred where they say what `manifest.json` says. A layout that cannot be read is
+/// none.
 pub(super) struct Originals {
     layout: Option<TarLayout>,
     images: HashMap<Digest, Vec<Manifest>>,
@@ -50,13 +52,14 @@ impl Originals {
         found.filter_map(|manifest| Some((manifest, manifest.image()?)))
     }
 
-    /// Whether a config is one of artifacts only.
+    /// Says of a config that it is one of artifacts only.
     pub(super) fn is_artifact(&self, config: &Digest) -> bool {
         let mut found = self.with_config(config).peekable();
         found.peek().is_some() && found.all(|(_, image)| !image.config.media_type.is_config())
     }
 
-    /// The manifest for what `manifest.json` says, with its blobs, if there is one and all of it is there.
+    /// The manifest for what `manifest.json` says, with its blobs, if there is one and all of it is
+    /// there.
     ///
     /// # Errors
     /// `MANIFEST_INVALID` if none says the same.
@@ -75,7 +78,8 @@ impl Originals {
             match agreed {
                 Ok(Some(blobs)) => return Ok(Some((manifest.clone(), blobs))),
                 Ok(None) => {}
-                // Another manifest of the same config may be meant, such as one with layers of another compression.
+                // Another manifest of the same config may be meant, such as one with layers of
+                // another compression.
                 Err(error) => refused = refused.or(Some(error)),
             }
         }
@@ -83,7 +87,8 @@ impl Originals {
     }
 }
 
-/// The layers of a manifest, if they are those that `manifest.json` lists. `None` if they are not all there.
+/// The layers of a manifest, if they are those that `manifest.json` lists. `None` if they are not
+/// all there.
 fn agree(
     layout: &TarLayout,
     manifest: &Manifest,
@@ -93,7 +98,8 @@ fn agree(
 ) -> Result<Option<Vec<(Digest, Stored)>>> {
     let digest = manifest.digest();
     if image.layers.len() != layers.len() {
-        // Docker 25.0.0 writes manifests without layers, beside a right `manifest.json` (moby/moby#47065).
+        // Docker 25.0.0 writes manifests without layers, beside a right `manifest.json`
+        // (moby/moby#47065).
         if image.layers.is_empty() {
             return Ok(None);
         }
@@ -120,7 +126,8 @@ fn agree(
         let blob = match diff_ids.map(|diff_ids| &diff_ids[position]) {
             None => Stored::plain(part),
             Some(diff_id) => {
-                // What is not compressed is its own content, so its digest tells without reading it.
+                // What is not compressed is its own content, so its digest tells without reading
+                // it.
                 let plain = file.compression == Ok(Compression::None)
                     && diff_id.algorithm() == listed.digest.algorithm();
                 if plain && *diff_id != listed.digest {

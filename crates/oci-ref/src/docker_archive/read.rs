@@ -27,10 +27,11 @@ use crate::{
 /// manifest, so they are presented as Docker schema 2 images that are made of the config and the layers: uncompressed
 /// layers by their diff IDs, so that reading them verifies these.
 ///
-/// What the archive says of an image several times, it must say alike: `manifest.json`, the config's diff IDs and a manifest
-/// of the layout have the same layers, or opening it fails with what differs. Only where a manifest of the layout has no
-/// layers at all, as Docker 25.0.0 writes it, `manifest.json` counts. A compressed layer that is read as a whole must
-/// unpack to its diff ID (with the feature `compression`), or its last bytes are an error in their place.
+/// What the archive says of an image several times, it must say alike: `manifest.json`, the
+/// config's diff IDs and a manifest of the layout have the same layers, or opening it fails with
+/// what differs. Only where a manifest of the layout has no layers at all, as Docker 25.0.0 writes
+/// it, `manifest.json` counts. A compressed layer that is read as a whole must unpack to its diff
+/// ID (with the feature `compression`), or its last bytes are an error in their place.
 ///
 /// An image's names are in [`images`](Self::images), and resolved by [`resolve_name`](Self::resolve_name). By a tag an
 /// image is found if the tag is in no other image's names. The archive itself must not be compressed. What is said of
@@ -73,7 +74,8 @@ impl DockerArchive {
         self.images.images.iter().map(image).collect()
     }
 
-    /// The images with a name, which may be in Docker's short form. Several, where whoever wrote the archive did not look.
+    /// The images with a name, which may be in Docker's short form. Several, where whoever wrote
+    /// the archive did not look.
     pub fn images_named(&self, name: &str) -> Vec<DockerArchiveImage> {
         let wanted = Reference::parse_familiar(name).ok();
         let is_it = |found: &&Found| {
@@ -84,8 +86,9 @@ impl DockerArchive {
         self.images.images.iter().filter(is_it).map(image).collect()
     }
 
-    /// The descriptor of the image with a name, which may be in Docker's short form. `MANIFEST_UNKNOWN` if none has it,
-    /// `Invalid` if several have it ([`choose_entry`](crate::choose_entry) chooses one).
+    /// The descriptor of the image with a name, which may be in Docker's short form.
+    /// `MANIFEST_UNKNOWN` if none has it, `Invalid` if several have it
+    /// ([`choose_entry`](crate::choose_entry) chooses one).
     pub fn resolve_name(&self, name: &str) -> Result<Descriptor> {
         let mut found = self.images_named(name);
         match found.len() {

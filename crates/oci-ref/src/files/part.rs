@@ -45,7 +45,7 @@ impl Part {
         }
     }
 
-    /// Whether both are the same bytes of one file.
+    /// True if both are the same bytes of one file.
     #[cfg(feature = "tar")]
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.file, &other.file) && (self.start, self.size) == (other.start, other.size)

@@ -52,7 +52,7 @@ mod check {
     use super::Compression;
     use crate::{Error, ErrorKind, Result};
 
-    /// What has come of a layer, unpacked and hashed.
+    /// The part of a layer that has come, unpacked and hashed.
     pub(super) struct Check {
         layer: Digest,
         diff_id: Digest,

@@ -59,7 +59,8 @@ impl Entries {
         self.entries().iter().map(entry).collect()
     }
 
-    /// The entries that have a name, one for each manifest: more than one if a careless writer has left several.
+    /// The entries that have a name, one for each manifest: more than one if a careless writer has
+    /// left several.
     pub(crate) fn named(&self, wanted: &str) -> Vec<&Descriptor> {
         let mut found: Vec<&Descriptor> = Vec::new();
         for entry in self.entries().iter().filter(|entry| name(entry) == Some(wanted)) {

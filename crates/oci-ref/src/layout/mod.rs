@@ -61,8 +61,8 @@ pub struct LayoutOptions {
 /// Several processes may write to one layout. Each change of `index.json` reads it anew under an exclusive lock on the
 /// file `oci-layout`, and replaces it in one step; readers need no lock. Blobs are written to temporary files and get
 /// their names once they have been verified. Names in `index.json` that are not valid tags are kept, and can be
-/// resolved, but are not listed as tags. A name that a careless writer gave to several manifests is an error which names them, until
-/// it is set anew; each can be read by its digest.
+/// resolved, but are not listed as tags. A name that a careless writer gave to several manifests is
+/// an error which names them, until it is set anew; each can be read by its digest.
 ///
 /// Clones share what they know of the layout. All methods must run on a tokio runtime.
 ///
@@ -152,8 +152,9 @@ impl Layout {
         Ok(index.to_entries())
     }
 
-    /// The descriptor of the manifest that has a name, which need not be a valid tag. `MANIFEST_UNKNOWN` if none has,
-    /// `Invalid` if several have ([`choose_entry`](crate::choose_entry) chooses one of their entries).
+    /// The descriptor of the manifest that has a name, which need not be a valid tag.
+    /// `MANIFEST_UNKNOWN` if none has, `Invalid` if several have
+    /// ([`choose_entry`](crate::choose_entry) chooses one of their entries).
     pub async fn resolve_name(&self, name: &str) -> Result<Descriptor> {
         let name = name.to_owned();
         let manifest = self

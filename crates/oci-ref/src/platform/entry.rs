@@ -14,12 +14,12 @@ const MAX_READ: usize = 100;
 /// The most entries that an error names.
 const MAX_NAMED: usize = 5;
 
-/// The entry that fits a platform best, of several that a layout or an archive has under one name or without any. Of images
-/// that no entry states a platform for, the config is read.
+/// The entry that fits a platform best, of several that a layout or an archive has under one name
+/// or without any. Of images that no entry states a platform for, the config is read.
 ///
 /// # Errors
-/// `MANIFEST_UNKNOWN` if none fits, `Invalid` if two are for the same platform, and errors of reading. `TooLarge` if more than
-/// 100 configs would have to be read.
+/// `MANIFEST_UNKNOWN` if none fits, `Invalid` if two are for the same platform, and errors of
+/// reading. `TooLarge` if more than 100 configs would have to be read.
 pub async fn choose_entry(
     source: &Arc<dyn Source>,
     entries: &[Descriptor],

@@ -21,7 +21,8 @@ pub enum Fit {
     OlderVariant,
     /// It is for another architecture that the processor also runs.
     OtherArchitecture,
-    /// It needs features of the operating system that were not asked for: the last of what states a platform.
+    /// It needs features of the operating system that were not asked for: the last of what states a
+    /// platform.
     MoreFeatures,
     /// It does not say what it is for.
     Unstated,

@@ -11,8 +11,9 @@
 //!    release up to its own, the newest first. An image without a version comes after those. Elsewhere, and where no
 //!    version was asked for, versions exclude nothing.
 //! 5. `os.features` of an image must all be among the wanted ones; more of them are better. `win32k` counts as wanted,
-//!    since every Windows host but Nano Server has it. Elsewhere than on Windows an image that needs others is taken after
-//!    all that fit, the one of which the fewest are missing. Processor `features` decide nothing.
+//!    since every Windows host but Nano Server has it. Elsewhere than on Windows an image that
+//!    needs others is taken after all that fit, the one of which the fewest are missing. Processor
+//!    `features` decide nothing.
 //! 6. The first entry without a platform comes after all that fit.
 //! 7. Of equals, the first in the list.
 

@@ -1,5 +1,5 @@
-//! Files of every form, truncated, lost, too long, or with each other's content: what comes out is the image or an error that
-//! names the thing, and a destination keeps what it had.
+//! Files of every form, truncated, lost, too long, or with each other's content: what comes out is
+//! the image or an error that names the thing, and a destination keeps what it had.
 
 use std::fs;
 use std::path::Path;
@@ -123,7 +123,7 @@ async fn open(form: Form, files: &[(String, Vec<u8>)], at: &Path) -> Result<Arc<
     })
 }
 
-/// What may become of one of the files.
+/// The changes that one of the files may suffer.
 fn changes(files: &[(String, Vec<u8>)], position: usize) -> Vec<(String, Files)> {
     let name = &files[position].0;
     let with = |what: &str, content: &[u8]| {

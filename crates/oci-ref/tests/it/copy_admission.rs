@@ -1,4 +1,4 @@
-//! What a copy asks about the manifests that it reads.
+//! Admission: the questions of a copy about the manifests that it reads.
 
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
@@ -28,10 +28,11 @@ fn refuses_with(digest: &Digest, code: ErrorCode) -> Arc<dyn Admission> {
     })
 }
 
-/// What was read and what was asked about, in the order in which it happened.
+/// The manifests that were read and asked about, in the order in which it happened.
 type Log = Arc<Mutex<Vec<(bool, Digest, Reached)>>>;
 
-/// A source that writes down what is read of it, and an admission that writes down what it is asked.
+/// A source that writes down what is read of it, and an admission that writes down what it is
+/// asked.
 fn logged(from: &mut Arc<Probe>) -> (Log, Arc<dyn Admission>) {
     let log = Log::default();
     let (read, asked) = (log.clone(), log.clone());
@@ -106,8 +107,8 @@ async fn what_is_read_to_choose_an_image_is_asked_about_too() {
     }
 }
 
-/// Whatever is copied, and whatever is looked at before it is, each manifest is asked about once, and before anything that
-/// it lists is read.
+/// Whatever is copied, and whatever is looked at before it is, each manifest is asked about once,
+/// and before anything that it lists is read.
 // covers: C17
 #[tokio::test]
 async fn each_manifest_that_is_read_is_asked_about_once_and_in_order() {
@@ -127,7 +128,8 @@ async fn each_manifest_that_is_read_is_asked_about_once_and_in_order() {
         (&sample.image, CopyOptions { referrers: true, ..CopyOptions::default() }),
         (&sample.image, CopyOptions { tag_schemes: true, ..CopyOptions::default() }),
     ];
-    // Signatures of something else, and a destination that asks for systems, make a copy look at everything first.
+    // Signatures of something else, and a destination that asks for systems, make a copy look at
+    // everything first.
     let signed = Digest::sha256(b"something else");
     let mut from = from;
     from.signatures.lock().unwrap().insert(signed, vec![Bytes::from_static(b"signed")]);
@@ -164,7 +166,7 @@ async fn each_manifest_that_is_read_is_asked_about_once_and_in_order() {
     }
 }
 
-/// Whether a case of the test above has something that refers to another.
+/// True for the cases of the test above that have something which refers to another.
 fn options_refer(number: usize) -> bool {
     number >= 5
 }

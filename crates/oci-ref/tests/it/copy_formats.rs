@@ -106,7 +106,7 @@ async fn a_type_that_is_refused_is_followed_by_the_next() {
     );
 }
 
-/// What a destination says when it does not take a type, and what it says when something else is wrong.
+/// A refusal of the type is told from other errors by its code.
 // covers: C9
 #[tokio::test]
 async fn only_a_refusal_of_the_type_is_followed_by_another_type() {

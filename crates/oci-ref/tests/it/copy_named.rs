@@ -25,9 +25,9 @@ async fn used() -> (Arc<Probe>, Digest) {
     (to, old.manifest.digest().clone())
 }
 
-/// What comes must be what the destination is named by, or nothing comes.
-// containers/image destIsDigestedReference; skopeo "manifest list must be converted, but we cannot modify it"
-// covers: C8
+/// Either that comes which the destination is named by, or nothing.
+// containers/image destIsDigestedReference; skopeo "manifest list must be converted, but we cannot
+// modify it" covers: C8
 #[tokio::test]
 async fn nothing_is_written_unless_it_has_the_digest_that_names_the_destination() {
     let (from, sample) = filled().await;
@@ -42,7 +42,8 @@ async fn nothing_is_written_unless_it_has_the_digest_that_names_the_destination(
         run(&from, plain.descriptor(), &to, options).await.unwrap().descriptor.digest
     };
     use Format::{Docker, Oci, Preserve, Supported};
-    // What of the list is copied, in which format, what the destination is named, and whether that can be.
+    // What of the list is copied, in which format, what the destination is named, and whether that
+    // can be.
     let cases = [
         (Select::All, Preserve, &whole, true),
         (Select::All, Preserve, &first, false),
@@ -115,7 +116,8 @@ async fn a_format_that_only_an_entry_has_not_is_refused_before_anything_is_copie
     assert!(!has(&to, oci.digest()).await);
 }
 
-/// A destination that takes another type only gets nothing under a digest, instead of something else.
+/// A destination that takes another type only gets nothing under a digest, instead of something
+/// else.
 // covers: C8, C9
 #[tokio::test]
 async fn a_type_that_is_refused_is_not_followed_by_another_under_a_digest() {

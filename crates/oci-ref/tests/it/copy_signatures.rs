@@ -26,7 +26,7 @@ async fn signed_directory(
     (directory, Target::Digest(manifest.digest().clone()), signatures)
 }
 
-/// What was written to several stores comes back, signatures too, and also where one of them has lost some.
+/// Signatures come back from several stores, also where one of them has lost some.
 // covers: C11
 #[tokio::test]
 async fn several_stores_at_once_keep_signatures_and_give_them_back() {
@@ -69,7 +69,8 @@ async fn several_stores_of_which_one_keeps_no_signatures_refuse_them_before_anyt
     assert_eq!(both.signatures(target.digest().unwrap()).await.unwrap(), Vec::<Bytes>::new());
 }
 
-/// Every store that cannot keep signatures refuses them before it is written to, and takes the rest without them.
+/// Every store that cannot keep signatures refuses them before it is written to, and takes the rest
+/// without them.
 // covers: C11
 #[tokio::test]
 async fn no_store_loses_signatures_without_a_word() {
@@ -104,7 +105,8 @@ async fn no_store_loses_signatures_without_a_word() {
     }
 }
 
-/// Signatures that lie where the source cannot read them are told of, once, and before anything is copied.
+/// Signatures that lie where the source cannot read them are told of, once, and before anything is
+/// copied.
 // containers/image lookaside storage; X-Registry-Supports-Signatures
 // covers: C11
 #[tokio::test]

@@ -15,7 +15,8 @@ use tempfile::TempDir;
 
 use crate::archive::file;
 
-/// An archive with an OCI layout and a `manifest.json` for one image, as Docker saves it since version 25.
+/// An archive with an OCI layout and a `manifest.json` for one image, as Docker saves it since
+/// version 25.
 struct Saved {
     /// The image's manifest in the layout.
     manifest: Value,
@@ -217,7 +218,8 @@ async fn what_contradicts_itself_is_an_error_that_says_what_differs() {
     }
 }
 
-/// A compressed layer is known by its digest; that it is the one which the config means is seen while it is read.
+/// A compressed layer is known by its digest; that it is the one which the config means is seen
+/// while it is read.
 // covers: C14, C16
 #[tokio::test]
 async fn a_compressed_layer_that_is_not_its_diff_id_does_not_arrive() {

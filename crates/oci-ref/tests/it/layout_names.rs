@@ -204,7 +204,7 @@ async fn a_copy_ends_that_a_name_is_of_several_manifests() {
     assert_eq!(found.digest, *images[1].manifest.digest());
 }
 
-/// Which of several manifests is meant, a platform says: the entries', or else their configs'.
+/// A platform says which of several manifests is meant: the entries', or else their configs'.
 // covers: C3, C13
 #[tokio::test]
 async fn of_several_entries_the_one_that_fits_a_platform_is_chosen() {

@@ -25,13 +25,13 @@ pub(crate) struct Probe {
     pub(crate) types: Option<Vec<MediaType>>,
     /// The operating systems that it asks for.
     pub(crate) systems: Option<Vec<String>>,
-    /// What it refuses, whatever it says, and with which code, if not as an invalid manifest.
+    /// The types that it refuses, whatever it says, and the code for it (an invalid manifest).
     pub(crate) refused: Vec<MediaType>,
     pub(crate) refuses_with: Option<ErrorCode>,
     /// Whether it keeps signatures.
     pub(crate) keeps_signatures: bool,
     pub(crate) signatures: Mutex<HashMap<Digest, Vec<Bytes>>>,
-    /// Where it says that there are signatures which it cannot read.
+    /// The place of signatures that it says it cannot read.
     pub(crate) elsewhere: Option<String>,
     /// How many blobs were opened, are open, and were open at a time.
     pub(crate) opened: AtomicUsize,

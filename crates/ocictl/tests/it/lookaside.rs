@@ -6,7 +6,7 @@ use std::process::Command;
 
 use crate::{OCICTL, Server, done, scratch};
 
-/// What a copy says on standard error, with this directory as the home.
+/// The text of a copy on standard error, with this directory as the home.
 fn errors(home: &Path, args: &[&str]) -> String {
     let mut command = Command::new(OCICTL);
     let output = command.arg("copy").args(args).env("HOME", home).env("NO_COLOR", "1").output();
