@@ -70,6 +70,16 @@ fn oras_artifact_of_a_text() {
     assert_eq!(artifact.layers[0].media_type.as_str(), "text/plain; charset=utf-8");
 }
 
+// `buildctl build … --export-cache type=registry,mode=max,image-manifest=false`
+#[test]
+fn buildkit_cache() {
+    let bytes = golden!("buildkit-cache.json");
+    let index = ImageIndex::from_slice(bytes).unwrap();
+    assert_kept(bytes, &index);
+    assert_eq!(index.manifests.iter().filter(|entry| entry.media_type.is_layer()).count(), 2);
+    assert!(index.manifests.iter().all(|entry| !entry.media_type.is_manifest()));
+}
+
 #[test]
 fn oci_index() {
     let bytes = golden!("oci-index.json");
