@@ -86,12 +86,34 @@ fn check_view(manifest: &Manifest, data: &[u8]) {
         }
         Document::Index(index) => {
             assert_eq!(manifest.manifests(), index.manifests);
+            assert_eq!(manifest.references().count(), index.manifests.len());
             assert_stable(index, data, ImageIndex::from_slice);
+        }
+        Document::Other(other) => {
+            let mut value: Value = serde_json::from_slice(data).expect("it is JSON");
+            if other.subject.is_some() {
+                value["subject"] = Value::Null;
+            }
+            assert_eq!(other.descriptors.len(), descriptors(&value));
         }
         _ => {}
     }
+    assert!(manifest.media_type().is_header_value());
     let referrer = manifest.as_referrer();
     assert_eq!(referrer.is_some(), manifest.subject().is_some());
+}
+
+/// The number of objects below the top that have what every descriptor has.
+fn descriptors(value: &Value) -> usize {
+    let one = |value: &Value| {
+        let has = |field: &&str| value.get(*field).is_some_and(|found| !found.is_null());
+        usize::from(["mediaType", "digest", "size"].iter().all(has)) + descriptors(value)
+    };
+    match value {
+        Value::Array(values) => values.iter().map(one).sum(),
+        Value::Object(fields) => fields.values().map(one).sum(),
+        _ => 0,
+    }
 }
 
 /// Writing a view, reading that, and writing it again gives the same bytes.
@@ -121,7 +143,7 @@ fn has_fraction(value: &Value) -> bool {
 /// Walks what is reached, of which nothing is there but what is embedded.
 fn check_graph(manifest: &Manifest) {
     let Ok(root) = Ref::new(manifest.clone(), Arc::new(Memory::new())) else {
-        assert!(matches!(manifest.document(), Document::Other(_)));
+        assert!(matches!(manifest.document(), Document::Artifact(_) | Document::Other(_)));
         return;
     };
     let bounds = WalkOptions { max_depth: 4, max_manifests: 64, ahead: 2, sparse: true };

@@ -27,6 +27,10 @@ pub fn check(data: &[u8]) {
     if let Some(media_type) = MediaType::from_content_type(text) {
         assert_eq!(MediaType::from_content_type(media_type.as_str()), Some(media_type));
     }
+    match MediaType::as_written(text.to_owned()) {
+        Ok(kept) => assert_eq!(kept.as_str(), text),
+        Err(error) => assert_fit_for_logs(&error, MAX_ERROR),
+    }
     if let Some(strict) = is_written_as_read::<Reference>(text) {
         assert!(text.starts_with(strict.host().as_str()));
         // Its short form is read as what Docker's rules make of the whole.
