@@ -84,7 +84,7 @@ impl RequestBody {
             let length = all.len().saturating_add(chunk.len());
             let room = match length as u64 > limit {
                 true => Err(Failure::too_large(limit)),
-                false => share.grow(length),
+                false => share.grow(length).await,
             };
             if let Err(refused) = room {
                 self.body = Some(reader.body);

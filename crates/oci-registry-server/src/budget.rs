@@ -12,7 +12,7 @@ use std::time::Duration;
 use oci_ref::LARGE_DOCUMENT;
 use oci_spec_types::ErrorCode;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use crate::ServerOptions;
 use crate::error::Failure;
@@ -137,17 +137,26 @@ pub(crate) struct Received {
 }
 
 impl Received {
-    /// Sees that there is room for so many bytes in all.
-    pub(crate) fn grow(&mut self, bytes: usize) -> Result<(), Failure> {
+    /// Sees that there is room for so many bytes in all. The one that has most already waits for it
+    /// for a while, so that of many who come at the same time some get through.
+    pub(crate) async fn grow(&mut self, bytes: usize) -> Result<(), Failure> {
         if bytes <= LARGE_DOCUMENT {
             return Ok(());
         }
         let has = self.share.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
         let more = units(bytes as u64).saturating_sub(u32::try_from(has).unwrap_or(u32::MAX));
         if more > 0 {
-            let Ok(more) = self.incoming.left.clone().try_acquire_many_owned(more) else {
-                self.incoming.end_slowest();
-                return Err(busy());
+            let left = &self.incoming.left;
+            let more = match left.clone().try_acquire_many_owned(more) {
+                Ok(more) => more,
+                Err(_) => {
+                    self.incoming.end_slowest();
+                    if !self.is_ahead() {
+                        return Err(busy());
+                    }
+                    let waited = timeout(PATIENCE, left.clone().acquire_many_owned(more)).await;
+                    waited.ok().and_then(Result::ok).ok_or_else(busy)?
+                }
             };
             match &mut self.share {
                 Some(share) => share.merge(more),
@@ -156,6 +165,14 @@ impl Received {
         }
         self.note(bytes);
         Ok(())
+    }
+
+    /// Tells whether no other body that is still coming has more bytes.
+    fn is_ahead(&self) -> bool {
+        let bodies = self.incoming.bodies();
+        let own = self.body.as_ref().and_then(|(number, _)| bodies.open.get(number));
+        let own = own.map_or(0, |body| body.bytes);
+        bodies.open.values().all(|body| body.bytes <= own)
     }
 
     fn note(&mut self, bytes: usize) {
@@ -216,23 +233,23 @@ mod tests {
         Budget::new(&ServerOptions::new().manifest_memory(mib << 20).max_manifest_bytes(1 << 20))
     }
 
-    #[tokio::test]
+    #[tokio::test(start_paused = true)]
     async fn what_is_received_is_counted_as_it_comes() {
         let budget = budget(4);
         let (mut one, mut two) = (budget.receive(), budget.receive());
         for bytes in [1, LARGE_DOCUMENT, LARGE_DOCUMENT + 1, MIB / 2, MIB] {
-            one.grow(bytes).unwrap();
+            one.grow(bytes).await.unwrap();
         }
-        two.grow(MIB).unwrap();
+        two.grow(MIB).await.unwrap();
         assert_eq!(budget.received.left.available_permits(), 0);
         let mut third = budget.receive();
-        third.grow(LARGE_DOCUMENT).unwrap();
-        let refused = third.grow(LARGE_DOCUMENT + 1).unwrap_err();
+        third.grow(LARGE_DOCUMENT).await.unwrap();
+        let refused = third.grow(LARGE_DOCUMENT + 1).await.unwrap_err();
         assert_eq!(refused.status, 503);
         assert!(refused.headers.iter().any(|(name, _)| name == http::header::RETRY_AFTER));
         drop(one);
-        third.grow(MIB).unwrap();
-        assert!(two.grow(MIB + 1).is_err());
+        third.grow(MIB).await.unwrap();
+        assert!(two.grow(MIB + 1).await.is_err());
     }
 
     #[tokio::test]
@@ -249,9 +266,25 @@ mod tests {
         assert_eq!(lengths[..4], [4 << 20, 2 << 20, 1 << 20, 512 << 10]);
         assert_eq!(lengths[11], LARGE_DOCUMENT as u64);
         // Slow readers do not keep others from pushing.
-        budget.receive().grow(MIB).unwrap();
+        budget.receive().grow(MIB).await.unwrap();
         drop(shares);
         assert_eq!(budget.send(4 << 20).0, 4 << 20);
+    }
+
+    // Many who push at the same time, and try again at once, would refuse each other for ever.
+    #[tokio::test]
+    async fn the_one_that_has_come_furthest_gets_what_others_give_back() {
+        let budget = budget(2);
+        let (mut first, mut second) = (budget.receive(), budget.receive());
+        first.grow(MIB / 2).await.unwrap();
+        second.grow(MIB / 4).await.unwrap();
+        let mut waits = Box::pin(first.grow(MIB));
+        assert!(futures_util::FutureExt::now_or_never(&mut waits).is_none());
+        assert!(second.grow(MIB / 2 + 1).await.is_err());
+        drop(second);
+        let mut third = budget.receive();
+        assert!(third.grow(MIB / 4).await.is_err(), "what was given back is taken");
+        waits.await.unwrap();
     }
 
     // Somebody sends a byte now and then, and would keep all others out for hours.
@@ -260,28 +293,28 @@ mod tests {
         let budget = budget(4);
         let (mut slow, mut fast, mut other) =
             (budget.receive(), budget.receive(), budget.receive());
-        slow.grow(MIB / 4).unwrap();
-        fast.grow(MIB / 2).unwrap();
-        assert!(other.grow(3 * MIB).is_err());
+        slow.grow(MIB / 4).await.unwrap();
+        fast.grow(MIB / 2).await.unwrap();
+        assert!(other.grow(3 * MIB).await.is_err());
         let is_given_up = |body: &Received| {
             let given_up = std::pin::pin!(body.given_up());
             futures_util::FutureExt::now_or_never(given_up).is_some()
         };
         assert!(!is_given_up(&slow) && !is_given_up(&fast), "they have just begun");
         tokio::time::advance(PATIENCE).await;
-        slow.grow(MIB / 4 + 1).unwrap();
-        fast.grow(MIB).unwrap();
-        assert!(other.grow(3 * MIB).is_err());
+        slow.grow(MIB / 4 + 1).await.unwrap();
+        fast.grow(MIB).await.unwrap();
+        assert!(other.grow(3 * MIB).await.is_err());
         assert!(is_given_up(&slow) && !is_given_up(&fast));
         drop(slow);
         fast.complete();
-        assert!(other.grow(3 * MIB).is_err());
+        assert!(other.grow(3 * MIB).await.is_err());
         assert!(!is_given_up(&fast), "it has come");
         assert!(budget.received.bodies().open.is_empty());
     }
 
-    #[test]
-    fn there_is_room_for_one_manifest_whatever_is_configured() {
-        budget(0).receive().grow(MIB).unwrap();
+    #[tokio::test]
+    async fn there_is_room_for_one_manifest_whatever_is_configured() {
+        budget(0).receive().grow(MIB).await.unwrap();
     }
 }
