@@ -76,7 +76,7 @@ mod tests {
                 drop(highest);
                 std::thread::yield_now();
                 running.fetch_sub(1, Ordering::SeqCst);
-                assert!(number % 2 == 0, "every other one panics");
+                assert!(number.is_multiple_of(2), "every other one panics");
                 Ok(())
             })
         };
