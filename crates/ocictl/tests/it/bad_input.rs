@@ -131,3 +131,16 @@ fn buckets_and_urls_that_cannot_be_used_are_refused_without_secrets() {
     }
     assert!(!data.join("format").exists());
 }
+
+#[test]
+fn options_of_a_server_that_mean_nothing_are_named() {
+    for (option, value) in [
+        ("--trusted-proxy", "proxy.example"),
+        ("--trusted-proxy", "10.0.0.0/33"),
+        ("--cors-origin", "ui.example"),
+        ("--cors-origin", "https://ui.example/page"),
+    ] {
+        let said = failed(&["serve", "--listen", "127.0.0.1:0", option, value], 1);
+        assert!(said.contains(option) && said.contains(value), "{said}");
+    }
+}
