@@ -42,6 +42,7 @@ mod body;
 mod browser;
 mod budget;
 mod chunk;
+mod connection;
 mod connections;
 mod error;
 mod etag;
@@ -63,6 +64,7 @@ mod registry;
 mod respond;
 mod route;
 mod serve;
+mod serve_options;
 mod testing;
 mod uploads;
 
@@ -74,7 +76,8 @@ pub use options::ServerOptions;
 #[cfg(feature = "proxy")]
 pub use proxy::ProxyRegistry;
 pub use registry::{Access, Registry};
-pub use serve::{ServeOptions, serve};
+pub use serve::serve;
+pub use serve_options::ServeOptions;
 pub use testing::{
     BreakAt, Credentials, Endpoint, Fault, FaultAnswer, FaultRule, RecordedRequest, TestAuth,
     TestRegistry, TestRegistryBuilder,
