@@ -38,7 +38,8 @@ const REFUSAL: &str = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nCon
     {\"errors\":[{\"code\":\"TOOMANYREQUESTS\",\"message\":\"too many connections from this address\"}]}";
 
 /// Answers the connections of a listener until `shutdown` completes; then waits for the requests that are being
-/// answered, for as long as the options allow. Every request carries a [`PeerAddr`].
+/// answered, for as long as the options allow. Every request carries a
+/// [`PeerAddr`](crate::PeerAddr).
 ///
 /// ```no_run
 /// # async fn example() -> std::io::Result<()> {

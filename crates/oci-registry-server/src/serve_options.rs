@@ -61,8 +61,8 @@ impl ServeOptions {
     }
 
     /// Adds an address or a network, such as `10.0.0.0/8`, of proxies whose `X-Forwarded-For` says
-    /// whom a request is from: the last address there that is not such a proxy's. A [`PeerAddr`]
-    /// has it then, with port 0. Default: none.
+    /// whom a request is from: the last address there that is not such a proxy's. A
+    /// [`PeerAddr`](crate::PeerAddr) has it then, with port 0. Default: none.
     ///
     /// # Errors
     /// `Invalid`, if it is neither.
