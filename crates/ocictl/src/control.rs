@@ -224,12 +224,14 @@ pub(crate) async fn ask(
     })?;
     let lost = |error: io::Error| Failure::new("talking to the running server").because(error);
     let (reader, mut writer) = stream.into_split();
-    write(&mut writer, &job.to_json()?).await.map_err(lost)?;
+    // A server that refuses does not wait for the job, and says why.
+    let sent = write(&mut writer, &job.to_json()?).await;
     let mut reader = BufReader::new(reader);
     loop {
         let mut line = String::new();
         (&mut reader).take(MAX_LINE).read_line(&mut line).await.map_err(lost)?;
         if line.is_empty() {
+            sent.map_err(lost)?;
             return Err(Failure::told("the running server has gone before the end", 5));
         }
         let line: Value = serde_json::from_str(&line)
