@@ -129,7 +129,8 @@ impl ClientBuilder {
         }
     }
 
-    /// Sets the registries that are reached by plain HTTP. By default those on this machine, where they speak it.
+    /// Sets the registries that are reached by plain HTTP. By default those on this machine, where
+    /// they speak it.
     pub fn plain_http(mut self, plain_http: PlainHttp) -> Self {
         self.config.plain_http = plain_http;
         self
@@ -286,16 +287,17 @@ impl ClientBuilder {
         self
     }
 
-    /// Uses these TLS settings for one registry, beside those of the client. They come on top of those that
-    /// [`certificate_directories`](Self::certificate_directories) has for it.
+    /// Uses these TLS settings for one registry, beside those of the client. They come on top of
+    /// those that [`certificate_directories`](Self::certificate_directories) has for it.
     pub fn registry_tls(mut self, host: Host, tls: TlsOptions) -> Self {
         self.http.registries.insert(host, tls);
         self
     }
 
-    /// Looks for certificates of each registry in these directories, in this order: the first that has a directory
-    /// `HOST:PORT` counts (`/etc/containers/certs.d`, `/etc/docker/certs.d`), in the form that
-    /// [`TlsOptions::from_directory`] reads. They are read when the registry is first reached. By default none.
+    /// Looks for certificates of each registry in these directories, in this order: the first that
+    /// has a directory `HOST:PORT` counts (`/etc/containers/certs.d`, `/etc/docker/certs.d`), in
+    /// the form that [`TlsOptions::from_directory`] reads. They are read when the registry is first
+    /// reached. By default none.
     pub fn certificate_directories(
         mut self,
         directories: impl IntoIterator<Item = PathBuf>,
@@ -310,7 +312,8 @@ impl ClientBuilder {
         self
     }
 
-    /// Reaches registries by these proxies. By default those of the environment, see [`Proxies::from_env`].
+    /// Reaches registries by these proxies. By default those of the environment, see
+    /// [`Proxies::from_env`].
     pub fn proxies(mut self, proxies: Proxies) -> Self {
         self.http.proxies = Arc::new(proxies);
         self
@@ -321,9 +324,10 @@ impl ClientBuilder {
         self.proxies(Proxies::none())
     }
 
-    /// Begins each HTTP client underneath with these settings, for what this builder has no setting for. There may be
-    /// several, since each has TLS settings of its own. Redirects, decompression, TLS, proxies, the user agent and the timeout
-    /// for connecting are set by this builder in any case. A timeout for whole requests cuts long transfers off.
+    /// Begins each HTTP client underneath with these settings, for what this builder has no setting
+    /// for. There may be several, since each has TLS settings of its own. Redirects, decompression,
+    /// TLS, proxies, the user agent and the timeout for connecting are set by this builder in any
+    /// case. A timeout for whole requests cuts long transfers off.
     pub fn http(
         mut self,
         http: impl Fn() -> reqwest::ClientBuilder + Send + Sync + 'static,

@@ -133,7 +133,7 @@ pub(crate) struct HostState {
     /// Set once it has said that it keeps signatures beside manifests, which is an extension.
     pub(crate) keeps_signatures: AtomicBool,
     pub(crate) http: RegistryHttp,
-    /// What is known of the scheme, where it may be either.
+    /// The scheme that was seen to be spoken, where it may be either.
     pub(crate) spoken: Spoken,
     paused_until: Mutex<Option<Instant>>,
     /// When the next request may begin, where there is a limit to how many begin in a second.

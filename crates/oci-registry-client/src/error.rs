@@ -144,7 +144,7 @@ impl Error {
         self
     }
 
-    /// Whether a connection was made and broke before an answer.
+    /// Tells that a connection was made and broke before an answer.
     pub(crate) fn is_broken_connection(&self) -> bool {
         let source = self.0.source.as_ref().and_then(|source| source.downcast_ref());
         source.is_some_and(|error: &reqwest::Error| !error.is_connect() && !error.is_timeout())

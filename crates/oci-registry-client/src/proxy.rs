@@ -11,15 +11,15 @@ use crate::{Error, Result, redact};
 
 /// Proxies by which registries are reached.
 ///
-/// The rules are those that curl and Go programs have. This machine itself (`localhost`, `127.0.0.0/8`, `::1`) is
-/// never reached through a proxy. A proxy is an address with the scheme `http`, `https`, `socks5` (names are looked
-/// up here) or `socks5h` (names are looked up by the proxy); without a scheme it is `http`. It may have a user name
-/// and a password.
+/// The rules are those that curl and Go programs have. This machine itself (`localhost`,
+/// `127.0.0.0/8`, `::1`) is never reached through a proxy. A proxy is an address with the scheme
+/// `http`, `https`, `socks5` (names are looked up here) or `socks5h` (names are looked up by the
+/// proxy); without a scheme it is `http`. It may have a user name and a password.
 ///
 /// ```
 /// use oci_registry_client::{Client, Proxies};
 ///
-/// let proxies = Proxies::none().all("http://proxy.example:3128")?.no_proxy("registry.lan:5000, .internal.example");
+/// let proxies = Proxies::none().all("http://proxy.example:3128")?.no_proxy("registry.lan:5000");
 /// let client = Client::builder().proxies(proxies).build()?;
 /// # let _ = client;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -54,12 +54,14 @@ impl Proxies {
         Self::default()
     }
 
-    /// The proxies that the environment names: `HTTPS_PROXY` and `HTTP_PROXY` for registries by https and by plain
-    /// HTTP, `ALL_PROXY` for those of either that have none of their own, and `NO_PROXY` as
-    /// [`no_proxy`](Self::no_proxy) reads it. Names in lower case count where those in upper case are absent.
-    /// `HTTP_PROXY` is left alone in a CGI program, where a request could set it (`REQUEST_METHOD` is set).
+    /// The proxies that the environment names: `HTTPS_PROXY` and `HTTP_PROXY` for registries by
+    /// https and by plain HTTP, `ALL_PROXY` for those of either that have none of their own, and
+    /// `NO_PROXY` as [`no_proxy`](Self::no_proxy) reads it. Names in lower case count where those
+    /// in upper case are absent. `HTTP_PROXY` is left alone in a CGI program, where a request could
+    /// set it (`REQUEST_METHOD` is set).
     ///
-    /// What cannot be used is an error of [`ClientBuilder::build`](crate::ClientBuilder::build).
+    /// A value that cannot be used is an error of
+    /// [`ClientBuilder::build`](crate::ClientBuilder::build).
     pub fn from_env() -> Self {
         Self::from_variables(|name| std::env::var(name).ok())
     }
@@ -106,10 +108,10 @@ impl Proxies {
         Ok(self)
     }
 
-    /// Reaches these hosts without a proxy, separated by commas or white space: `*` is all; an address or a network
-    /// (`10.0.0.0/8`); a domain, with what is below it (`example.com`), or only what is below it (`.example.com`,
-    /// `*.example.com`). An address or a domain may have a port (`registry.lan:5000`), and is then only about that.
-    /// What is none of these is left out.
+    /// Reaches these hosts without a proxy, separated by commas or white space: `*` is all; an
+    /// address or a network (`10.0.0.0/8`); a domain, with what is below it (`example.com`), or
+    /// only what is below it (`.example.com`, `*.example.com`). An address or a domain may have a
+    /// port (`registry.lan:5000`), and is then only about that. What is none of these is left out.
     pub fn no_proxy(mut self, hosts: &str) -> Self {
         let hosts = hosts.split(|c: char| c == ',' || c.is_whitespace());
         self.except.extend(hosts.filter_map(|host| host.parse().ok()));
@@ -169,7 +171,7 @@ impl Exception {
     }
 }
 
-/// Whether two addresses of one family have the same first bits.
+/// Tells whether two addresses of one family have the same first bits.
 fn is_within(address: IpAddr, network: IpAddr, bits: u32) -> bool {
     let same = |one: u128, other: u128, width: u32| {
         (one ^ other).checked_shr(width.saturating_sub(bits)).unwrap_or(0) == 0
@@ -222,7 +224,8 @@ impl FromStr for Exception {
     }
 }
 
-/// Reads the address of a proxy. The reason why it is none says nothing of it, since it may have a password.
+/// Reads the address of a proxy. The reason why it is none says nothing of it, since it may have a
+/// password.
 fn parse(text: &str) -> Result<Url, String> {
     let text = text.trim();
     let url = match text.contains("://") {

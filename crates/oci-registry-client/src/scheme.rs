@@ -15,8 +15,9 @@ use crate::{Error, Result};
 
 /// The registries that are reached by plain HTTP. All others are reached by HTTPS only.
 ///
-/// By default a registry on this machine (`localhost`, `127.0.0.0/8`, `[::1]`) may speak either: it is asked by plain
-/// HTTP first, and by HTTPS from then on if its port turns out to speak TLS. Its certificate is verified as any other.
+/// By default a registry on this machine (`localhost`, `127.0.0.0/8`, `[::1]`) may speak either: it
+/// is asked by plain HTTP first, and by HTTPS from then on if its port turns out to speak TLS. Its
+/// certificate is verified as any other.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum PlainHttp {
@@ -52,7 +53,7 @@ impl PlainHttp {
         }
     }
 
-    /// Whether a host may be reached by plain HTTP.
+    /// Tells whether a host may be reached by plain HTTP.
     pub(crate) fn covers(&self, host: &Host) -> bool {
         self.scheme(host) != Scheme::Https
     }
@@ -80,8 +81,9 @@ impl Spoken {
 }
 
 impl Registry {
-    /// Looks at the first answer by plain HTTP, or at what came instead. A port that speaks TLS answers `400`, or in what is no
-    /// HTTP: then the address to ask instead is returned, if HTTPS may be spoken there.
+    /// Looks at the first answer by plain HTTP, or at what came instead. A port that speaks TLS
+    /// answers `400`, or in what is no HTTP: then the address to ask instead is returned, if HTTPS
+    /// may be spoken there.
     ///
     /// # Errors
     /// When the port speaks TLS, and the caller wanted plain HTTP.
@@ -125,7 +127,8 @@ impl Registry {
         Ok(self.by_https(url))
     }
 
-    /// Returns the address by HTTPS of one that was made before it was known that the registry speaks it.
+    /// Returns the address by HTTPS of one that was made before it was known that the registry
+    /// speaks it.
     pub(crate) fn by_https(&self, url: &Url) -> Option<Url> {
         let https = self.https().filter(|_| self.state().spoken.is_tls())?;
         if !is_same_origin(url, self.asked_first()) {

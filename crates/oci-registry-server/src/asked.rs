@@ -1,5 +1,5 @@
-//! The request that a line of the log is about. It is written out when there is a line: a span would
-//! cost every request 2 µs, and a small one takes eleven.
+//! The request that a line of the log is about. It is written out when there is a line: a span
+//! would cost every request 2 µs, and a small one takes eleven.
 
 use std::fmt;
 use std::net::SocketAddr;

@@ -30,7 +30,8 @@ use crate::paced::Paced;
 use crate::peers::{self, Peer, PeerSlot, Peers};
 use crate::{PeerAddr, ServeOptions, app, near};
 
-/// What a connection may buffer of what it reads and writes, heads of requests above all: 128 KiB.
+/// The most bytes that a connection buffers of what it reads and writes, heads of requests above
+/// all: 128 KiB.
 const BUFFER: usize = 128 << 10;
 
 /// The time that a connection has to end, once it is to end for another one.

@@ -76,7 +76,8 @@ impl Failure {
             .with_header(CONNECTION, HeaderValue::from_static("close"))
     }
 
-    /// Something that must not happen. What it was goes to the log (see [`log`](Self::log)), not to the client.
+    /// Something that must not happen. What it was goes to the log (see [`log`](Self::log)), not to
+    /// the client.
     pub(crate) fn internal(what: &(dyn std::fmt::Display + Sync)) -> Self {
         Self::new(ErrorCode::Unsupported, "internal error")
             .with_status(StatusCode::INTERNAL_SERVER_ERROR)

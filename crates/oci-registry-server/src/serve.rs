@@ -130,10 +130,7 @@ pub async fn serve(
 }
 
 /// The next connection. `told` is when it was told last that there can be none.
-async fn accept(
-    listener: &TcpListener,
-    told: &mut Option<Instant>,
-) -> (TcpStream, SocketAddr) {
+async fn accept(listener: &TcpListener, told: &mut Option<Instant>) -> (TcpStream, SocketAddr) {
     loop {
         match listener.accept().await {
             Ok(accepted) => return accepted,

@@ -1,4 +1,4 @@
-//! What can be configured about connections.
+//! Settings of connections.
 
 use std::time::Duration;
 
@@ -91,22 +91,23 @@ impl ServeOptions {
         self
     }
 
-    /// How long a peer may read nothing of what is sent to it. Default: 60 s.
+    /// The longest time for which a peer may read nothing of what is sent to it. Default: 60 s.
     #[must_use]
     pub fn idle_timeout(mut self, timeout: Duration) -> Self {
         self.idle_timeout = timeout;
         self
     }
 
-    /// The least bytes a second that a peer must read while we wait for it, from when we have waited for one idle
-    /// timeout in all. 0 for none. Default: 1024.
+    /// The least bytes a second that a peer must read while we wait for it, from when we have
+    /// waited for one idle timeout in all. 0 for none. Default: 1024.
     #[must_use]
     pub fn min_rate(mut self, bytes_per_second: u64) -> Self {
         self.min_rate = bytes_per_second;
         self
     }
 
-    /// How long requests that are being answered may go on after the shutdown. Default: 30 s.
+    /// The time for which requests that are being answered may go on after the shutdown. Default:
+    /// 30 s.
     #[must_use]
     pub fn grace(mut self, grace: Duration) -> Self {
         self.grace = grace;

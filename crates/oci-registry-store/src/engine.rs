@@ -18,9 +18,7 @@ use crate::objects::{Files, Journal, ObjectKey, Objects};
 use crate::options::EngineOptions;
 use crate::space::Space;
 use crate::upgrade;
-use crate::upload::{
-    self, Committed, Held, OpenUploads, SessionId, Tokens, idle_since, seconds,
-};
+use crate::upload::{self, Committed, Held, OpenUploads, SessionId, Tokens, idle_since, seconds};
 
 /// How many bytes of memory all that is on its way between connections and files may take together, before everybody has to do
 /// with little at a time: 20 MiB.

@@ -105,9 +105,9 @@ pub struct EngineOptions {
     /// The time by which the grace is counted, in seconds since 1970. For tests, which cannot wait for days.
     #[doc(hidden)]
     pub clock: fn() -> i64,
-    /// How many bytes of memory content that was read recently may take: 32 MiB by default. Half of
-    /// it is for the bytes of manifests, and half for what names stand for and for small blobs. `0`
-    /// keeps nothing.
+    /// The memory that content that was read recently may take, in bytes: 32 MiB by default. Half
+    /// of it is for the bytes of manifests, and half for what names stand for and for small blobs.
+    /// `0` keeps nothing.
     pub cache: usize,
 }
 

@@ -54,9 +54,9 @@ impl DurableRegistry {
     /// # Errors
     /// - [`Unavailable`](oci_ref::ErrorKind::Unavailable) if another process, or another engine in this one, uses it, or
     ///   the database server does not answer;
-    /// - [`Invalid`](oci_ref::ErrorKind::Invalid) if it is not a data directory, belongs to another user
-    ///   than this process's or root, has links in it, or was written by a newer version, or the
-    ///   database server refuses. Nothing has been changed then;
+    /// - [`Invalid`](oci_ref::ErrorKind::Invalid) if it is not a data directory, belongs to another
+    ///   user than this process's or root, has links in it, or was written by a newer version, or
+    ///   the database server refuses. Nothing has been changed then;
     /// - [`Internal`](oci_ref::ErrorKind::Internal) if the database is damaged;
     /// - [`Io`](oci_ref::ErrorKind::Io) if it cannot be made or written to.
     pub async fn open(path: impl AsRef<Path>, options: EngineOptions) -> Result<Self> {

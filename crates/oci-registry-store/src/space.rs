@@ -53,7 +53,8 @@ impl Space {
         let Some(left) = free.checked_sub(self.reserve.saturating_add(bytes)) else {
             let (directory, reserve) = (self.directory.display(), self.reserve);
             let message = format!(
-                "{directory} has {free} bytes free, of which {reserve} are kept free: {bytes} do not fit"
+                "{directory} has {free} bytes free, of which {reserve} are kept free: {bytes} do \
+                 not fit"
             );
             return Err(Error::new(ErrorKind::StorageFull, message));
         };

@@ -163,8 +163,8 @@ impl MediaType {
         *self == Self::OCI_IMAGE_INDEX || *self == Self::DOCKER_MANIFEST_LIST
     }
 
-    /// Whether a registry keeps content of this type as a manifest rather than as a blob: images,
-    /// indexes, artifact manifests and Docker schema 1.
+    /// Tells whether a registry keeps content of this type as a manifest rather than as a blob:
+    /// images, indexes, artifact manifests and Docker schema 1.
     pub fn is_manifest(&self) -> bool {
         self.is_image() || self.is_index() || self.is_artifact() || self.is_schema1()
     }

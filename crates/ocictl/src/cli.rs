@@ -69,7 +69,7 @@ pub(crate) enum Command {
     Serve(ServeArgs),
     /// Copy an image, an index with all its images, or an artifact.
     #[command(after_help = COPY_EXAMPLES)]
-    Copy(CopyArgs),
+    Copy(Box<CopyArgs>),
     /// Bring everything that a distribution registry (registry:2, registry:3) has stored into another registry.
     #[command(after_help = IMPORT_EXAMPLES)]
     Import(ImportArgs),
@@ -159,8 +159,8 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = humantime::parse_duration)]
     pub(crate) longest_read: Duration,
 
-    /// How long transfers under way may take to finish at shutdown, in seconds. A second SIGTERM or
-    /// Ctrl-C ends them at once.
+    /// The time that transfers under way may take to finish at shutdown, in seconds. A second
+    /// SIGTERM or Ctrl-C ends them at once.
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub(crate) grace: u64,
 

@@ -124,7 +124,7 @@ fn refuse_bare_host(reference: &str) -> Result<(), String> {
         || (name.contains('.') && (port.is_none() || is_port));
     match is_host {
         true => Err(format!(
-            "{reference} is a registry; the repository is missing, as in docker://{reference}/NAME:TAG"
+            "{reference} is a registry; the repository is missing: docker://{reference}/NAME:TAG"
         )),
         false => Ok(()),
     }

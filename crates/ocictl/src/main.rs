@@ -41,7 +41,7 @@ fn main() -> ExitCode {
     let done = runtime.block_on(async {
         match cli.command {
             Command::Serve(args) => serve::run(args).await,
-            Command::Copy(args) => copy::run(args).await,
+            Command::Copy(args) => copy::run(*args).await,
             Command::Import(args) => import::run(args).await,
             Command::Inspect(args) => inspect::run(args).await,
             Command::Login(args) => login::login(args).await,

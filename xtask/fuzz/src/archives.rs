@@ -1,7 +1,7 @@
 //! Tar archives, read as `oci-archive:` and as `docker-archive:`.
 //!
-//! What is read has the digest by which it was asked for, and parts lie within the archive; layers of
-//! a `docker-archive:` are unpacked on their way. The checksums of the tar headers are put right
+//! What is read has the digest by which it was asked for, and parts lie within the archive; layers
+//! of a `docker-archive:` are unpacked on their way. The checksums of the tar headers are put right
 //! first: nothing that libFuzzer makes up would have the right ones.
 
 use std::io::Write;

@@ -138,7 +138,8 @@ fn refuse_conversion(manifest: &Manifest, format: Format, named: &Digest) -> Res
         Some(other) if other != own => Err(Error::new(
             ErrorKind::Invalid,
             format!(
-                "the destination is named {named}, so nothing can be converted, and {} of type {own} would become {other}",
+                "the destination is named {named}, so nothing can be converted, and {} of type \
+                 {own} would become {other}",
                 manifest.digest()
             ),
         )),

@@ -91,7 +91,8 @@ fn check_name(manifest: &Manifest, listed: &Digest, options: &CopyOptions) -> Re
     };
     let message = match named == listed {
         true => format!(
-            "the destination is named {named}, which is the index, but of that only {found} is copied"
+            "the destination is named {named}, which is the index, but of that only {found} is \
+             copied"
         ),
         false => format!("the destination is named {named}, but what is copied is {found}"),
     };

@@ -27,7 +27,7 @@ use crate::{
 /// manifest, so they are presented as Docker schema 2 images that are made of the config and the layers: uncompressed
 /// layers by their diff IDs, so that reading them verifies these.
 ///
-/// What the archive says of an image several times, it must say alike: `manifest.json`, the
+/// Checks that the archive says alike what it says of an image several times: `manifest.json`, the
 /// config's diff IDs and a manifest of the layout have the same layers, or opening it fails with
 /// what differs. Only where a manifest of the layout has no layers at all, as Docker 25.0.0 writes
 /// it, `manifest.json` counts. A compressed layer that is read as a whole must unpack to its diff
@@ -116,7 +116,8 @@ impl DockerArchive {
             (Some(one), Some(other)) => Err(Error::new(
                 ErrorKind::Invalid,
                 format!(
-                    "tag {tag} names several images, {} and {}: choose by the whole name or by digest",
+                    "tag {tag} names several images, {} and {}: choose by the whole name or by \
+                     digest",
                     one.shown(),
                     other.shown()
                 ),

@@ -28,11 +28,11 @@ pub(crate) use self::verify::Platform;
 pub(crate) struct Trust {
     /// Certificates to trust, in PEM.
     pub(crate) roots: Vec<Vec<u8>>,
-    /// Whether those of the platform are left out.
+    /// True if those of the platform are left out.
     pub(crate) only_roots: bool,
     /// A certificate chain and its key, both in PEM, by which the client says who it is.
     pub(crate) identity: Option<(Vec<u8>, Vec<u8>)>,
-    /// Whether any certificate is accepted.
+    /// True if any certificate is accepted.
     pub(crate) unverified: bool,
 }
 

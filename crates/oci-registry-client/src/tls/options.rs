@@ -1,4 +1,5 @@
-//! TLS settings of one registry, as a program sets them or as directories of certificates hold them.
+//! TLS settings of one registry, as a program sets them or as directories of certificates hold
+//! them.
 
 use std::fmt;
 use std::fs;
@@ -13,8 +14,9 @@ use crate::{Error, Result};
 
 /// TLS settings of one registry, beside those of the client.
 ///
-/// The authorities count for the registry and for where it sends the client (a token service, a bucket). The client
-/// certificate and [`accept_any_certificate`](Self::accept_any_certificate) are for the registry's own address alone.
+/// The authorities count for the registry and for where it sends the client (a token service, a
+/// bucket). The client certificate and [`accept_any_certificate`](Self::accept_any_certificate) are
+/// for the registry's own address alone.
 ///
 /// ```no_run
 /// use oci_registry_client::{Client, TlsOptions};
@@ -38,8 +40,8 @@ impl TlsOptions {
         Self::default()
     }
 
-    /// Trusts the certificates in this PEM as well. A certificate that the registry presents itself is accepted if
-    /// it is byte for byte one of them, its names fit and it has not expired.
+    /// Trusts the certificates in this PEM as well. A certificate that the registry presents itself
+    /// is accepted if it is byte for byte one of them, its names fit and it has not expired.
     pub fn add_root_certificates(mut self, pem: impl Into<Vec<u8>>) -> Self {
         self.roots.push(pem.into());
         self
@@ -55,19 +57,21 @@ impl TlsOptions {
         self
     }
 
-    /// Accepts any certificate of the registry. Whoever is on the way can then read and change what goes over it,
-    /// credentials included. Digests protect content that is named by its digest, and nothing else.
+    /// Accepts any certificate of the registry. Whoever is on the way can then read and change what
+    /// goes over it, credentials included. Digests protect content that is named by its digest, and
+    /// nothing else.
     pub fn accept_any_certificate(mut self) -> Self {
         self.unverified = true;
         self
     }
 
-    /// Reads the certificates of one registry from a directory, in the form of Docker's and containers' `certs.d`:
-    /// `*.crt` are authorities, `NAME.cert` with `NAME.key` is a client certificate, of which the first in the order
-    /// of names is used. Other files are left alone.
+    /// Reads the certificates of one registry from a directory, in the form of Docker's and
+    /// containers' `certs.d`: `*.crt` are authorities, `NAME.cert` with `NAME.key` is a client
+    /// certificate, of which the first in the order of names is used. Other files are left alone.
     ///
     /// # Errors
-    /// When the directory or a file in it cannot be read, or a `.cert` lacks its `.key` or the reverse.
+    /// When the directory or a file in it cannot be read, or a `.cert` lacks its `.key` or the
+    /// reverse.
     pub fn from_directory(directory: &Path) -> io::Result<Self> {
         let mut files = Vec::new();
         for entry in fs::read_dir(directory).map_err(|error| named(directory, error))? {
@@ -89,7 +93,8 @@ impl TlsOptions {
         Ok(options)
     }
 
-    /// These settings with others on top: all authorities count, and what only one of the two can say, `over` says.
+    /// These settings with others on top: all authorities count, and what only one of the two can
+    /// say, `over` says.
     pub(crate) fn overlaid(mut self, over: &Self) -> Self {
         self.roots.extend(over.roots.iter().cloned());
         if over.identity.is_some() {
@@ -123,8 +128,9 @@ impl fmt::Debug for TlsOptions {
     }
 }
 
-/// Finds the certificates of a registry in the first of these directories that has a directory of the registry's name
-/// (`HOST:PORT`), as containers does. A directory that may not be looked into is passed over.
+/// Finds the certificates of a registry in the first of these directories that has a directory of
+/// the registry's name (`HOST:PORT`), as containers does. A directory that may not be looked into
+/// is passed over.
 pub(crate) fn find_directory(directories: &[PathBuf], host: &Host) -> Result<Option<TlsOptions>> {
     for directory in directories {
         let path = directory.join(host.as_str());

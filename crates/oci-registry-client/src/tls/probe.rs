@@ -11,11 +11,12 @@ use tokio::net::TcpStream;
 /// The longest time that a probe takes.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The types of a TLS record with which a server can begin: an alert, and a handshake (RFC 8446, section 5.1).
+/// The types of a TLS record with which a server can begin: an alert, and a handshake (RFC 8446,
+/// section 5.1).
 const FIRST_RECORDS: [u8; 2] = [21, 22];
 
-/// Begins a handshake and returns whether the other side goes on with it, or refuses it as TLS does. Nothing is verified,
-/// and nothing but the beginning of a handshake is sent.
+/// Begins a handshake and returns whether the other side goes on with it, or refuses it as TLS
+/// does. Nothing is verified, and nothing but the beginning of a handshake is sent.
 pub(crate) async fn speaks_tls(host: &str, port: u16) -> bool {
     let answer = tokio::time::timeout(PATIENCE, begin(host, port)).await;
     matches!(answer, Ok(Some([kind, 3, _])) if FIRST_RECORDS.contains(&kind))

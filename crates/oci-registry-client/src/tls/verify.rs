@@ -43,9 +43,9 @@ macro_rules! verify_signatures {
     };
 }
 
-/// Trusts the authorities that the user named, those of the platform if they count, and each certificate that is
-/// byte for byte one that the user named: a self-signed one is its own authority, which the rules for chains of
-/// certificates do not allow for the end of a chain.
+/// Trusts the authorities that the user named, those of the platform if they count, and each
+/// certificate that is byte for byte one that the user named: a self-signed one is its own
+/// authority, which the rules for chains of certificates do not allow for the end of a chain.
 #[derive(Debug)]
 pub(super) struct Named {
     roots: Vec<CertificateDer<'static>>,
@@ -109,7 +109,7 @@ impl ServerCertVerifier for Named {
     verify_signatures!(provider);
 }
 
-/// Whether the certificate itself is sound, and only who vouches for it is in question.
+/// Tells whether the certificate itself is sound, and only who vouches for it is in question.
 fn is_about_the_issuer(error: &rustls::Error) -> bool {
     match error {
         // The latter where an authority has the issuer's name and another key.
@@ -141,8 +141,8 @@ impl ServerCertVerifier for Unverified {
     verify_signatures!(0);
 }
 
-/// The platform's certificates and those that were added, read when they are needed first: there are hundreds of files,
-/// and who only speaks plain HTTP to this machine should not wait for them.
+/// The platform's certificates and those that were added, read when they are needed first: there
+/// are hundreds of files, and who only speaks plain HTTP to this machine should not wait for them.
 #[derive(Debug)]
 pub(crate) struct Platform {
     roots: Vec<CertificateDer<'static>>,
@@ -163,8 +163,8 @@ impl Platform {
         self.verifier.get_or_init(read).as_ref().map_err(String::as_str)
     }
 
-    /// Reads them beside the asynchronous threads. Returns the reason why nobody can be trusted, if so: a
-    /// machine without certificates can still use registries over plain HTTP.
+    /// Reads them beside the asynchronous threads. Returns the reason why nobody can be trusted, if
+    /// so: a machine without certificates can still use registries over plain HTTP.
     pub(crate) async fn unusable(self: &Arc<Self>) -> Option<String> {
         if self.verifier.get().is_none() {
             let platform = self.clone();

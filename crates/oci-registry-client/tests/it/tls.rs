@@ -305,7 +305,7 @@ async fn certificates_are_found_in_directories_as_docker_has_them() {
     assert!(error.contains("root certificate"), "{error}");
 }
 
-/// Where plain HTTP is asked first.
+/// Settings with which plain HTTP is asked first.
 fn either() -> ClientBuilder {
     Client::builder().no_proxy().only_added_root_certificates()
 }

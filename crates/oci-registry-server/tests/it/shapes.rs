@@ -1,4 +1,5 @@
-//! Requests in odd shapes, as bytes: each gets one answer or none, and nothing is smuggled behind it.
+//! Requests in odd shapes, as bytes: each gets one answer or none, and nothing is smuggled behind
+//! it.
 
 use std::future::pending;
 use std::sync::Arc;

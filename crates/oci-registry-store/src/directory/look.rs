@@ -33,7 +33,8 @@ pub(super) fn refuse_planted(shown: &Path, root: &Path) -> Result<()> {
     let found = fs::metadata(root).map_err(|error| failed("read", shown, error))?;
     if let Some(owner) = strange(&found) {
         return refuse(format!(
-            "belongs to user {owner}, and this process runs as user {own}: run it as that user, or give it the directory"
+            "belongs to user {owner}, and this process runs as user {own}: run it as that user, or \
+             give it the directory"
         ));
     }
     let files = DATABASE_FILES.iter().copied().chain([LOCK_FILE, FORMAT_FILE]);
@@ -55,7 +56,8 @@ pub(super) fn refuse_planted(shown: &Path, root: &Path) -> Result<()> {
         }
         if let Some(owner) = strange(&found) {
             return refuse(format!(
-                "has {name} in it of user {owner}, and this process runs as user {own}: one user owns all of it"
+                "has {name} in it of user {owner}, and this process runs as user {own}: one user \
+                 owns all of it"
             ));
         }
     }
@@ -76,7 +78,8 @@ pub(super) fn refuse_foreign(shown: &Path, root: &Path, ours: &[&str]) -> Result
         };
         if !is_ours {
             let message = format!(
-                "{} is not a data directory: it has {} in it, and no file named {FORMAT_FILE}; give an empty or a new directory",
+                "{} is not a data directory: it has {} in it, and no file named {FORMAT_FILE}; \
+                 give an empty or a new directory",
                 shown.display(),
                 name.display()
             );

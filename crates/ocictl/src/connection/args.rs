@@ -1,5 +1,5 @@
-//! Options that say how registries are reached: one list of them, for a command with one side (`--ca-file`) and for one
-//! with two (`--from-ca-file`, `--to-ca-file`).
+//! Options that say how registries are reached: one list of them, for a command with one side
+//! (`--ca-file`) and for one with two (`--from-ca-file`, `--to-ca-file`).
 
 use std::convert::Infallible;
 use std::path::PathBuf;
@@ -36,39 +36,46 @@ fn user(text: &str) -> Result<String, Infallible> {
 
 macro_rules! reach_args {
     ($name:ident, $prefix:literal) => {
-        /// How registries are reached.
+        /// Options about how registries are reached.
         #[derive(Clone, Debug, Args)]
         pub(crate) struct $name {
-            /// Use HTTP instead of HTTPS for this registry, or for all; may be repeated. Registries on this machine
-            /// are asked by HTTP first, and by HTTPS if they speak it.
-            #[arg(long = concat!($prefix, "plain-http"), id = concat!($prefix, "plain-http"), value_name = "HOST",
-                num_args = 0..=1, require_equals = true, default_missing_value = "")]
+            /// Use HTTP instead of HTTPS for this registry, or for all; may be repeated. Registries
+            /// on this machine are asked by HTTP first, and by HTTPS if they speak it.
+            #[arg(long = concat!($prefix, "plain-http"), id = concat!($prefix, "plain-http"),
+                        value_name = "HOST",
+                        num_args = 0..=1, require_equals = true, default_missing_value = "")]
             plain_http: Vec<Whom>,
 
-            /// Accept any TLS certificate of this registry. Whoever is on the way can then read and change what goes
-            /// over it, the password included.
-            #[arg(long = concat!($prefix, "insecure-tls"), id = concat!($prefix, "insecure-tls"), value_name = "HOST")]
+            /// Accept any TLS certificate of this registry. Whoever is on the way can then read and
+            /// change what goes over it, the password included.
+            #[arg(long = concat!($prefix, "insecure-tls"), id = concat!($prefix, "insecure-tls"),
+                        value_name = "HOST")]
             insecure_tls: Vec<Host>,
 
-            /// Trust the certificates in this PEM file too. A certificate that a registry presents itself may be
-            /// among them.
-            #[arg(long = concat!($prefix, "ca-file"), id = concat!($prefix, "ca-file"), value_name = "FILE")]
+            /// Trust the certificates in this PEM file too. A certificate that a registry presents
+            /// itself may be among them.
+            #[arg(long = concat!($prefix, "ca-file"), id = concat!($prefix, "ca-file"),
+                        value_name = "FILE")]
             ca_file: Vec<PathBuf>,
 
             /// Present this client certificate, in PEM, to the registry.
-            #[arg(long = concat!($prefix, "cert"), id = concat!($prefix, "cert"), value_name = "FILE",
-                requires = concat!($prefix, "key"))]
+            #[arg(long = concat!($prefix, "cert"), id = concat!($prefix, "cert"),
+                        value_name = "FILE",
+                        requires = concat!($prefix, "key"))]
             cert: Option<PathBuf>,
 
             /// The private key of the client certificate, in PEM.
-            #[arg(long = concat!($prefix, "key"), id = concat!($prefix, "key"), value_name = "FILE",
-                requires = concat!($prefix, "cert"))]
+            #[arg(long = concat!($prefix, "key"), id = concat!($prefix, "key"),
+                        value_name = "FILE",
+                        requires = concat!($prefix, "cert"))]
             key: Option<PathBuf>,
 
             /// Trust the *.crt files in this directory, and present its *.cert with its *.key
-            /// [default: HOST:PORT in ~/.config/containers/certs.d, /etc/containers/certs.d, /etc/docker/certs.d]
-            #[arg(long = concat!($prefix, "cert-dir"), id = concat!($prefix, "cert-dir"), value_name = "DIR",
-                conflicts_with = concat!($prefix, "cert"))]
+            /// [default: HOST:PORT in ~/.config/containers/certs.d, /etc/containers/certs.d,
+            /// /etc/docker/certs.d]
+            #[arg(long = concat!($prefix, "cert-dir"), id = concat!($prefix, "cert-dir"),
+                        value_name = "DIR",
+                        conflicts_with = concat!($prefix, "cert"))]
             cert_dir: Option<PathBuf>,
         }
 
@@ -90,15 +97,16 @@ macro_rules! side_args {
     ($name:ident, $reach:ident, $prefix:literal) => {
         reach_args!($reach, $prefix);
 
-        /// How registries are reached, and as whom.
+        /// Options about how registries are reached, and as whom.
         #[derive(Clone, Debug, Args)]
         pub(crate) struct $name {
             #[command(flatten)]
             reach: $reach,
 
-            /// The file with the credentials [default: those of Podman and Docker, as `ocictl login` keeps them; or
-            /// $REGISTRY_AUTH_FILE]
-            #[arg(long = concat!($prefix, "authfile"), id = concat!($prefix, "authfile"), value_name = "FILE")]
+            /// The file with the credentials [default: those of Podman and Docker, as `ocictl
+            /// login` keeps them; or $REGISTRY_AUTH_FILE]
+            #[arg(long = concat!($prefix, "authfile"), id = concat!($prefix, "authfile"),
+                value_name = "FILE")]
             authfile: Option<PathBuf>,
 
             /// Ask registries as nobody in particular.
@@ -107,13 +115,15 @@ macro_rules! side_args {
             no_creds: bool,
 
             /// The user name at the registry, for this command alone.
-            #[arg(long = concat!($prefix, "user"), id = concat!($prefix, "user"), value_name = "NAME",
+            #[arg(long = concat!($prefix, "user"), id = concat!($prefix, "user"),
+                value_name = "NAME",
                 value_parser = user, requires = concat!($prefix, "password-file"))]
             user: Option<String>,
 
-            /// The file with that user's password; `-` is the standard input. There is no option for the password
-            /// itself: everybody on this system could read it.
-            #[arg(long = concat!($prefix, "password-file"), id = concat!($prefix, "password-file"), value_name = "FILE",
+            /// The file with that user's password; `-` is the standard input. There is no option
+            /// for the password itself: everybody on this system could read it.
+            #[arg(long = concat!($prefix, "password-file"), id = concat!($prefix, "password-file"),
+                value_name = "FILE",
                 requires = concat!($prefix, "user"))]
             password_file: Option<PathBuf>,
         }
@@ -135,7 +145,7 @@ side_args!(ConnectionArgs, ReachArgs, "");
 side_args!(FromArgs, FromReachArgs, "from-");
 side_args!(ToArgs, ToReachArgs, "to-");
 
-/// How a registry is reached, where credentials for it are kept.
+/// Options about how a registry is reached, where credentials for it are kept.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct HostArgs {
     #[command(flatten)]
@@ -149,16 +159,16 @@ pub(crate) struct HostArgs {
     pub(super) retries: RetryArgs,
 }
 
-/// How patient a command is.
+/// Options about how patient a command is.
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct RetryArgs {
-    /// How often a request that failed for a passing reason is tried again.
+    /// The number of times that a request that failed for a passing reason is tried again.
     #[arg(long, value_name = "N", default_value_t = 3)]
     pub(super) retries: u32,
 }
 
 impl HostArgs {
-    /// Where credentials are kept.
+    /// Returns the file where credentials are kept.
     pub(crate) fn credentials(&self) -> DockerConfig {
         self.authfile.as_ref().map_or_else(DockerConfig::from_env, DockerConfig::at)
     }

@@ -1,4 +1,4 @@
-//! How registries are reached: with whose credentials, at which mirrors, with how much patience.
+//! Reaching registries: with whose credentials, at which mirrors, with how much patience.
 
 mod args;
 mod side;

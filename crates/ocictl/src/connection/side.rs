@@ -17,7 +17,7 @@ use crate::failure::Failure;
 /// The longest password, in bytes.
 const MAX_PASSWORD: u64 = 64 << 10;
 
-/// How the registries of one side are reached, and as whom.
+/// The way in which the registries of one side are reached, and as whom.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Side {
     pub(super) reach: Reach,
@@ -25,7 +25,7 @@ pub(crate) struct Side {
     pub(super) who: Option<Who>,
 }
 
-/// How registries are reached.
+/// The way in which registries are reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Reach {
     pub(super) plain_http: Vec<Whom>,
@@ -74,7 +74,7 @@ impl Side {
         })
     }
 
-    /// Whether the password is read from the standard input, which gives it once.
+    /// Tells whether the password is read from the standard input, which gives it once.
     pub(crate) fn reads_stdin(&self) -> bool {
         matches!(&self.who, Some(Who::User { password_file, .. }) if is_stdin(password_file))
     }

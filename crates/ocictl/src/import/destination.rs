@@ -15,7 +15,7 @@ use crate::location::RegistryPlace;
 use crate::{control, upkeep};
 
 pub(super) enum Destination {
-    Registry(Connection, RegistryPlace),
+    Registry(Box<Connection>, RegistryPlace),
     Data(DurableRegistry),
     /// A data directory that would be made.
     Nothing,
@@ -30,7 +30,7 @@ impl Destination {
                 let connection =
                     Connection::new(side, Some(&place.host), args.retries).concurrency(requests);
                 connection.ping(&place.host).await?;
-                Ok(Self::Registry(connection, place.clone()))
+                Ok(Self::Registry(Box::new(connection), place.clone()))
             }
             (None, Some(data)) if args.dry_run && !data.exists() => Ok(Self::Nothing),
             (None, Some(data)) => Self::data(args, data).await,

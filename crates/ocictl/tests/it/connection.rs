@@ -1,4 +1,4 @@
-//! How registries are reached: plain HTTP and TLS by side and by host, certificates, proxies.
+//! Reaching registries: plain HTTP and TLS by side and by host, certificates, proxies.
 
 use std::path::Path;
 use std::process::{Command, Output};

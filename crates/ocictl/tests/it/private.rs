@@ -34,8 +34,8 @@ fn the_control_socket_is_for_its_owner_whatever_its_mode() {
     {
         fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
     }
-    // Where the other user can read it. Copied by another process: a file that this one writes to may
-    // be open in what another test is starting just now, and cannot be run then.
+    // Where the other user can read it. Copied by another process: a file that this one writes to
+    // may be open in what another test is starting just now, and cannot be run then.
     let tool = scratch.path().join("ocictl");
     assert!(Command::new("cp").arg(OCICTL).arg(&tool).status().unwrap().success());
     let mut command = Command::new(&tool);
