@@ -176,8 +176,9 @@ pub(crate) struct ServeArgs {
     #[arg(long, value_name = "HOST")]
     pub(crate) allow_host: Vec<String>,
 
-    /// An origin whose pages may use the registry in a browser, as https://ui.example; may be given
-    /// several times. `*` is any, without the browser's credentials. Other pages may not write.
+    /// An origin whose pages may use the registry in a browser, as `https://ui.example`; may be
+    /// given several times. `*` is any, without the browser's credentials. Other pages may not
+    /// write.
     #[arg(long, value_name = "ORIGIN")]
     pub(crate) cors_origin: Vec<String>,
 

@@ -23,7 +23,7 @@ pub(crate) fn start() {
         .init();
 }
 
-/// Tells whether lines are colored, by https://no-color.org.
+/// Tells whether lines are colored, by <https://no-color.org>.
 fn colors(is_terminal: bool, no_color: Option<&std::ffi::OsStr>) -> bool {
     is_terminal && no_color.is_none_or(|value| value.is_empty())
 }
