@@ -46,6 +46,7 @@ mod connection;
 mod connections;
 mod error;
 mod etag;
+mod gathered;
 mod large;
 mod lists;
 mod manifests;

@@ -86,11 +86,11 @@ pub(crate) async fn put(
     let declared = content_type(&call.parts.headers)?;
     let budget = &call.app.budget;
     // What has been received counts until it is stored.
-    let (bytes, _share) = body.bytes(call.app.options.max_manifest_bytes, budget).await?;
-    let length = bytes.len();
+    let (body, _share) = body.bytes(call.app.options.max_manifest_bytes, budget).await?;
+    let length = body.len();
     let _turn = budget.store(length).await;
     let expected = target.digest().cloned();
-    let parse = move || Ok(Manifest::parse(bytes, declared.as_ref(), expected.as_ref())?);
+    let parse = move || Ok(Manifest::parse(body.join(), declared.as_ref(), expected.as_ref())?);
     let manifest = apart(length, parse).await?;
     let unknown = matches!(manifest.document(), Document::Artifact(_) | Document::Other(_));
     let refused =

@@ -109,6 +109,6 @@ async fn read_form(request: Request, endpoint: Endpoint) -> Result<(Request, Str
     let options = ServerOptions::new();
     let mut body = RequestBody::new(body, &parts, &options);
     let (form, _share) = body.bytes(MAX_FORM, &Budget::new(&options)).await?;
-    let text = String::from_utf8_lossy(&form).into_owned();
+    let text = String::from_utf8_lossy(&form.join()).into_owned();
     Ok((Request::from_parts(parts, Body::empty()), text))
 }
