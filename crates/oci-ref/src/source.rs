@@ -133,6 +133,16 @@ pub trait Source: Send + Sync {
         Ok(ManifestBytes { descriptor, bytes })
     }
 
+    /// A part of the bytes of a manifest, not verified, for whoever passes a large one on without
+    /// ever having all of it: those of `range`, or fewer if the manifest ends before. `None` if
+    /// this source has manifests whole only.
+    ///
+    /// # Errors
+    /// `MANIFEST_UNKNOWN` if there is no such manifest.
+    async fn manifest_part(&self, _digest: &Digest, _range: Range<u64>) -> Result<Option<Bytes>> {
+        Ok(None)
+    }
+
     /// The size of a blob, or `None` if it is not here.
     async fn blob_size(&self, digest: &Digest) -> Result<Option<u64>>;
 
@@ -207,6 +217,10 @@ impl<T: Source + ?Sized> Source for Arc<T> {
 
     async fn manifest_bytes(&self, target: &Target, limit: u64) -> Result<ManifestBytes> {
         (**self).manifest_bytes(target, limit).await
+    }
+
+    async fn manifest_part(&self, digest: &Digest, range: Range<u64>) -> Result<Option<Bytes>> {
+        (**self).manifest_part(digest, range).await
     }
 
     async fn blob_size(&self, digest: &Digest) -> Result<Option<u64>> {

@@ -1,5 +1,6 @@
 //! One repository of the engine, as everybody reads and writes it.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -124,6 +125,11 @@ impl Source for Repository {
             false => None,
         };
         Ok(ManifestBytes { descriptor, bytes })
+    }
+
+    async fn manifest_part(&self, digest: &Digest, range: Range<u64>) -> Result<Option<Bytes>> {
+        let part = self.engine.metadata.manifest_part(&self.name, digest, range).await?;
+        Ok(Some(part.ok_or_else(|| self.manifest_unknown(digest))?))
     }
 
     /// Who learns that a blob is here may count on it for a while, so one that would be collected soon is renewed.

@@ -9,6 +9,7 @@ use crate::{Manifest, Precondition, Ref, Result, Store, Target};
 
 cases![
     manifests_come_back_byte_for_byte,
+    manifests_in_parts_where_they_are_given,
     manifests_with_sha512_digests,
     unknown_manifests_are_not_found,
     a_tag_with_a_digest_means_the_digest,
@@ -61,6 +62,39 @@ async fn manifests_come_back_byte_for_byte(harness: &dyn Harness) -> Result<()> 
     let by_digest = image("by digest only")?;
     by_digest.put(&store, &[]).await?;
     manifest_is(&*store, &by_digest.manifest, &[]).await
+}
+
+async fn manifests_in_parts_where_they_are_given(harness: &dyn Harness) -> Result<()> {
+    let store = harness.store().await;
+    let text = "0123456789".repeat(30_000);
+    let manifest = parse(format!(
+        r#"{{"schemaVersion":2,"mediaType":"{}","manifests":[],"x":"{text}"}}"#,
+        MediaType::OCI_IMAGE_INDEX
+    ))?;
+    let (digest, bytes) = (manifest.digest(), manifest.bytes());
+    put(&*store, &manifest, &["large"]).await?;
+    let size = bytes.len() as u64;
+    for range in [0..size, 0..1, 0..65_536, 65_535..200_001, size - 1..size] {
+        let Some(part) = store.manifest_part(digest, range.clone()).await? else {
+            return Ok(());
+        };
+        // Both ends are at most the length.
+        let expected = &bytes[range.start as usize..range.end as usize];
+        assert!(part == expected, "bytes {range:?} are others");
+    }
+    let part = async |range| store.manifest_part(digest, range).await;
+    let end = bytes.slice(bytes.len() - 2..);
+    assert_eq!(part(size - 2..size + 9).await?, Some(end), "there are no more");
+    for beyond in [size..size + 9, 1 << 40..(1 << 40) + 1] {
+        assert_eq!(part(beyond).await?, Some(bytes.slice(..0)), "there are none beyond the end");
+    }
+    let other = Algorithm::Sha256.digest(b"another");
+    let part = store.manifest_part(&other, 0..1).await;
+    refused_as(ErrorCode::ManifestUnknown, part, "a part of an unknown manifest");
+    let elsewhere = harness.store().await;
+    let part = elsewhere.manifest_part(digest, 0..1).await;
+    refused_as(ErrorCode::ManifestUnknown, part, "a part of a manifest of another repository");
+    Ok(())
 }
 
 async fn manifests_with_sha512_digests(harness: &dyn Harness) -> Result<()> {

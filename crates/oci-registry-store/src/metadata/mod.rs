@@ -11,6 +11,7 @@ pub(crate) mod refusals;
 mod sqlite;
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::path::Path;
 
 use async_trait::async_trait;
@@ -316,6 +317,14 @@ pub(crate) trait Metadata: Send + Sync + 'static {
 
     /// The bytes of a manifest that has been resolved.
     async fn manifest_bytes(&self, digest: &Digest) -> Result<Option<Bytes>>;
+
+    /// The bytes of a part of a manifest, if the repository has it; fewer if it ends before.
+    async fn manifest_part(
+        &self,
+        repository: &Name,
+        digest: &Digest,
+        range: Range<u64>,
+    ) -> Result<Option<Bytes>>;
 
     /// Whether a manifest may be collected soon, so that it is to be renewed before anybody relies on its existence: it is no
     /// root, and nothing above it is one, if only candidates of later than `stale_before` count as roots beside tags. One that is

@@ -1,6 +1,7 @@
 //! The transactions about manifests and tags, without removing manifests.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use bytes::Bytes;
 use oci_ref::{Form, Manifest, Precondition, apart};
@@ -69,6 +70,26 @@ async fn described(db: &Db, find: &str, asked: &[Asked]) -> Outcome<Vec<Option<D
 pub(super) async fn bytes(db: &Db, digest: &Digest) -> Outcome<Option<Bytes>> {
     let find = "SELECT data FROM manifest WHERE digest = $1";
     let found: Option<Vec<u8>> = db.value(find, &[&digest.as_str()]).await?;
+    Ok(found.map(Bytes::from))
+}
+
+/// Reads a part without the rest, which may be megabytes.
+pub(super) async fn part(
+    db: &Db,
+    repository: &Name,
+    digest: &Digest,
+    range: &Range<u64>,
+) -> Outcome<Option<Bytes>> {
+    let find = "SELECT substring(manifest.data FROM $3 FOR $4) FROM manifest
+                JOIN repository_manifest AS link ON link.manifest = manifest.id
+                JOIN repository ON repository.id = link.repository
+                WHERE manifest.digest = $2 AND repository.name = $1";
+    // Counted from 1. No value has more than 1 GiB.
+    let number = |number: u64| i32::try_from(number).unwrap_or(i32::MAX);
+    let start = number(range.start.saturating_add(1));
+    let length = number(range.end.saturating_sub(range.start));
+    let (name, digest) = (repository.as_str(), digest.as_str());
+    let found: Option<Vec<u8>> = db.value(find, &[&name, &digest, &start, &length]).await?;
     Ok(found.map(Bytes::from))
 }
 

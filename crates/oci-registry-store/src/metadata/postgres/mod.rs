@@ -60,6 +60,7 @@ mod tls;
 mod together;
 mod url;
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -259,6 +260,18 @@ impl Metadata for Postgres {
 
     async fn manifest_bytes(&self, digest: &Digest) -> Result<Option<Bytes>> {
         let query = |db: Arc<Db>| async move { manifests::bytes(&db, digest).await };
+        self.runner.read("read a manifest", query).await
+    }
+
+    async fn manifest_part(
+        &self,
+        repository: &Name,
+        digest: &Digest,
+        range: Range<u64>,
+    ) -> Result<Option<Bytes>> {
+        let range = &range;
+        let query =
+            |db: Arc<Db>| async move { manifests::part(&db, repository, digest, range).await };
         self.runner.read("read a manifest", query).await
     }
 

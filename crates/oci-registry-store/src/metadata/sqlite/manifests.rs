@@ -1,5 +1,7 @@
 //! The transactions about manifests and tags.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use oci_ref::{Form, Manifest, Precondition, Referenced, Result, Target};
 use oci_spec_types::{Descriptor, Digest, Name, Tag};
@@ -63,6 +65,32 @@ pub(super) fn bytes(db: &Connection, digest: &Digest) -> Outcome<Option<Bytes>> 
     let mut find = db.prepare_cached("SELECT data FROM manifest WHERE digest = ?1")?;
     let found: Option<Vec<u8>> = find.query_row([digest.as_str()], |row| row.get(0)).optional()?;
     Ok(found.map(Bytes::from))
+}
+
+/// Reads a part without the rest, which may be megabytes.
+pub(super) fn part(
+    db: &Connection,
+    repository: &Name,
+    digest: &Digest,
+    range: Range<u64>,
+) -> Outcome<Option<Bytes>> {
+    // In one state of the database: the number of a row that has gone may be given again.
+    let state = db.unchecked_transaction()?;
+    let mut find = state.prepare_cached(
+        "SELECT manifest.id FROM manifest
+         JOIN repository_manifest AS link ON link.manifest = manifest.id
+         JOIN repository ON repository.id = link.repository
+         WHERE manifest.digest = ?2 AND repository.name = ?1",
+    )?;
+    let id: Option<i64> =
+        find.query_row((repository.as_str(), digest.as_str()), |row| row.get(0)).optional()?;
+    let Some(id) = id else { return Ok(None) };
+    let data = state.blob_open("main", "manifest", "data", id, true)?;
+    let place = |at: u64| usize::try_from(at).map_or(data.len(), |at| at.min(data.len()));
+    let (start, end) = (place(range.start), place(range.end));
+    let mut bytes = vec![0; end.saturating_sub(start)];
+    data.read_at_exact(&mut bytes, start)?;
+    Ok(Some(bytes.into()))
 }
 
 pub(super) fn put(db: &Connection, new: &NewManifest) -> Outcome<()> {

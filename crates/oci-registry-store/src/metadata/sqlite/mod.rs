@@ -20,6 +20,7 @@ mod rows;
 mod sessions;
 mod writer;
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -249,6 +250,17 @@ impl Metadata for Sqlite {
     async fn manifest_bytes(&self, digest: &Digest) -> Result<Option<Bytes>> {
         let digest = digest.clone();
         self.readers.run("read a manifest", move |db| manifests::bytes(db, &digest)).await
+    }
+
+    async fn manifest_part(
+        &self,
+        repository: &Name,
+        digest: &Digest,
+        range: Range<u64>,
+    ) -> Result<Option<Bytes>> {
+        let (name, digest) = (repository.clone(), digest.clone());
+        let read = move |db: &_| manifests::part(db, &name, &digest, range);
+        self.readers.run("read a manifest", read).await
     }
 
     async fn put_manifest(&self, manifest: NewManifest) -> Result<()> {
