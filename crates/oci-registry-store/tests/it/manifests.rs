@@ -93,6 +93,28 @@ async fn sha512_manifests() {
     assert_eq!(store.manifest(&digest.into()).await.unwrap(), manifest);
 }
 
+/// Large ones are sent from it part by part, so this must not become `None` unnoticed.
+#[tokio::test(flavor = "multi_thread")]
+async fn parts_are_what_is_stored() {
+    let engine = TestEngine::new().await;
+    let store = engine.repository("a/b").await;
+    let config = push(&*store, &Bytes::from_static(b"{}")).await;
+    let text = "x".repeat(400_000);
+    let manifest = image(&config, &[], &text, None);
+    store.put_manifest(&manifest, &[tag("t")], &Precondition::None).await.unwrap();
+    let (digest, size) = (manifest.digest(), manifest.descriptor().size);
+    let all = store.manifest_part(digest, 0..size).await.unwrap().unwrap();
+    assert_eq!(all, manifest.bytes());
+    drop(store);
+    // Damage is for the reader to find.
+    let mut damaged = manifest.bytes().to_vec();
+    damaged[300_000] ^= 1;
+    let engine = engine.tamper(&format!("UPDATE manifest SET data = {}", literal(&damaged))).await;
+    let store = engine.repository("a/b").await;
+    let part = store.manifest_part(digest, 200_000..size).await.unwrap().unwrap();
+    assert_eq!(part, damaged[200_000..]);
+}
+
 /// The same bytes mean what they were pushed as, in each repository for itself.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_media_type_is_as_pushed() {

@@ -67,12 +67,13 @@ pub(super) fn bytes(db: &Connection, digest: &Digest) -> Outcome<Option<Bytes>> 
     Ok(found.map(Bytes::from))
 }
 
-/// Reads a part without the rest, which may be megabytes.
+/// Reads a part into a buffer, without the rest, which may be megabytes.
 pub(super) fn part(
     db: &Connection,
     repository: &Name,
     digest: &Digest,
     range: Range<u64>,
+    mut buffer: Vec<u8>,
 ) -> Outcome<Option<Bytes>> {
     // In one state of the database: the number of a row that has gone may be given again.
     let state = db.unchecked_transaction()?;
@@ -88,9 +89,9 @@ pub(super) fn part(
     let data = state.blob_open("main", "manifest", "data", id, true)?;
     let place = |at: u64| usize::try_from(at).map_or(data.len(), |at| at.min(data.len()));
     let (start, end) = (place(range.start), place(range.end));
-    let mut bytes = vec![0; end.saturating_sub(start)];
-    data.read_at_exact(&mut bytes, start)?;
-    Ok(Some(bytes.into()))
+    buffer.resize(end.saturating_sub(start), 0);
+    data.read_at_exact(&mut buffer, start)?;
+    Ok(Some(buffer.into()))
 }
 
 pub(super) fn put(db: &Connection, new: &NewManifest) -> Outcome<()> {

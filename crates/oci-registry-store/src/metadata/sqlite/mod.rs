@@ -44,6 +44,9 @@ use crate::blocking;
 use crate::objects::ObjectKey;
 use crate::upload::{Held, SessionId};
 
+/// The most for which memory is made ready before it is known what there is: 256 KiB.
+const PART: u64 = 256 << 10;
+
 /// The metadata in a SQLite file.
 pub(crate) struct Sqlite {
     path: PathBuf,
@@ -259,7 +262,11 @@ impl Metadata for Sqlite {
         range: Range<u64>,
     ) -> Result<Option<Bytes>> {
         let (name, digest) = (repository.clone(), digest.clone());
-        let read = move |db: &_| manifests::part(db, &name, &digest, range);
+        // Allocated here: what each of the threads for blocking work has allocated would be kept for
+        // that thread when it is free again.
+        let length = range.end.saturating_sub(range.start).min(PART);
+        let buffer = Vec::with_capacity(length as usize);
+        let read = move |db: &_| manifests::part(db, &name, &digest, range, buffer);
         self.readers.run("read a manifest", read).await
     }
 
