@@ -13,6 +13,8 @@ pub(crate) struct Activity {
     heard: AtomicBool,
     /// The peer has not taken yet what is being sent to it.
     sending: AtomicBool,
+    /// The last request that has begun is one of an upload.
+    uploads: AtomicBool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +33,7 @@ impl Activity {
             phase: Mutex::new(Phase::Head(Instant::now())),
             heard: AtomicBool::new(false),
             sending: AtomicBool::new(false),
+            uploads: AtomicBool::new(false),
         }
     }
 
@@ -53,9 +56,15 @@ impl Activity {
         self.heard.load(Ordering::Relaxed)
     }
 
-    /// The head of a request has come.
-    pub(crate) fn begin(&self) {
+    /// The head of a request has come, which may be one of an upload.
+    pub(crate) fn begin(&self, uploads: bool) {
+        self.uploads.store(uploads, Ordering::Relaxed);
         *self.phase() = Phase::Busy;
+    }
+
+    /// Tells whether the last request is one of an upload, whose body can be large.
+    pub(crate) fn uploads(&self) -> bool {
+        self.uploads.load(Ordering::Relaxed)
     }
 
     /// The answer has been given to whoever sends it.
@@ -109,7 +118,7 @@ mod tests {
         tokio::time::advance(Duration::from_secs(20)).await;
         activity.hear();
         assert_eq!(left(), Some(30), "the first head began with the connection");
-        activity.begin();
+        activity.begin(false);
         assert_eq!((left(), activity.idle_since()), (None, None));
         tokio::time::advance(Duration::from_secs(80)).await;
         activity.hear();
@@ -124,7 +133,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_still_reads_is_not_idle() {
         let activity = Activity::new();
-        activity.begin();
+        activity.begin(false);
         activity.end();
         activity.sending(true);
         tokio::time::advance(IDLE * 2).await;

@@ -6,10 +6,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::activity::Activity;
+
+/// The most that is read at a time of anything but an upload: 16 KiB. The connection's buffer grows
+/// with what is read at a time, and stays so for as long as the peer sends nothing more.
+const SMALL_READ: u64 = 16 << 10;
 
 /// Breaks a connection off when its peer does not read: not at all for an idle timeout, or on average less than a
 /// minimum rate. Only time counts in which we wait for the peer.
@@ -89,7 +93,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        let poll = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        let limit = if self.activity.uploads() { u64::MAX } else { SMALL_READ };
+        let mut stream = (&mut self.stream).take(limit);
+        let poll = Pin::new(&mut stream).poll_read(cx, buffer);
         if buffer.filled().len() > before {
             self.activity.hear();
         }
@@ -132,9 +138,25 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+    use tokio::io::{AsyncWriteExt, duplex};
 
     const TIMEOUT: Duration = Duration::from_secs(60);
+
+    #[tokio::test]
+    async fn only_uploads_are_read_in_large_pieces() {
+        const SENT: usize = 100 << 10;
+        for (uploads, expected) in [(false, 16 << 10), (true, SENT)] {
+            let (ours, mut theirs) = duplex(SENT);
+            let mut ours = Paced::new(ours, TIMEOUT, 0);
+            ours.activity().begin(uploads);
+            theirs.write_all(&vec![7; SENT]).await.unwrap();
+            let mut buffer = vec![0; 2 * SENT];
+            assert_eq!(ours.read(&mut buffer).await.unwrap(), expected);
+            let rest = SENT - expected;
+            ours.read_exact(&mut buffer[..rest]).await.unwrap();
+            assert!(buffer[..rest].iter().all(|byte| *byte == 7));
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_does_not_read_is_given_up() {
