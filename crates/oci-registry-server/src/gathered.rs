@@ -1,7 +1,7 @@
 //! A body of up to some megabytes, as it comes.
 //!
-//! It is copied: the chunks of a connection share its buffer, which is larger, and whoever keeps one
-//! keeps all of it. And it is kept in parts, so that nothing large is allocated, or moved as it
+//! It is copied: the chunks of a connection share its buffer, which is larger, and whoever keeps
+//! one keeps all of it. And it is kept in parts, so that nothing large is allocated, or moved as it
 //! grows, for a body that may never come to its end.
 
 use std::mem;

@@ -262,8 +262,8 @@ impl Metadata for Sqlite {
         range: Range<u64>,
     ) -> Result<Option<Bytes>> {
         let (name, digest) = (repository.clone(), digest.clone());
-        // Allocated here: what each of the threads for blocking work has allocated would be kept for
-        // that thread when it is free again.
+        // Allocated here: what each of the threads for blocking work has allocated would be kept
+        // for that thread when it is free again.
         let length = range.end.saturating_sub(range.start).min(PART);
         let buffer = Vec::with_capacity(length as usize);
         let read = move |db: &_| manifests::part(db, &name, &digest, range, buffer);
