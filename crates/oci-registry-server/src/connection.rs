@@ -20,6 +20,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use oci_spec_types::ErrorCode;
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until};
 use tower::Service as _;
 
@@ -160,6 +161,7 @@ pub(crate) async fn connection(
     stream: TcpStream,
     peer: SocketAddr,
     server: Arc<Server>,
+    place: OwnedSemaphorePermit,
     stop: impl Future<Output = ()>,
 ) {
     // Small answers must not wait for acknowledgements. Where it cannot be set, they do.
@@ -168,7 +170,7 @@ pub(crate) async fn connection(
     let options = &server.options;
     let stream = Paced::new(stream, options.idle_timeout, options.min_rate);
     let activity = stream.activity();
-    let open: Open = server.connections.add(&activity);
+    let open: Open = server.connections.add(&activity, place);
     let service = service_fn(|request: Request<hyper::body::Incoming>| {
         // A name that looks like one gains nothing that an upload would not.
         activity.begin(request.uri().path().contains("/blobs/uploads/"));

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
 
 use crate::activity::Activity;
 
@@ -37,8 +37,12 @@ impl Connections {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a connection.
-    pub(crate) fn add(self: &Arc<Self>, activity: &Arc<Activity>) -> Open {
+    /// Adds a connection, which has a place.
+    pub(crate) fn add(
+        self: &Arc<Self>,
+        activity: &Arc<Activity>,
+        place: OwnedSemaphorePermit,
+    ) -> Open {
         let end = Arc::new(Notify::new());
         let mut table = self.table();
         let number = table.next;
@@ -48,7 +52,7 @@ impl Connections {
         drop(table);
         // It is idle until it is asked for something.
         self.change();
-        Open { connections: Arc::clone(self), number, end }
+        Open { connections: Arc::clone(self), number, end, place: Some(place) }
     }
 
     /// Notes whether somebody waits for a place.
@@ -90,6 +94,7 @@ pub(crate) struct Open {
     connections: Arc<Connections>,
     number: u64,
     end: Arc<Notify>,
+    place: Option<OwnedSemaphorePermit>,
 }
 
 impl Open {
@@ -101,6 +106,8 @@ impl Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
+        // The place first: as long as the connection is known, no other one is told to end for it.
+        self.place = None;
         self.connections.table().open.remove(&self.number);
     }
 }

@@ -104,7 +104,10 @@ pub async fn serve(
                 (accepted, slot)
             }
             () = connections.changed(), if waiting.is_some() => {
-                connections.end_idlest();
+                // One that has just ended has made room already.
+                if slots.available_permits() == 0 {
+                    connections.end_idlest();
+                }
                 continue;
             }
         };
@@ -116,8 +119,8 @@ pub async fn serve(
                 // An error means that `serve` is gone, which is an end as well.
                 let _ = stopped.changed().await;
             };
-            connection(stream, peer, server, stop).await;
-            drop((slot, counted));
+            connection(stream, peer, server, slot, stop).await;
+            drop(counted);
         });
     }
     drop((listener, waiting));
