@@ -33,7 +33,8 @@ pub(super) fn lock(path: &Path, shown: &Path) -> Result<File> {
     }
     let write = |file: &mut File| {
         file.set_len(0)?;
-        write!(file, "process {}", std::process::id())
+        // In one piece, so that a power cut leaves all of it or nothing.
+        file.write_all(format!("process {}", std::process::id()).as_bytes())
     };
     write(&mut file).map_err(|error| failed("write to", shown, error))?;
     Ok(file)
@@ -46,8 +47,10 @@ pub(super) fn is_ours(path: &Path) -> io::Result<bool> {
         Err(error) if error.kind() == io::ErrorKind::InvalidData => return Ok(false),
         said => said?,
     };
-    let number = said.strip_prefix("process ");
-    Ok(said.is_empty() || number.is_some_and(|number| number.bytes().all(|b| b.is_ascii_digit())))
+    // A power cut can leave zeros in place of what was written.
+    let said = said.trim_matches('\0');
+    let number = said.strip_prefix("process ").unwrap_or(said);
+    Ok(number.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 fn read(file: &mut File) -> io::Result<String> {

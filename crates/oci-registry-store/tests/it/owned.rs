@@ -61,8 +61,8 @@ async fn a_lock_of_somebody_else_keeps_its_bytes() {
         assert_eq!(fs::read_to_string(directory.path().join("lock")).unwrap(), words);
         assert!(everything(directory.path()).len() <= 4, "something was made");
     }
-    // What one of ours has left there is none.
-    for words in ["", "process 4711"] {
+    // One that ours has left is no obstacle, nor what a power cut has made of it.
+    for words in ["", "process 4711", "\0\0\0\0", "\0\0\0\0\x004711", "process \0\0"] {
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join("lock"), words).unwrap();
         opens(directory.path()).await;

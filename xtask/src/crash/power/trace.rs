@@ -110,7 +110,9 @@ impl Reader<'_> {
     /// The path, if it is one that a disk keeps.
     fn inside(&self, path: PathBuf) -> Option<PathBuf> {
         let name = path.file_name()?.to_string_lossy().into_owned();
-        let kept = !name.ends_with("-shm") && name != SOCKET;
+        // The socket is made in a directory of its own, `control-…`, which goes again.
+        let is_socket = name == SOCKET || name.starts_with(&format!("{SOCKET}-"));
+        let kept = !name.ends_with("-shm") && !is_socket;
         (path.starts_with(self.root) && kept).then_some(path)
     }
 
