@@ -187,7 +187,7 @@ impl Manifest {
     }
 
     /// The blobs of an image: its config, then its layers in order. Those of an artifact manifest.
-    /// What else may be referenced as a blob is among the [`references`](Self::references).
+    /// Other content that may be referenced as a blob is among the [`references`](Self::references).
     pub fn blobs(&self) -> impl Iterator<Item = &Descriptor> {
         let (config, others): (_, &[Descriptor]) = match &self.0.document {
             Document::Image(image) => (Some(&image.config), &image.layers),

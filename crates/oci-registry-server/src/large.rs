@@ -53,7 +53,7 @@ struct Rest {
     store: Arc<dyn Store>,
     descriptor: Descriptor,
     budget: Arc<Budget>,
-    /// Whether the engine gives parts, which are not verified.
+    /// True if the engine gives parts, which are not verified.
     in_parts: bool,
     offset: u64,
     /// Held by the piece that is being sent.
