@@ -18,7 +18,7 @@ use crate::objects::{Files, Journal, ObjectKey, Objects};
 use crate::options::EngineOptions;
 use crate::space::Space;
 use crate::upgrade;
-use crate::upload::{self, Committed, Held, OpenUploads, SessionId, Tokens, idle_since, seconds};
+use crate::upload::{self, Held, OpenUploads, SessionId, Tokens, idle_since, seconds};
 
 /// How many bytes of memory all that is on its way between connections and files may take together, before everybody has to do
 /// with little at a time: 20 MiB.
@@ -39,7 +39,6 @@ pub(crate) struct Engine {
     pub(crate) upload_buffers: Buffers,
     pub(crate) open_uploads: Arc<OpenUploads>,
     pub(crate) tokens: Tokens,
-    pub(crate) committed: Committed,
     space: Space,
     /// True if objects are files beside the database.
     in_files: bool,
@@ -104,7 +103,6 @@ impl Engine {
             upload_buffers,
             open_uploads: OpenUploads::new(most),
             tokens: Tokens::new(secret),
-            committed: Committed::default(),
             space: Space::new(directory.path().to_owned(), options.min_free_space),
             options,
             left: std::sync::Mutex::default(),

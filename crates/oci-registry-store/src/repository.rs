@@ -16,7 +16,7 @@ use oci_spec_types::{Algorithm, Descriptor, Digest, ErrorCode, Name, Tag};
 
 use crate::References;
 use crate::engine::Engine;
-use crate::metadata::{BlobRecord, BlobSize, Content, NewManifest, refusals};
+use crate::metadata::{BlobRecord, BlobSize, Content, NewManifest, SessionState, refusals};
 use crate::objects::ObjectKey;
 use crate::upload::Upload;
 
@@ -266,7 +266,10 @@ impl Store for Repository {
 
     async fn committed_upload(&self, upload: &UploadId) -> Result<Option<Digest>> {
         let (id, _) = self.engine.tokens.check(&self.name, upload)?;
-        Ok(self.engine.committed.get(&id))
+        match self.engine.metadata.session(&self.name, &id).await? {
+            SessionState::Closed(blob) => Ok(blob),
+            SessionState::Blank | SessionState::Open(_) => Ok(None),
+        }
     }
 
     /// Only from a named repository: whether the caller may read from it has been decided by then. Without one, nothing is

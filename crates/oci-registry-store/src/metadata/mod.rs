@@ -139,8 +139,8 @@ pub(crate) enum SessionState {
     Blank,
     /// It has content.
     Open(SessionRecord),
-    /// It was completed or cancelled.
-    Closed,
+    /// It was cancelled, or completed with this blob.
+    Closed(Option<Digest>),
 }
 
 /// A session that the caller has claimed, and the version of its record, if there is one.

@@ -3,7 +3,6 @@
 //! Small content is gathered in memory and goes into the database in one write. As soon as there is more, it goes straight
 //! into the object where it will stay.
 
-mod committed;
 mod fork;
 mod gather;
 mod held;
@@ -24,7 +23,6 @@ use crate::buffers::{Buffers, LARGE};
 use crate::engine::Engine;
 use crate::metadata::{Claimed, Content, NewBlob, Progress, SessionRecord, SessionState};
 
-pub(crate) use committed::Committed;
 pub(crate) use held::{Held, OpenUploads};
 pub(crate) use id::{SessionId, Tokens, now};
 
@@ -249,15 +247,10 @@ impl Staged for Upload {
     }
 
     async fn commit(mut self: Box<Self>, digest: &Digest) -> Result<()> {
-        let (engine, id) = (Arc::clone(&self.engine), self.id.take());
         match self.take_object().await? {
             Some(object) => object.end(End::Commit(digest.clone())).await,
             None => self.commit_inline(digest).await,
-        }?;
-        if let Some(id) = id {
-            engine.committed.insert(id, digest);
         }
-        Ok(())
     }
 
     async fn suspend(mut self: Box<Self>) -> Result<UploadId> {

@@ -61,10 +61,14 @@ async fn made_older(engine: TestEngine) -> TestEngine {
         true => {
             let older = "UPDATE oci_registry_schema SET version = 1";
             change(directory.path(), &options.database, older).await;
+            let without = "ALTER TABLE session DROP COLUMN digest";
+            alter(directory.path(), &options.database, without).await;
         }
         false => {
             let database =
                 rusqlite::Connection::open(directory.path().join("metadata.sqlite")).unwrap();
+            let without = "ALTER TABLE closed_session DROP COLUMN digest";
+            database.execute(without, []).unwrap();
             database.pragma_update(None, "user_version", 3).unwrap();
         }
     }

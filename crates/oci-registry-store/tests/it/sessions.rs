@@ -258,12 +258,14 @@ async fn an_unknown_hash_state_is_hashed_again() {
     assert_eq!(pull(&*store, &describe(&bytes).digest, ByteRange::All).await.unwrap(), bytes);
 }
 
-// jib#4301: who has not heard that an upload was committed asks again.
+// jib#4301: who has not heard that an upload was committed asks again, of another server or one
+// that was started since, too.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_came_of_an_upload_is_remembered() {
-    let engine = TestEngine::new().await;
-    let (store, other) = (engine.repository("a/b").await, engine.repository("c").await);
+    let mut engine = TestEngine::new().await;
+    let mut committed = Vec::new();
     for length in [10, 100_000] {
+        let (store, other) = (engine.repository("a/b").await, engine.repository("c").await);
         let bytes = noise(length, 1);
         let digest = Digest::sha256(&bytes);
         let id = store.stage(Algorithm::Sha256).await.unwrap().suspend().await.unwrap();
@@ -271,7 +273,20 @@ async fn what_came_of_an_upload_is_remembered() {
         let mut staged = store.resume(&id).await.unwrap();
         staged.append(bytes).await.unwrap();
         staged.commit(&digest).await.unwrap();
-        assert_eq!(store.committed_upload(&id).await.unwrap(), Some(digest));
+        assert_eq!(store.committed_upload(&id).await.unwrap(), Some(digest.clone()));
         assert_code(other.committed_upload(&id).await, ErrorCode::BlobUploadUnknown);
+        committed.push((id, digest));
     }
+    let cancelled = {
+        let store = engine.repository("a/b").await;
+        let id = store.stage(Algorithm::Sha256).await.unwrap().suspend().await.unwrap();
+        store.resume(&id).await.unwrap().cancel().await.unwrap();
+        id
+    };
+    engine = engine.reopen().await;
+    let store = engine.repository("a/b").await;
+    for (id, digest) in committed {
+        assert_eq!(store.committed_upload(&id).await.unwrap(), Some(digest));
+    }
+    assert_eq!(store.committed_upload(&cancelled).await.unwrap(), None);
 }

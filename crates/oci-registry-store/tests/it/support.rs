@@ -60,6 +60,10 @@ impl TestEngine {
     /// An engine on what a crash at this moment would leave: a copy of the directory as it is, and of the database on a server.
     pub(crate) async fn crashed(&self) -> Self {
         let directory = tempfile::tempdir().unwrap();
+        #[cfg_attr(
+            not(feature = "postgres"),
+            expect(unused_mut, reason = "only servers are copied")
+        )]
         let mut options = self.options.clone();
         #[cfg(feature = "postgres")]
         if options.database.is_shared() {
@@ -193,6 +197,11 @@ async fn database() -> Database {
 /// Changes the metadata past the engine. It may be open: only this process may write, but this one is the test.
 pub(crate) async fn change(data: &Path, database: &Database, sql: &str) {
     assert!(try_change(data, database, sql).await > 0, "{sql} changed nothing");
+}
+
+/// Changes what tables there are, or what they have.
+pub(crate) async fn alter(data: &Path, database: &Database, sql: &str) {
+    try_change(data, database, sql).await;
 }
 
 async fn try_change(data: &Path, database: &Database, sql: &str) -> u64 {

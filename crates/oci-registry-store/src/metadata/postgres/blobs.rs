@@ -62,7 +62,7 @@ async fn renew_link(db: &Db, repository: i64, blob: i64, now: i64) -> Outcome<()
 
 pub(super) async fn commit(db: &Db, new: &NewBlob, writer: &str) -> Outcome<Stored> {
     if let Some(session) = &new.session {
-        sessions::close(db, session, writer).await?;
+        sessions::close(db, session, Some(&new.digest), writer).await?;
     }
     let repository = rows::make_repository(db, &new.repository).await?;
     let (blob, stored) = match keep(db, &new.digest).await? {

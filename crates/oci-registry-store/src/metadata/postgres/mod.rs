@@ -417,8 +417,9 @@ impl Metadata for Postgres {
 
     async fn close_session(&self, session: Claimed) -> Result<Option<ObjectKey>> {
         let claimed = &session;
-        let work =
-            |db: Arc<Db>| async move { sessions::close(&db, claimed, self.lease.holder()).await };
+        let work = |db: Arc<Db>| async move {
+            sessions::close(&db, claimed, None, self.lease.holder()).await
+        };
         let object = self.runner.write("close an upload", Begin::default(), work).await?;
         self.lease.ended(&session.id);
         Ok(object)

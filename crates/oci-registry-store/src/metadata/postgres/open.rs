@@ -16,10 +16,10 @@ use super::url::Url;
 use crate::blocking;
 
 /// The version of `schema.sql`.
-const SCHEMA: i32 = 2;
+const SCHEMA: i32 = 3;
 
 /// Steps by which each older version becomes the next, from version 1 on.
-const MIGRATIONS: [&str; 1] = [include_str!("migrations/2.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("migrations/2.sql"), include_str!("migrations/3.sql")];
 
 /// The oldest server that will do, as it gives its version.
 const OLDEST: i32 = 150_000;

@@ -143,6 +143,8 @@ CREATE TABLE session (
     touched    bigint,
     object     text COLLATE "C" UNIQUE REFERENCES pending_object ON DELETE RESTRICT,
     data       bytea,
+    -- The blob that came of it, if any.
+    digest     text COLLATE "C" CHECK (closed OR digest IS NULL),
     CHECK (CASE WHEN closed
         THEN num_nonnulls(repository, version, "offset", hash_state, touched, object, data) = 0
         ELSE num_nulls(repository, version, "offset", hash_state, touched) = 0 AND num_nonnulls(object, data) = 1

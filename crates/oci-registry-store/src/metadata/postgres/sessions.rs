@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use oci_ref::{Error, ErrorKind};
-use oci_spec_types::Name;
+use oci_spec_types::{Digest, Name};
 
 use super::failure::{Failure, Outcome};
 use super::lease::{self, ALIVE};
@@ -99,11 +99,14 @@ pub(super) async fn get_session(
     repository: &Name,
     id: &SessionId,
 ) -> Outcome<SessionState> {
-    let find = "SELECT closed, repository, version, \"offset\", hash_state, touched, object, data, pending_object.state
-                FROM session LEFT JOIN pending_object ON pending_object.key = session.object WHERE id = $1";
+    let find = "SELECT closed, repository, version, \"offset\", hash_state, touched, object, data, pending_object.state,
+                digest FROM session LEFT JOIN pending_object ON pending_object.key = session.object WHERE id = $1";
     let Some(row) = db.row(find, &[&id.as_str()]).await? else { return Ok(SessionState::Blank) };
     if get::<bool>(&row, 0)? {
-        return Ok(SessionState::Closed);
+        let blob: Option<&str> = get(&row, 9)?;
+        return Ok(SessionState::Closed(
+            blob.map(|digest| columns::parse("a digest", digest)).transpose()?,
+        ));
     }
     if get::<&str>(&row, 1)? != repository.as_str() {
         return Ok(SessionState::Blank);
@@ -176,9 +179,14 @@ pub(super) async fn record(db: &Db, progress: &Progress, writer: &str) -> Outcom
     lease::release(db, &session.id, writer).await
 }
 
-/// Ends a session. The object that it owned is the closer's from now on.
-pub(super) async fn close(db: &Db, session: &Claimed, writer: &str) -> Outcome<Option<ObjectKey>> {
-    let id = session.id.as_str();
+/// Ends a session, of which a blob came or not. The object that it owned is the closer's.
+pub(super) async fn close(
+    db: &Db,
+    session: &Claimed,
+    blob: Option<&Digest>,
+    writer: &str,
+) -> Outcome<Option<ObjectKey>> {
+    let (id, digest) = (session.id.as_str(), blob.map(Digest::as_str));
     let object = match session.version {
         Some(version) => {
             let find = "SELECT object FROM session WHERE id = $1 AND version = $2 FOR UPDATE";
@@ -189,8 +197,8 @@ pub(super) async fn close(db: &Db, session: &Claimed, writer: &str) -> Outcome<O
             let object = object.map(columns::object_key).transpose()?;
             db.execute(
                 "UPDATE session SET closed = true, repository = NULL, version = NULL, \"offset\" = NULL,
-                 hash_state = NULL, touched = NULL, object = NULL, data = NULL WHERE id = $1",
-                &[&id],
+                 hash_state = NULL, touched = NULL, object = NULL, data = NULL, digest = $2 WHERE id = $1",
+                &[&id, &digest],
             )
             .await?;
             if let Some(key) = &object {
@@ -200,9 +208,9 @@ pub(super) async fn close(db: &Db, session: &Claimed, writer: &str) -> Outcome<O
             object
         }
         None => {
-            let insert =
-                "INSERT INTO session (id, closed) VALUES ($1, true) ON CONFLICT DO NOTHING";
-            if db.execute(insert, &[&id]).await? == 0 {
+            let insert = "INSERT INTO session (id, closed, digest) VALUES ($1, true, $2)
+                          ON CONFLICT DO NOTHING";
+            if db.execute(insert, &[&id, &digest]).await? == 0 {
                 return Err(lost(db, &session.id).await?.into());
             }
             None

@@ -71,7 +71,7 @@ mod tests {
         assert!(metadata.session(&repository, &id).now_or_never().is_none(), "it has to be read");
         drop(held_up);
         let asked = metadata.session(&repository, &id).await.unwrap();
-        assert!(matches!(asked, SessionState::Closed), "{asked:?}");
+        assert!(matches!(asked, SessionState::Closed(Some(_))), "{asked:?}");
     }
 
     #[test]

@@ -79,7 +79,7 @@ pub(super) fn get(
 
 pub(super) fn commit(db: &Connection, new: &NewBlob) -> Outcome<Stored> {
     if let Some(session) = &new.session {
-        sessions::close(db, session)?;
+        sessions::close(db, session, Some(&new.digest))?;
     }
     let repository = rows::make_repository(db, &new.repository)?;
     let mut find = db.prepare_cached("SELECT id FROM blob WHERE digest = ?1")?;

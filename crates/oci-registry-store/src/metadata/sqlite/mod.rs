@@ -427,7 +427,7 @@ impl Metadata for Sqlite {
 
     async fn close_session(&self, session: Claimed) -> Result<Option<ObjectKey>> {
         self.begun.remove(&session.id);
-        self.writer.run("close an upload", move |db| sessions::close(db, &session)).await
+        self.writer.run("close an upload", move |db| sessions::close(db, &session, None)).await
     }
 
     async fn idle_sessions(&self, before: i64, limit: usize) -> Result<Vec<Claimed>> {

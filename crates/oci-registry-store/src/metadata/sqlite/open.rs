@@ -14,13 +14,14 @@ use super::writer::run_alone;
 const APPLICATION: i32 = 0x6f63_6972;
 
 /// The version of `schema.sql`.
-const SCHEMA: i32 = 4;
+const SCHEMA: i32 = 5;
 
 /// How each older version becomes the next, from version 1 on.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     include_str!("migrations/2.sql"),
     include_str!("migrations/3.sql"),
     include_str!("migrations/4.sql"),
+    include_str!("migrations/5.sql"),
 ];
 
 /// Prepared statements kept for each connection.

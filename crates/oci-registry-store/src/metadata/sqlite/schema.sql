@@ -133,5 +133,7 @@ CREATE INDEX session_by_touched ON session (touched);
 
 -- Sessions that were completed or cancelled, as long as their tokens could still begin them anew.
 CREATE TABLE closed_session (
-    id TEXT PRIMARY KEY
+    id     TEXT PRIMARY KEY,
+    -- The blob that came of it, if any.
+    digest TEXT
 ) STRICT, WITHOUT ROWID;

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use oci_ref::{Error, ErrorKind};
-use oci_spec_types::Name;
+use oci_spec_types::{Digest, Name};
 use rusqlite::{Connection, OptionalExtension};
 
 use super::failure::Outcome;
@@ -109,8 +109,14 @@ pub(super) fn get(db: &Connection, repository: &Name, id: &SessionId) -> Outcome
             touched,
         }));
     }
-    let mut find = db.prepare_cached("SELECT 1 FROM closed_session WHERE id = ?1")?;
-    Ok(if find.exists([id.as_str()])? { SessionState::Closed } else { SessionState::Blank })
+    let mut find = db.prepare_cached("SELECT digest FROM closed_session WHERE id = ?1")?;
+    let closed = find.query_row([id.as_str()], |row| row.get::<_, Option<String>>(0)).optional()?;
+    Ok(match closed {
+        Some(digest) => SessionState::Closed(
+            digest.map(|digest| columns::parse("a digest", &digest)).transpose()?,
+        ),
+        None => SessionState::Blank,
+    })
 }
 
 pub(super) fn record(db: &Connection, progress: &Progress) -> Outcome<()> {
@@ -158,7 +164,12 @@ pub(super) fn not_pending(key: &ObjectKey) -> Error {
     Error::new(ErrorKind::Internal, format!("object {key} is not pending any more"))
 }
 
-pub(super) fn close(db: &Connection, session: &Claimed) -> Outcome<Option<ObjectKey>> {
+/// Ends a session, of which a blob came or not. The object that it owned is the closer's.
+pub(super) fn close(
+    db: &Connection,
+    session: &Claimed,
+    blob: Option<&Digest>,
+) -> Outcome<Option<ObjectKey>> {
     let object: Option<String> = match session.version {
         Some(version) => {
             let mut delete = db.prepare_cached(
@@ -180,8 +191,10 @@ pub(super) fn close(db: &Connection, session: &Claimed) -> Outcome<Option<Object
         }
     };
     let closed = db
-        .prepare_cached("INSERT INTO closed_session (id) VALUES (?1) ON CONFLICT DO NOTHING")?
-        .execute([session.id.as_str()])?;
+        .prepare_cached(
+            "INSERT INTO closed_session (id, digest) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+        )?
+        .execute((session.id.as_str(), blob.map(Digest::as_str)))?;
     match closed {
         0 => Err(lost(db, &session.id)?.into()),
         _ => Ok(object.map(|key| columns::object_key(&key)).transpose()?),
