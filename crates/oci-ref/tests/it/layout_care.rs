@@ -248,6 +248,7 @@ async fn what_may_be_absent_is_no_damage() {
     let directory = TempDir::new().unwrap();
     let options = LayoutOptions { sparse: true, ..LayoutOptions::default() };
     let layout = Layout::create_with(directory.path().join("sparse"), options).await.unwrap();
+    assert_eq!(layout.capabilities().sparse, Some(true));
     let packed = image_with("windows", |manifest| {
         let mut elsewhere = noise_blob("elsewhere", 100).descriptor;
         elsewhere.media_type = MediaType::OCI_LAYER_NONDISTRIBUTABLE_GZIP;

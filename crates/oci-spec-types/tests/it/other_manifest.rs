@@ -57,3 +57,15 @@ fn references_are_bounded() {
     let error = read(&many(100_001)).unwrap_err().to_string();
     assert!(error.contains("more than 100000"), "{error}");
 }
+
+#[test]
+fn references_are_counted_whatever_their_form() {
+    let many = |from: u64, count: u64| -> Vec<Value> {
+        (from..from + count).map(|number| json!(Digest::sha256(&number.to_le_bytes()))).collect()
+    };
+    // Two lists, since one has a limit of its own.
+    let found = read(&json!({"a": many(0, 50_000), "b": many(50_000, 50_000)})).unwrap();
+    assert_eq!((found.descriptors.len(), found.digests.len()), (0, 100_000));
+    let error = read(&json!({"a": many(0, 50_000), "b": many(50_000, 50_001)})).unwrap_err();
+    assert!(error.to_string().contains("more than 100000 descriptors and digests"), "{error}");
+}
