@@ -14,7 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::{Either, select};
 use oci_ref::{Mounted, Result, Staged, Store};
-use oci_registry_client::{Client, PlainHttp, Repository, RetryPolicy};
+use oci_registry_client::{Client, PlainHttp, Proxies, Repository, RetryPolicy};
 use oci_spec_types::{Algorithm, Descriptor, Digest, MediaType, Reference};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
@@ -53,10 +53,10 @@ pub fn check(data: &[u8]) {
 }
 
 fn repository(proxy: SocketAddr) -> Repository {
-    let proxy = reqwest::Proxy::all(format!("http://{proxy}")).expect("the address of a proxy");
+    let proxies = Proxies::none().all(&format!("http://{proxy}")).expect("the address of a proxy");
     let client = Client::builder()
-        .http(reqwest::Client::builder().pool_max_idle_per_host(0))
-        .proxy(proxy)
+        .http(|| reqwest::Client::builder().pool_max_idle_per_host(0))
+        .proxies(proxies)
         .plain_http(PlainHttp::Always)
         .only_added_root_certificates()
         .chunk_size(CHUNK)
