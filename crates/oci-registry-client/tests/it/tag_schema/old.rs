@@ -44,6 +44,8 @@ pub(super) struct OldState {
     pub(super) tags: BTreeMap<String, String>,
     /// Changes the index behind the client's back, so often.
     pub(super) interferes: u32,
+    /// Answers writes of the index with this status.
+    pub(super) refuses: Option<u16>,
     /// Others, who do not know of conditions either, write their own index over the client's:
     /// these, one each time.
     pub(super) others: Vec<Manifest>,
@@ -93,6 +95,9 @@ impl Old {
             "PUT" => {
                 let digest = Digest::sha256(&seen.body).to_string();
                 state.manifests.insert(digest.clone(), seen.body.clone().into());
+                if let Some(status) = state.refuses.filter(|_| reference == tag()) {
+                    return Answer::status(status);
+                }
                 if reference == tag() {
                     state.index_writes += 1;
                     state.looks = 0;

@@ -1,6 +1,6 @@
 //! The list is changed when a manifest with a subject comes or goes.
 
-use oci_ref::{Manifest, Store};
+use oci_ref::{ErrorKind, Manifest, Store};
 use oci_registry_client::{ReferrersChange, ReferrersStep};
 use oci_spec_types::{Descriptor, ImageIndex, ImageManifest, MediaType};
 
@@ -181,6 +181,27 @@ async fn deleting_says_which_step_failed() {
     assert_eq!((failure.change, failure.step), (ReferrersChange::Remove, ReferrersStep::Write));
     assert_eq!((&failure.subject, &failure.referrer), (&subject().digest, one.digest()));
     assert!(old.has(one.digest()), "it is left");
+}
+
+// A refusal of the list is none of the manifest: whether to go on without the list is decided by
+// the kind. Who may not write at all, or not now, is told that.
+// covers: O24
+#[tokio::test]
+async fn a_list_that_is_refused_is_told_by_its_kind() {
+    for (status, unlisted) in [(400, true), (405, true), (413, true), (403, false), (503, false)] {
+        let old = Old::default();
+        let server = old.serve().await;
+        old.0.lock().unwrap().refuses = Some(status);
+        let pushed = artifact("x", 1);
+        let error = push(&server, builder(), std::slice::from_ref(&pushed))
+            .await
+            .pop()
+            .unwrap()
+            .unwrap_err();
+        assert_eq!(*error.kind() == ErrorKind::Unlisted, unlisted, "{status}: {error}");
+        assert_eq!(failure(&error).step, ReferrersStep::Write);
+        assert!(old.has(pushed.digest()), "{status}: the manifest is stored");
+    }
 }
 
 // covers: O17
