@@ -52,6 +52,24 @@ impl Blob {
         })
     }
 
+    /// The rest of a blob: `body` begins at `offset`, and `verifier`, which is one of the
+    /// descriptor's digest, has had the bytes before. Size and digest are still verified of all of
+    /// it.
+    ///
+    /// # Errors
+    /// `SIZE_INVALID` if the offset lies beyond the descriptor's size.
+    pub fn resume(
+        descriptor: Descriptor,
+        body: Body,
+        offset: u64,
+        verifier: Verifier,
+    ) -> Result<Self> {
+        let Some(remaining) = descriptor.size.checked_sub(offset) else {
+            return Err(wrong_size(&descriptor, format!("at least {offset}")));
+        };
+        Ok(Self { descriptor, body, verifier: Some(verifier), remaining, withheld: None })
+    }
+
     /// Opens a blob of a source. Content embedded in the descriptor is used without asking the source.
     pub async fn open(source: &(impl Source + ?Sized), descriptor: &Descriptor) -> Result<Self> {
         if let Some(data) = &descriptor.data {
@@ -80,6 +98,13 @@ impl Blob {
     /// The descriptor that the bytes are verified against.
     pub fn descriptor(&self) -> &Descriptor {
         &self.descriptor
+    }
+
+    /// How many of the blob's bytes have been read, from its beginning, and their hash, by which
+    /// [`resume`](Self::resume) goes on. `None` once the stream has ended, or all of it was read.
+    pub fn state(&self) -> Option<(u64, &Verifier)> {
+        let verifier = self.verifier.as_ref().filter(|_| self.withheld.is_none())?;
+        Some((self.descriptor.size - self.remaining, verifier))
     }
 
     /// All the bytes, if they are no more than `limit`.
@@ -277,6 +302,31 @@ mod tests {
         assert_eq!(long.unwrap().code(), Some(&ErrorCode::SizeInvalid));
         let (_, wrong) = read(&descriptor, &[b"hallo"]).await;
         assert_eq!(wrong.unwrap().code(), Some(&ErrorCode::DigestInvalid));
+    }
+
+    #[tokio::test]
+    async fn the_rest_is_verified_with_what_was_read_before() {
+        let descriptor = Descriptor::of(MediaType::OCTET_STREAM, b"hello world");
+        let body = |bytes: &'static [u8]| {
+            futures_util::stream::iter([Ok(Bytes::from_static(bytes))]).boxed()
+        };
+        let broken = [Ok(Bytes::from_static(b"hello")), Err(Error::new(ErrorKind::Io, "cut"))];
+        let mut blob =
+            Blob::new(descriptor.clone(), futures_util::stream::iter(broken).boxed()).unwrap();
+        assert_eq!(blob.next().await.unwrap().unwrap(), "hello");
+        let (offset, verifier) = blob.state().map(|(at, state)| (at, state.clone())).unwrap();
+        assert_eq!(offset, 5);
+        blob.next().await.unwrap().unwrap_err();
+        assert!(blob.state().is_none());
+
+        for (rest, right) in [(&b" world"[..], true), (b" worms", false), (b" wor", false)] {
+            let resumed =
+                Blob::resume(descriptor.clone(), body(rest), offset, verifier.clone()).unwrap();
+            let read: Result<Vec<Bytes>> = resumed.try_collect().await;
+            assert_eq!(read.is_ok_and(|read| read.concat() == rest), right);
+        }
+        let error = Blob::resume(descriptor, body(b""), 12, verifier).err().unwrap();
+        assert_eq!(error.code(), Some(&ErrorCode::SizeInvalid));
     }
 
     #[tokio::test]

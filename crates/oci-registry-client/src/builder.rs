@@ -22,10 +22,10 @@ use crate::{Client, Error, Mirror, PlainHttp, Result, Retry, RetryPolicy, Warnin
 #[non_exhaustive]
 pub enum UploadMode {
     /// In one request; in chunks if the registry says how large they are to be (`OCI-Chunk-Min-Length`), or refuses one
-    /// request as too large (413, 416).
+    /// request as too large (413, 416). What breaks off is gone on with where the registry has it.
     #[default]
     Auto,
-    /// In one request.
+    /// In one request, or the rest of it in one after a break.
     Monolithic,
     /// In chunks.
     Chunked,

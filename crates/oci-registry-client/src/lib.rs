@@ -180,6 +180,7 @@ pub mod fuzzing;
 mod link;
 mod location;
 mod mirror;
+mod outbound;
 mod page;
 mod payload;
 mod proxy;

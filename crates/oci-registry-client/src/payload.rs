@@ -8,16 +8,15 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::{StreamExt, stream};
-use oci_ref::{Blob, Reopen};
-use oci_spec_types::Descriptor;
+use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::time::Instant;
 
+use crate::outbound::{Outbound, Rest};
 use crate::request::About;
 use crate::{Error, Result};
 
 /// Content up to this size, in bytes, is read before the request begins.
-const MAX_EAGER: u64 = 64 << 10;
+pub(crate) const MAX_EAGER: u64 = 64 << 10;
 
 /// The content of a request, which can be sent again.
 pub(crate) enum Payload<'a> {
@@ -25,8 +24,8 @@ pub(crate) enum Payload<'a> {
     Nothing,
     /// Bytes at hand.
     Bytes(Bytes),
-    /// Content that is verified while it is sent: its last piece is withheld until its digest is known to be right.
-    Content { descriptor: &'a Descriptor, content: &'a dyn Reopen },
+    /// A blob from so many bytes on, verified while it is sent.
+    Blob { blob: &'a Outbound<'a>, from: u64 },
 }
 
 /// Content on its way.
@@ -48,16 +47,16 @@ impl Payload<'_> {
         match self {
             Self::Nothing => Ok(at_hand(Bytes::new(), progress)),
             Self::Bytes(bytes) => Ok(at_hand(bytes.clone(), progress)),
-            Self::Content { descriptor, content } => {
+            Self::Blob { blob, from } => {
                 let failed = |error| content_error(about, error);
-                let body = content.open(0).await.map_err(failed)?;
-                let blob = Blob::new((*descriptor).clone(), body).map_err(failed)?;
-                if descriptor.size <= MAX_EAGER {
-                    let bytes = blob.into_bytes(MAX_EAGER).await.map_err(failed)?;
-                    return Ok(at_hand(bytes, progress));
+                let rest = blob.open(*from).await.map_err(failed)?;
+                let length = blob.descriptor().size - from;
+                if length <= MAX_EAGER {
+                    let pieces: Vec<Bytes> = rest.try_collect().await.map_err(failed)?;
+                    return Ok(at_hand(pieces.concat().into(), progress));
                 }
-                let body = reqwest::Body::wrap_stream(progress.clone().watch(blob));
-                Ok(Outgoing { body, length: descriptor.size, progress })
+                let body = reqwest::Body::wrap_stream(progress.clone().watch(rest));
+                Ok(Outgoing { body, length, progress })
             }
         }
     }
@@ -88,7 +87,7 @@ impl Progress {
         Self(Arc::new(Mutex::new(state)))
     }
 
-    fn watch(self, mut blob: Blob) -> impl futures_core::Stream<Item = Result<Bytes, Interrupted>> {
+    fn watch(self, mut blob: Rest) -> impl futures_core::Stream<Item = Result<Bytes, Interrupted>> {
         stream::poll_fn(move |cx| {
             let polled = blob.poll_next_unpin(cx);
             let mut state = self.lock();

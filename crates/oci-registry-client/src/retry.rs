@@ -15,8 +15,8 @@ use crate::{Client, Error};
 ///
 /// Only errors that are [retryable](Error::is_retryable) are tried again, and only requests whose body can be sent
 /// again. A registry's `Retry-After` is respected: the later of the two waits counts. What makes one request of a
-/// client wait makes all its requests to that registry wait. A blob that made progress since its last break starts
-/// afresh.
+/// client wait makes all its requests to that registry wait. A blob that made progress since its last break, in
+/// either direction, starts afresh.
 ///
 /// ```
 /// use std::time::Duration;
@@ -119,6 +119,11 @@ impl Attempts {
     pub(crate) fn reset(&mut self) {
         self.failed = 0;
         self.started = Instant::now();
+    }
+
+    /// Content moved at this time, so that the deadline counts from then. Attempts are counted on.
+    pub(crate) fn moved(&mut self, at: Instant) {
+        self.started = self.started.max(at);
     }
 
     /// Waits until the registry may be asked, if another request has to wait for it.

@@ -8,6 +8,7 @@ mod index_updates;
 mod manifests;
 mod mirrored;
 mod parallel;
+mod push;
 mod reader;
 mod reference;
 mod referrers;

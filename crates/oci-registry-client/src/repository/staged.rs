@@ -108,7 +108,7 @@ impl StagedUpload {
             attempts.ready(state).await;
             let session = self.open().await?.clone();
             let payload = Payload::Bytes(rest.clone());
-            let error = match self.repository.try_close_session(&session, digest, payload).await {
+            let error = match self.repository.close_session(&session, digest, payload).await {
                 Ok(()) => {
                     self.close();
                     return Ok(());

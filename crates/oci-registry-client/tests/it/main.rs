@@ -16,6 +16,7 @@ mod matrix;
 mod mirrors;
 mod parallel;
 mod push;
+mod push_resume;
 mod redirects;
 mod referrers;
 mod resume;

@@ -157,8 +157,9 @@ async fn a_failed_push_begins_anew_with_a_new_upload() {
         .await
         .unwrap();
     let methods: Vec<_> = server.seen().iter().map(|seen| seen.method.clone()).collect();
-    assert_eq!(methods, ["POST", "PUT", "DELETE", "POST", "PUT"]);
-    assert_eq!(server.seen()[4].body, content);
+    // It is asked what it has, and whether the answer alone was lost.
+    assert_eq!(methods, ["POST", "PUT", "GET", "HEAD", "POST", "PUT"]);
+    assert_eq!(server.seen()[5].body, content);
 }
 
 // covers: O5

@@ -17,6 +17,8 @@ pub(crate) struct Seen {
     pub(crate) target: String,
     headers: BTreeMap<String, String>,
     pub(crate) body: Vec<u8>,
+    /// Whether the whole body came. If not, the answer is not sent.
+    pub(crate) whole: bool,
 }
 
 impl Seen {
@@ -91,6 +93,9 @@ impl Answer {
 
 type Script = Arc<dyn Fn(&Seen) -> Answer + Send + Sync>;
 
+/// After how many bytes of their bodies requests with content break, one after the other.
+pub(crate) type Breaks = Arc<Mutex<VecDeque<usize>>>;
+
 pub(crate) struct Server {
     pub(crate) host: Host,
     seen: Arc<Mutex<Vec<Seen>>>,
@@ -98,13 +103,22 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) async fn start(script: impl Fn(&Seen) -> Answer + Send + Sync + 'static) -> Self {
+        Self::breaking(Breaks::default(), script).await
+    }
+
+    /// Breaks the connection within the bodies of the first requests with content. The script is
+    /// told what had come.
+    pub(crate) async fn breaking(
+        breaks: Breaks,
+        script: impl Fn(&Seen) -> Answer + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let host = listener.local_addr().unwrap().to_string().parse().unwrap();
         let seen = Arc::new(Mutex::new(Vec::new()));
         let (script, kept): (Script, _) = (Arc::new(script), seen.clone());
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, script.clone(), kept.clone()));
+                tokio::spawn(serve(stream, script.clone(), kept.clone(), breaks.clone()));
             }
         });
         Self { host, seen }
@@ -150,11 +164,14 @@ pub(crate) fn builder() -> ClientBuilder {
         .idle_timeout(None)
 }
 
-async fn serve(stream: TcpStream, script: Script, kept: Arc<Mutex<Vec<Seen>>>) {
+async fn serve(stream: TcpStream, script: Script, kept: Arc<Mutex<Vec<Seen>>>, breaks: Breaks) {
     let mut stream = BufStream::new(stream);
-    while let Some(seen) = read(&mut stream).await {
+    while let Some(seen) = read(&mut stream, &breaks).await {
         kept.lock().unwrap().push(seen.clone());
         let answer = script(&seen);
+        if !seen.whole {
+            return;
+        }
         if let Some(gate) = &answer.gate {
             gate.acquire().await.unwrap().forget();
         }
@@ -165,7 +182,7 @@ async fn serve(stream: TcpStream, script: Script, kept: Arc<Mutex<Vec<Seen>>>) {
     }
 }
 
-async fn read(stream: &mut BufStream<TcpStream>) -> Option<Seen> {
+async fn read(stream: &mut BufStream<TcpStream>, breaks: &Breaks) -> Option<Seen> {
     let mut line = String::new();
     stream.read_line(&mut line).await.ok().filter(|read| *read > 0)?;
     let mut parts = line.split_whitespace();
@@ -183,9 +200,11 @@ async fn read(stream: &mut BufStream<TcpStream>) -> Option<Seen> {
     }
     assert!(!headers.contains_key("transfer-encoding"), "the client always says how much it sends");
     let length = headers.get("content-length").map_or(0, |length| length.parse().unwrap());
-    let mut body = vec![0; length];
+    let at = if length > 0 { breaks.lock().unwrap().pop_front() } else { None };
+    let whole = at.is_none_or(|at| at >= length);
+    let mut body = vec![0; length.min(at.unwrap_or(length))];
     stream.read_exact(&mut body).await.ok()?;
-    Some(Seen { method, target, headers, body })
+    Some(Seen { method, target, headers, body, whole })
 }
 
 async fn write(
