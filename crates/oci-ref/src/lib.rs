@@ -41,6 +41,7 @@ mod layers;
 #[cfg(feature = "layout")]
 mod layout;
 mod list;
+mod lock;
 mod manifest;
 mod memory;
 mod platform;
@@ -84,6 +85,7 @@ pub use layout::{
     Collected, GcOptions, Layout, LayoutCheck, LayoutEntry, LayoutOptions, LayoutProblem,
 };
 pub use list::{List, ListUpdate};
+pub use lock::open_locked;
 pub use manifest::{Document, Manifest, ManifestError};
 pub use memory::Memory;
 pub use platform::{

@@ -1,12 +1,17 @@
 //! What is to be in an archive, gathered in a layout beside it.
 
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tempfile::TempDir;
 
 use crate::files::{TEMPORARY, blocking, directory_of};
-use crate::{Error, Layout, LayoutOptions, Result};
+use crate::{Error, Layout, LayoutOptions, Result, open_locked};
+
+/// The file whose lock says that somebody gathers an archive.
+const LOCK: &str = "lock";
 
 /// A layout in a temporary directory beside the file that an archive will be.
 pub(crate) struct Staging {
@@ -16,33 +21,70 @@ pub(crate) struct Staging {
     pub(crate) path: PathBuf,
     /// Whether the archive is synced before it is named.
     pub(crate) sync: bool,
-    _directory: TempDir,
+    directory: TempDir,
+    _lock: Option<File>,
 }
 
 impl Staging {
+    /// Makes it. What writers of the same archive have left behind which ended before their time
+    /// is removed.
     pub(crate) async fn create(path: PathBuf, sync: bool, sparse: bool) -> Result<Arc<Self>> {
         let beside = path.clone();
         let make = move || {
-            let mut builder = tempfile::Builder::new();
-            builder.prefix(TEMPORARY).tempdir_in(directory_of(&beside)).map_err(|error| {
+            begin(&beside).map_err(|error| {
                 let message = format!("archive {} cannot be begun", beside.display());
                 Error::io(message, error)
             })
         };
-        let directory = blocking(make).await?;
+        let (directory, lock) = blocking(make).await?;
         let options = LayoutOptions { sparse, ..LayoutOptions::default() };
         let layout = Layout::create_with(directory.path().join("layout"), options).await?;
-        Ok(Arc::new(Self { layout, path, sync, _directory: directory }))
+        Ok(Arc::new(Self { layout, path, sync, directory, _lock: lock }))
     }
 
-    /// The directory that the archive will be in.
+    /// The directory in which the archive is written before it has its name.
     pub(crate) fn directory(&self) -> &Path {
-        directory_of(&self.path)
+        self.directory.path()
     }
 
     /// The error for an archive that cannot be written.
-    pub(crate) fn failed(&self, error: std::io::Error) -> Error {
+    pub(crate) fn failed(&self, error: io::Error) -> Error {
         Error::io(format!("archive {} cannot be written", self.path.display()), error)
+    }
+}
+
+/// Makes the directory for an archive.
+fn begin(path: &Path) -> io::Result<(TempDir, Option<File>)> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    // Names have at most 255 bytes.
+    let name: String = name.chars().take(50).collect();
+    let prefix = format!("{TEMPORARY}{name}.");
+    remove_left(path, prefix.as_bytes());
+    loop {
+        let directory = tempfile::Builder::new().prefix(&prefix).tempdir_in(directory_of(path))?;
+        match open_locked(&directory.path().join(LOCK)) {
+            Ok(Some(lock)) => return Ok((directory, Some(lock))),
+            // Before it was locked, somebody has taken it for one that was left behind.
+            Ok(None) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            // Where files cannot be locked, nobody removes what was left behind.
+            Err(_) => return Ok((directory, None)),
+        }
+    }
+}
+
+/// Removes the directories that earlier writers of an archive have left behind. That this fails
+/// does not matter.
+fn remove_left(path: &Path, prefix: &[u8]) {
+    let Ok(entries) = fs::read_dir(directory_of(path)) else { return };
+    for entry in entries.flatten() {
+        let is_directory = entry.file_type().is_ok_and(|found| found.is_dir());
+        if is_directory
+            && entry.file_name().as_encoded_bytes().starts_with(prefix)
+            && let Ok(Some(_lock)) = open_locked(&entry.path().join(LOCK))
+        {
+            let _ = fs::remove_dir_all(entry.path());
+        }
     }
 }
 

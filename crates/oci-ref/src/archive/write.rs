@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use oci_spec_types::{Algorithm, Digest, Tag};
+use oci_spec_types::{Algorithm, Descriptor, Digest, Tag};
 
 use super::TarWriter;
 use super::staging::{Staging, source_of_staging};
 use crate::layout::marker::{MARKER, NEW_MARKER};
 use crate::layout::{INDEX, Packed};
-use crate::{Capabilities, Manifest, Precondition, Result, Staged, Store};
+use crate::{Capabilities, Manifest, Precondition, Reopen, Result, Staged, Store};
 
 /// How to write an archive.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -104,6 +104,10 @@ source_of_staging!(OciArchiveWriter);
 impl Store for OciArchiveWriter {
     fn capabilities(&self) -> Capabilities {
         self.staging.layout.capabilities()
+    }
+
+    async fn put_blob(&self, descriptor: &Descriptor, content: &dyn Reopen) -> Result<()> {
+        self.staging.layout.put_blob(descriptor, content).await
     }
 
     async fn stage(&self, algorithm: Algorithm) -> Result<Box<dyn Staged>> {

@@ -10,7 +10,8 @@ use tempfile::NamedTempFile;
 
 use super::DirectoryOptions;
 use crate::files::{
-    Part, Place, make_directory, name_file, read_limited, sync_directory_of, temporary, write_new,
+    Part, Place, make_directory, name_file, partial, read_limited, remove_left, sync_directory_of,
+    temporary, write_new,
 };
 use crate::layout::unknown_manifest;
 use crate::layout::view::DOCUMENT_LIMIT;
@@ -85,7 +86,10 @@ impl Files {
                 Error::new(ErrorKind::Invalid, message)
             }
             _ => error,
-        })
+        })?;
+        // That this fails does not matter.
+        let _ = remove_left(&self.path, false);
+        Ok(())
     }
 
     /// Waits until nobody else writes.
@@ -254,6 +258,10 @@ impl Files {
 impl Place for Files {
     fn temporary_blob(&self) -> io::Result<NamedTempFile> {
         temporary(&self.path)
+    }
+
+    fn partial_blob(&self, digest: &Digest) -> io::Result<Option<NamedTempFile>> {
+        partial(&self.path, digest)
     }
 
     fn name_blob(&self, file: NamedTempFile, digest: &Digest) -> Result<()> {

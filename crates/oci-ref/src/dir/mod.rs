@@ -40,6 +40,8 @@ pub struct DirectoryOptions {
 /// Media types are kept only in the manifests, so a manifest is refused that does not tell its own. Writers exclude each
 /// other by a lock on `version`, readers need none.
 ///
+/// Parts of blobs stay as in a [`Layout`](crate::Layout), as `.partial-ALGORITHM-HEX`.
+///
 /// Clones share the directory. All methods must run on a tokio runtime.
 ///
 /// ```
@@ -77,7 +79,7 @@ impl Directory {
     }
 
     /// Makes a directory without a manifest, with its parents if they are not there. One that is there already is opened
-    /// as it is; other directories must be empty.
+    /// as it is, but for temporary files that writers left behind; other directories must be empty.
     pub async fn create(path: impl Into<PathBuf>) -> Result<Self> {
         Self::create_with(path, DirectoryOptions::default()).await
     }

@@ -2,14 +2,14 @@
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use oci_spec_types::{Algorithm, Digest, ErrorCode, Tag};
+use oci_spec_types::{Algorithm, Descriptor, Digest, ErrorCode, Tag};
 
 use super::Directory;
 use super::files::{Files, ROOT, Signatures, digests_of, hex, manifest_name};
-use crate::files::Upload;
+use crate::files::{Upload, put_blob};
 use crate::layout::unknown_manifest;
 use crate::layout::view::{check_size, unknown_blob};
-use crate::{Capabilities, Error, Form, Manifest, Precondition, Result, Staged, Store};
+use crate::{Capabilities, Error, Form, Manifest, Precondition, Reopen, Result, Staged, Store};
 
 impl Files {
     fn put_manifest(&self, manifest: &Manifest, tags: &[Tag], when: &Precondition) -> Result<()> {
@@ -185,6 +185,10 @@ impl Store for Directory {
             signatures: true,
             ..Capabilities::default()
         }
+    }
+
+    async fn put_blob(&self, descriptor: &Descriptor, content: &dyn Reopen) -> Result<()> {
+        put_blob(&self.files, descriptor, content).await
     }
 
     async fn stage(&self, algorithm: Algorithm) -> Result<Box<dyn Staged>> {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures_util::{StreamExt, TryStreamExt};
-use oci_spec_types::{Algorithm, Digest, ErrorCode, MediaType, Reference, Tag};
+use oci_spec_types::{Algorithm, Descriptor, Digest, ErrorCode, MediaType, Reference, Tag};
 
 use super::manifest_json::{Item, MANIFEST_JSON, to_bytes};
 use crate::archive::TarWriter;
@@ -15,7 +15,7 @@ use crate::archive::staging::{Staging, source_of_staging};
 use crate::files::blocking;
 use crate::{
     Body, Capabilities, DEFAULT_BLOB_LIMIT, Error, ErrorKind, Image, Manifest, Precondition, Ref,
-    Result, Source, Staged, Store, Target,
+    Reopen, Result, Source, Staged, Store, Target,
 };
 
 /// How to write an archive.
@@ -256,6 +256,10 @@ impl Store for DockerArchiveWriter {
             sparse: Some(false),
             ..self.staging.layout.capabilities()
         }
+    }
+
+    async fn put_blob(&self, descriptor: &Descriptor, content: &dyn Reopen) -> Result<()> {
+        self.staging.layout.put_blob(descriptor, content).await
     }
 
     async fn stage(&self, algorithm: Algorithm) -> Result<Box<dyn Staged>> {

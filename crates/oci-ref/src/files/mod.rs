@@ -1,8 +1,10 @@
 //! Files: read with a size limit, made under a temporary name, replaced in one step, synced with their directories.
 //!
 //! - `part.rs`: a part of a file, read by position.
-//! - `upload.rs`: a blob that is being written to a temporary file.
+//! - `left.rs`: what writers have left behind.
+//! - `upload.rs`: a blob that is being written to a temporary file, or to one that is gone on with.
 
+mod left;
 mod part;
 mod upload;
 
@@ -11,15 +13,21 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 
 use bytes::Bytes;
-use tempfile::NamedTempFile;
+use oci_spec_types::Digest;
+use tempfile::{NamedTempFile, TempPath};
 
+use crate::lock::{is_at, open_locked};
 use crate::{Error, ErrorKind, Result};
 
+pub(crate) use left::remove_left;
 pub(crate) use part::{Part, PartReader};
-pub(crate) use upload::{Place, Upload};
+pub(crate) use upload::{Place, Upload, put_blob};
 
 /// The beginning of the names of files that are being written.
 pub(crate) const TEMPORARY: &str = ".writing-";
+
+/// The beginning of the names of parts of blobs, which stay when their writer ends.
+pub(crate) const PARTIAL: &str = ".partial-";
 
 pub(crate) fn too_large(name: &str, found: u64, limit: u64) -> Error {
     Error::new(
@@ -78,10 +86,33 @@ pub(crate) fn temporary(directory: &Path) -> io::Result<NamedTempFile> {
         use std::os::unix::fs::PermissionsExt;
         builder.permissions(fs::Permissions::from_mode(0o666));
     }
-    let file = builder.tempfile_in(directory)?;
-    // Where files cannot be locked, only the file's age tells.
-    let _ = file.as_file().try_lock();
-    Ok(file)
+    loop {
+        let file = builder.tempfile_in(directory)?;
+        // Where files cannot be locked, nobody removes what was left behind.
+        let _ = file.as_file().lock();
+        // Before it was locked here, somebody may have taken it for one that was left behind.
+        if is_at(file.as_file(), file.path()) {
+            return Ok(file);
+        }
+    }
+}
+
+/// The file with what there is of a blob, which stays when its writer ends, so that another can go
+/// on with it. `None` if somebody writes to it now, or files cannot be locked.
+pub(crate) fn partial(directory: &Path, digest: &Digest) -> io::Result<Option<NamedTempFile>> {
+    let path = directory.join(format!("{PARTIAL}{}-{}", digest.algorithm(), digest.encoded()));
+    let file = match open_locked(&path) {
+        Ok(Some(file)) => file,
+        Ok(None) => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+            let _ = fs::remove_file(&path);
+            return Ok(None);
+        }
+        Err(error) => return Err(error),
+    };
+    let mut file = NamedTempFile::from_parts(file, TempPath::try_from_path(path)?);
+    file.disable_cleanup(true);
+    Ok(Some(file))
 }
 
 /// Gives a file its name, in the place of any file that has it.

@@ -15,7 +15,8 @@ use super::index::Entries;
 use super::reach::Facts;
 use super::view::{Blobs, DOCUMENT_LIMIT, check_size, no_index, parse_index};
 use crate::files::{
-    Part, Place, make_directory, name_file, read_limited, sync_directory_of, temporary, too_large,
+    Part, Place, make_directory, name_file, partial, read_limited, remove_left, sync_directory_of,
+    temporary, too_large,
 };
 use crate::{Error, ErrorKind, Manifest, Result};
 
@@ -123,6 +124,15 @@ impl Disk {
         Ok(true)
     }
 
+    /// Removes the files that writers have left behind which ended before their time. That this
+    /// fails does not matter.
+    pub(super) fn remove_left(&self) {
+        let _ = remove_left(&self.root, false);
+        if self.options.shared_blobs.is_none() {
+            let _ = remove_left(&self.blobs, false);
+        }
+    }
+
     /// Makes the layout's directory, with one for blobs in it: every layout must have that.
     pub(super) fn make_directories(&self) -> Result<()> {
         let directory = self.root.join("blobs");
@@ -176,6 +186,11 @@ impl Place for Disk {
     fn temporary_blob(&self) -> io::Result<NamedTempFile> {
         make_directory(&self.blobs, self.options.sync)?;
         temporary(&self.blobs)
+    }
+
+    fn partial_blob(&self, digest: &Digest) -> io::Result<Option<NamedTempFile>> {
+        make_directory(&self.blobs, self.options.sync)?;
+        partial(&self.blobs, digest)
     }
 
     fn name_blob(&self, file: NamedTempFile, digest: &Digest) -> Result<()> {

@@ -1,6 +1,6 @@
 //! Removing what nothing in a layout references.
 
-use std::fs::{self, DirEntry, File};
+use std::fs::{self, DirEntry};
 use std::io;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -10,12 +10,8 @@ use oci_spec_types::Digest;
 use super::disk::Disk;
 use super::references::{Contents, reachable};
 use super::{Layout, marker};
-use crate::files::TEMPORARY;
+use crate::files::remove_left;
 use crate::{Error, Result};
-
-/// How long nobody must have written to a temporary file before it counts as left over. Whoever writes one holds its
-/// lock; the time is for those who have just made it, and for file systems without locks.
-const LEFT_OVER: Duration = Duration::from_secs(60 * 60);
 
 /// How to collect garbage in a layout.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,7 +29,8 @@ pub struct GcOptions {
 pub struct Collected {
     /// Blobs and manifests.
     pub blobs: u64,
-    /// Temporary files that writers have left behind which ended before their time.
+    /// Temporary files that writers have left behind which ended before their time, and parts of blobs that nobody has
+    /// gone on with for a day.
     pub temporary: u64,
     /// The bytes of all these.
     pub bytes: u64,
@@ -112,25 +109,9 @@ impl Sweep<'_> {
 
     /// Removes the temporary files in a directory that nobody writes to.
     fn temporary_files(&mut self, path: &Path) -> io::Result<()> {
-        for entry in directory(path)? {
-            let entry = entry?;
-            let ours = entry.file_name().as_encoded_bytes().starts_with(TEMPORARY.as_bytes());
-            if !ours || !entry.file_type()?.is_file() {
-                continue;
-            }
-            let file = match File::open(entry.path()) {
-                Ok(file) => file,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(error),
-            };
-            if file.try_lock().is_err() {
-                continue;
-            }
-            if let Some(size) = self.remove(&entry, LEFT_OVER)? {
-                self.removed.temporary += 1;
-                self.removed.bytes += size;
-            }
-        }
+        let left = remove_left(path, self.options.dry_run)?;
+        self.removed.temporary += left.files;
+        self.removed.bytes += left.bytes;
         Ok(())
     }
 

@@ -60,7 +60,9 @@ pub struct LayoutOptions {
 ///
 /// Several processes may write to one layout. Each change of `index.json` reads it anew under an exclusive lock on the
 /// file `oci-layout`, and replaces it in one step; readers need no lock. Blobs are written to temporary files and get
-/// their names once they have been verified. Names in `index.json` that are not valid tags are kept, and can be
+/// their names once they have been verified. Of a blob of 1 MiB or more whose digest is known
+/// ([`Store::put_blob`](crate::Store::put_blob)), what has come stays for a day when its writer ends, as
+/// `.partial-ALGORITHM-HEX` beside the blobs, and the next writer goes on with it. Names in `index.json` that are not valid tags are kept, and can be
 /// resolved, but are not listed as tags. A name that a careless writer gave to several manifests is
 /// an error which names them, until it is set anew; each can be read by its digest.
 ///
@@ -111,7 +113,8 @@ impl Layout {
     }
 
     /// Makes a layout without entries in a directory, which is made with its parents if it is not there. A layout
-    /// that is there already is opened as it is.
+    /// that is there already is opened as it is; temporary files are removed from it that writers left behind which
+    /// ended before their time.
     pub async fn create(path: impl Into<PathBuf>) -> Result<Self> {
         Self::create_with(path, LayoutOptions::default()).await
     }
@@ -119,7 +122,12 @@ impl Layout {
     /// Makes a layout, or opens the one that is there, with options.
     pub async fn create_with(path: impl Into<PathBuf>, options: LayoutOptions) -> Result<Self> {
         let disk = Arc::new(Disk::new(path.into(), options));
-        Self::use_disk(disk, marker::create).await
+        let prepare = |disk: &Disk| {
+            marker::create(disk)?;
+            disk.remove_left();
+            Ok(())
+        };
+        Self::use_disk(disk, prepare).await
     }
 
     async fn use_disk(

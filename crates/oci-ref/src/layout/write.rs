@@ -1,15 +1,17 @@
 //! Writing to a layout.
 
 use async_trait::async_trait;
-use oci_spec_types::{Algorithm, Digest, ErrorCode, Tag};
+use oci_spec_types::{Algorithm, Descriptor, Digest, ErrorCode, Tag};
 
 use super::disk::Disk;
 use super::index::Entries;
 use super::reach::find;
 use super::view::{Blobs, read_manifest};
 use super::{Layout, marker, unknown_manifest};
-use crate::files::Upload;
-use crate::{Capabilities, Error, ErrorKind, Form, Manifest, Precondition, Result, Staged, Store};
+use crate::files::{Upload, put_blob};
+use crate::{
+    Capabilities, Error, ErrorKind, Form, Manifest, Precondition, Reopen, Result, Staged, Store,
+};
 
 impl Disk {
     /// Changes the entries of `index.json` as they are now. Nobody else changes them meanwhile. `change` may write
@@ -124,6 +126,10 @@ impl Store for Layout {
             preconditions: true,
             ..Capabilities::default()
         }
+    }
+
+    async fn put_blob(&self, descriptor: &Descriptor, content: &dyn Reopen) -> Result<()> {
+        put_blob(&self.disk, descriptor, content).await
     }
 
     async fn stage(&self, algorithm: Algorithm) -> Result<Box<dyn Staged>> {

@@ -97,11 +97,13 @@ async fn what_others_write_is_left_alone() {
     let temporary = layout.path().join(temporary.expect("an upload has a temporary file"));
     age(temporary.clone());
 
-    // A writer that has ended leaves a file without a lock; one that has just begun may not have locked it yet.
+    // A writer that has ended leaves a file without a lock. Somebody may go on with a part.
     let left = layout.path().join("blobs/.writing-left");
     fs::write(&left, [0; 100]).unwrap();
-    age(left.clone());
-    let fresh = layout.path().join(".writing-fresh");
+    let old = layout.path().join("blobs/.partial-sha256-1");
+    fs::write(&old, [0; 10]).unwrap();
+    age(old.clone());
+    let fresh = layout.path().join("blobs/.partial-sha256-2");
     fs::write(&fresh, "x").unwrap();
     // Not ours.
     for name in ["blobs/oci-put-blob1", "blobs/sha256/not-hex", "notes.txt"] {
@@ -109,8 +111,8 @@ async fn what_others_write_is_left_alone() {
         fs::write(layout.path().join(name), "x").unwrap();
     }
     let collected = layout.gc(GcOptions::default()).await.unwrap();
-    assert_eq!((collected.blobs, collected.temporary, collected.bytes), (0, 1, 100));
-    assert!(!left.exists() && fresh.exists() && temporary.exists());
+    assert_eq!((collected.blobs, collected.temporary, collected.bytes), (0, 2, 110));
+    assert!(!left.exists() && !old.exists() && fresh.exists() && temporary.exists());
     for name in ["blobs/oci-put-blob1", "blobs/sha256/not-hex", "notes.txt"] {
         assert!(layout.path().join(name).exists(), "{name}");
     }

@@ -27,6 +27,7 @@ mod layout_care;
 mod layout_names;
 mod layout_writers;
 mod list;
+mod parts;
 mod platform;
 mod probe;
 mod references;

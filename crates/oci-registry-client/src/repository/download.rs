@@ -1,13 +1,13 @@
 //! A blob written to a file, which a later run goes on with where an earlier one was interrupted.
 
 use std::ffi::OsString;
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use oci_ref::{Body, ByteRange, ErrorKind, Result, Source};
+use oci_ref::{Body, ByteRange, ErrorKind, Result, Source, open_locked};
 use oci_spec_types::{Descriptor, ErrorCode, Verifier};
 use tokio::sync::mpsc;
 
@@ -119,13 +119,7 @@ impl Part {
     async fn open(path: PathBuf, descriptor: Descriptor) -> Result<Self> {
         blocking(move || {
             let failed = |error| file_error(&path, error);
-            let file = loop {
-                let file = open_locked(&path)?;
-                // Who had it before may have given it another name, or removed it, before it was locked here.
-                if is_at(&file, &path) {
-                    break file;
-                }
-            };
+            let file = open_part(&path)?;
             if file.metadata().map_err(failed)?.len() > descriptor.size {
                 file.set_len(0).map_err(failed)?;
             }
@@ -202,36 +196,12 @@ fn is_other_content(error: &oci_ref::Error) -> bool {
 }
 
 /// Opens a file that only one may write, as long as it is open.
-fn open_locked(path: &Path) -> Result<File> {
-    let failed = |error| file_error(path, error);
-    let mut options = OpenOptions::new();
-    let file = options.read(true).write(true).create(true).truncate(false).open(path);
-    let file = file.map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(oci_ref::Error::new(
-            ErrorKind::Unavailable,
-            format!("file {}: it is being written by another", path.display()),
-        )),
-        Err(TryLockError::Error(error)) => Err(failed(error)),
-    }
-}
-
-/// Whether an open file is what lies at a path.
-#[cfg(unix)]
-fn is_at(file: &File, path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let identity = |found: std::fs::Metadata| (found.dev(), found.ino());
-    match (file.metadata().map(identity), std::fs::metadata(path).map(identity)) {
-        (Ok(open), Ok(found)) => open == found,
-        _ => false,
-    }
-}
-
-/// Open files cannot be renamed or removed elsewhere.
-#[cfg(not(unix))]
-fn is_at(_: &File, _: &Path) -> bool {
-    true
+fn open_part(path: &Path) -> Result<File> {
+    let opened = open_locked(path).map_err(|error| file_error(path, error))?;
+    opened.ok_or_else(|| {
+        let reason = format!("file {}: it is being written by another", path.display());
+        oci_ref::Error::new(ErrorKind::Unavailable, reason)
+    })
 }
 
 /// Whether a file has the content already.
