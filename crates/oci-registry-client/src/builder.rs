@@ -10,6 +10,7 @@ use oci_ref::ErrorKind;
 use oci_spec_types::{Host, MediaType};
 
 use crate::auth::{CredentialProvider, StaticCredentials};
+use crate::memory::UploadMemory;
 use crate::proxy::Proxies;
 use crate::retry;
 use crate::tls::{TlsOptions, Trust};
@@ -83,6 +84,7 @@ pub(crate) struct Config {
     pub(crate) upload_mode: UploadMode,
     pub(crate) chunk_size: usize,
     pub(crate) max_chunk_size: usize,
+    pub(crate) upload_memory: Option<Arc<dyn UploadMemory>>,
     pub(crate) keep_old_referrers_index: bool,
 }
 
@@ -123,6 +125,7 @@ impl ClientBuilder {
                 upload_mode: UploadMode::default(),
                 chunk_size: 4 << 20,
                 max_chunk_size: 64 << 20,
+                upload_memory: None,
                 keep_old_referrers_index: false,
             },
             on_warning: None,
@@ -246,6 +249,14 @@ impl ClientBuilder {
     /// How a blob whose digest is known is sent.
     pub fn upload_mode(mut self, mode: UploadMode) -> Self {
         self.config.upload_mode = mode;
+        self
+    }
+
+    /// Remembers the uploads of blobs of 1 MiB and more whose digest is known, and goes on with those
+    /// that were remembered before, where the registry still has them. An upload that is remembered
+    /// is not cancelled when its transfer breaks off or is dropped. By default none is.
+    pub fn remember_uploads(mut self, memory: impl UploadMemory + 'static) -> Self {
+        self.config.upload_memory = Some(Arc::new(memory));
         self
     }
 

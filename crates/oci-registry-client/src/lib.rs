@@ -179,6 +179,7 @@ mod error;
 pub mod fuzzing;
 mod link;
 mod location;
+mod memory;
 mod mirror;
 mod outbound;
 mod page;
@@ -200,6 +201,7 @@ pub use auth::{CredentialError, CredentialProvider, Credentials, DockerConfig, S
 pub use builder::{ClientBuilder, UploadMode};
 pub use client::Client;
 pub use error::{Error, Result};
+pub use memory::{UploadMemory, UploadRecord};
 pub use mirror::Mirror;
 pub use proxy::Proxies;
 pub use referrers_failure::{ReferrersChange, ReferrersFailure, ReferrersStep};

@@ -9,8 +9,8 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use futures_core::Stream;
 use futures_util::{StreamExt, TryStreamExt};
-use oci_ref::{Blob, Reopen, Result};
-use oci_spec_types::{Descriptor, Verifier};
+use oci_ref::{Blob, Error, Reopen, Result};
+use oci_spec_types::{Descriptor, ErrorCode, Verifier};
 use tokio::time::Instant;
 
 /// After how many bytes the state of the hash is kept.
@@ -36,8 +36,15 @@ struct Sent {
     reached: u64,
     /// When the last of them were.
     last: Option<Instant>,
-    /// The content could not be read, or is not what it should be.
-    broke: bool,
+    /// The content is not what it should be.
+    wrong: bool,
+}
+
+impl Sent {
+    fn failed(&mut self, error: &Error) {
+        self.wrong |=
+            matches!(error.code(), Some(ErrorCode::DigestInvalid | ErrorCode::SizeInvalid));
+    }
 }
 
 impl<'a> Outbound<'a> {
@@ -59,10 +66,10 @@ impl<'a> Outbound<'a> {
         lock(&self.sent).last
     }
 
-    /// Tells whether it was the content that failed, and forgets what is known of it.
-    pub(crate) fn take_broken(&self) -> bool {
+    /// Tells whether the content was not what it should be, and forgets what is known of it.
+    pub(crate) fn take_wrong(&self) -> bool {
         let mut sent = lock(&self.sent);
-        if sent.broke {
+        if sent.wrong {
             *sent = Sent::default();
             return true;
         }
@@ -73,8 +80,8 @@ impl<'a> Outbound<'a> {
     /// that of all of it; so what comes before is hashed here, as far as its hash is not known.
     pub(crate) async fn open(&self, offset: u64) -> Result<Rest> {
         let opened = self.try_open(offset).await;
-        if opened.is_err() {
-            lock(&self.sent).broke = true;
+        if let Err(error) = &opened {
+            lock(&self.sent).failed(error);
         }
         opened
     }
@@ -121,7 +128,7 @@ impl Stream for Rest {
         };
         match &piece {
             Some(Ok(piece)) => this.moved(piece.len()),
-            Some(Err(_)) => lock(&this.sent).broke = true,
+            Some(Err(error)) => lock(&this.sent).failed(error),
             None => {}
         }
         Poll::Ready(piece)

@@ -6,13 +6,16 @@ use oci_ref::{Blob, Reopen};
 use oci_spec_types::{Algorithm, Descriptor, ErrorCode};
 
 use super::Repository;
-use super::session::OpenSession;
+use super::session::{OpenSession, Session};
 use super::staged::StagedUpload;
 use crate::builder::UploadMode;
 use crate::outbound::Outbound;
 use crate::payload::{MAX_EAGER, Payload};
 use crate::retry::Attempts;
-use crate::{Error, Result};
+use crate::{Error, Result, UploadRecord, location};
+
+/// How large a blob must be, in bytes, for its upload to be worth remembering.
+const WORTH_REMEMBERING: u64 = 1 << 20;
 
 impl Repository {
     /// Writes a blob whose digest is known.
@@ -39,12 +42,15 @@ impl Repository {
             algorithm: self.algorithm_of(&descriptor.digest)?,
             blob: Outbound::new(descriptor, content),
             session: opened,
+            record: None,
+            found: false,
             begun: false,
             offset: 0,
             reached: 0,
             trusted: descriptor.size > MAX_EAGER,
             realigned: false,
         };
+        push.recall().await;
         match push.run().await? {
             Sent::Whole => Ok(()),
             Sent::WantsChunks => {
@@ -97,6 +103,10 @@ struct Push<'a> {
     algorithm: Algorithm,
     blob: Outbound<'a>,
     session: Option<OpenSession>,
+    /// Where the session is remembered.
+    record: Option<Box<dyn UploadRecord>>,
+    /// Whether the session is one that was remembered: others have sent to it.
+    found: bool,
     /// Whether something has been sent to the session, so that the registry says where it stands.
     begun: bool,
     /// How many bytes the registry has of what is sent next.
@@ -110,6 +120,23 @@ struct Push<'a> {
 }
 
 impl Push<'_> {
+    /// Looks for an upload of this blob that an earlier process has begun.
+    async fn recall(&mut self) {
+        let registry = self.repository.registry();
+        let descriptor = self.blob.descriptor();
+        let memory = registry.client().config().upload_memory.as_ref();
+        let Some(memory) = memory.filter(|_| descriptor.size >= WORTH_REMEMBERING) else { return };
+        self.record = memory.record(registry.host(), self.repository.name(), &descriptor.digest);
+        let Some(address) = self.record.as_mut().and_then(|record| record.address()) else {
+            return;
+        };
+        let Ok(url) = location::resolve(&address, registry.base()) else { return };
+        self.give_up().await;
+        let session = Session { url, min_chunk: 0 };
+        self.session = Some(OpenSession::resumed(self.repository.clone(), session));
+        (self.begun, self.found) = (true, true);
+    }
+
     async fn run(&mut self) -> Result<Sent> {
         let registry = self.repository.registry();
         let automatic = self.repository.client().config().upload_mode == UploadMode::Auto;
@@ -121,7 +148,7 @@ impl Push<'_> {
                 Err(error) => error,
             };
             let resumed = std::mem::take(&mut self.offset) > 0;
-            if self.blob.take_broken() || !self.trusted {
+            if self.blob.take_wrong() || !self.trusted {
                 // What the registry has is of no use.
                 self.give_up().await;
             } else if resumed && error.status().is_some() && !error.is_retryable() {
@@ -138,8 +165,12 @@ impl Push<'_> {
             if let Some(moved) = self.blob.last_moved() {
                 attempts.moved(moved);
             }
+            // A registry that refuses it will do so again.
+            let refused = error.status().is_some() && !error.is_retryable();
             if let Err(error) = attempts.failed(registry.state(), error).await {
-                self.give_up().await;
+                if refused || self.record.is_none() {
+                    self.give_up().await;
+                }
                 return Err(error);
             }
         }
@@ -163,6 +194,7 @@ impl Push<'_> {
             return Ok(Sent::WantsChunks);
         }
         self.begun = true;
+        self.remember();
         self.send().await?;
         self.release();
         Ok(Sent::Whole)
@@ -176,9 +208,10 @@ impl Push<'_> {
             return Ok(false);
         };
         let sent = self.blob.reached();
+        let most = if self.found { descriptor.size } else { sent };
         match repository.try_session_offset(session, self.reached).await {
             // Nobody can have more than was sent.
-            Ok(Some(offset)) if offset > 0 && offset <= sent => self.offset = offset,
+            Ok(Some(offset)) if offset > 0 && offset <= most => self.offset = offset,
             Ok(_) => self.give_up().await,
             Err(error) if error.is_not_found() => {
                 self.release();
@@ -235,6 +268,25 @@ impl Push<'_> {
             && self.blob.descriptor().size > min_chunk.max(config.chunk_size as u64)
     }
 
+    /// Keeps where the session goes on.
+    fn remember(&mut self) {
+        if let Some(open) = &mut self.session
+            && let Some(record) = &mut self.record
+            && let Some(session) = open.get()
+        {
+            let kept = record.keep(session.url.as_str());
+            open.set_named(kept);
+        }
+    }
+
+    /// The session is none to go on with any more.
+    fn forget(&mut self) {
+        (self.begun, self.found) = (false, false);
+        if let Some(record) = &mut self.record {
+            record.forget();
+        }
+    }
+
     /// What the registry says of uploads is asked no more.
     async fn distrust(&mut self) {
         self.trusted = false;
@@ -243,7 +295,7 @@ impl Push<'_> {
 
     /// Cancels the session, if there is one.
     async fn give_up(&mut self) {
-        self.begun = false;
+        self.forget();
         if let Some(session) = self.session.take() {
             session.cancel().await;
         }
@@ -251,7 +303,7 @@ impl Push<'_> {
 
     /// There is no session to cancel any more.
     fn release(&mut self) {
-        self.begun = false;
+        self.forget();
         drop(self.session.take().and_then(OpenSession::release));
     }
 }

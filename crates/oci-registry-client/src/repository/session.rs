@@ -65,6 +65,11 @@ impl OpenSession {
         self.session.as_mut()
     }
 
+    /// Somebody else has its name from now on, or has it no more.
+    pub(super) fn set_named(&mut self, named: bool) {
+        self.named = named;
+    }
+
     /// The smallest chunk that the registry takes.
     pub(super) fn min_chunk(&self) -> u64 {
         self.session.as_ref().map_or(0, |session| session.min_chunk)

@@ -1,13 +1,15 @@
 //! Pushes that break off and go on where the registry has them.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
 use oci_ref::{Body, ErrorKind, Reopen, Result, Store};
-use oci_registry_client::{ClientBuilder, RetryPolicy};
-use oci_spec_types::{Descriptor, Digest, ErrorCode, MediaType};
+use oci_registry_client::{ClientBuilder, RetryPolicy, UploadMemory, UploadRecord};
+use oci_spec_types::{Descriptor, Digest, ErrorCode, Host, MediaType, Name};
+use tokio::sync::Notify;
 
 use crate::server::{Answer, Breaks, Seen, Server, builder};
 
@@ -278,6 +280,111 @@ async fn what_is_sent_in_parts_is_verified_as_a_whole() {
     let opened = content.1.lock().unwrap().clone();
     assert_eq!(opened.len(), 2);
     assert!((1..=2_500_000).contains(&opened[1]), "from where its hash is known: {opened:?}");
+}
+
+type Kept = Arc<Mutex<HashMap<String, String>>>;
+
+/// A memory that is as good as one in files.
+#[derive(Clone, Default)]
+struct Memory(Kept);
+
+struct Record(Kept, String);
+
+impl UploadMemory for Memory {
+    fn record(&self, host: &Host, name: &Name, digest: &Digest) -> Option<Box<dyn UploadRecord>> {
+        Some(Box::new(Record(self.0.clone(), format!("{host}/{name}@{digest}"))))
+    }
+}
+
+impl UploadRecord for Record {
+    fn address(&mut self) -> Option<String> {
+        self.0.lock().unwrap().get(&self.1).cloned()
+    }
+
+    fn keep(&mut self, address: &str) -> bool {
+        self.0.lock().unwrap().insert(self.1.clone(), address.to_owned());
+        true
+    }
+
+    fn forget(&mut self) {
+        self.0.lock().unwrap().remove(&self.1);
+    }
+}
+
+// covers: O5
+#[tokio::test]
+async fn a_later_client_goes_on_with_what_was_remembered() {
+    let content = content();
+    let described = descriptor(&content);
+    let registry = Registry::honest();
+    let server = registry.serve([2_000_000, 500_000]).await;
+    let memory = Memory::default();
+    let push = || async {
+        let repository = server.repository_of(builder().remember_uploads(memory.clone()));
+        repository.put_blob(&described, &content).await
+    };
+    push().await.unwrap_err();
+    push().await.unwrap_err();
+    assert_eq!(memory.0.lock().unwrap().len(), 1);
+    push().await.unwrap();
+    assert_eq!(registry.blob().unwrap(), content);
+    assert_eq!(methods(&server), ["POST", "PUT", "GET", "PATCH", "GET", "PATCH", "PUT"]);
+    assert_eq!(sent(&server), SIZE);
+    assert!(memory.0.lock().unwrap().is_empty());
+
+    // What was dropped is not cancelled.
+    let endless = futures_util::stream::pending().boxed();
+    let endless = Endless(Mutex::new(Some(endless)), Notify::new());
+    let repository = server.repository_of(builder().remember_uploads(memory.clone()));
+    tokio::select! {
+        _ = repository.put_blob(&described, &endless) => unreachable!("it has no end"),
+        () = endless.1.notified() => {}
+    }
+    assert_eq!(memory.0.lock().unwrap().len(), 1);
+    push().await.unwrap();
+    let after = &methods(&server)[7..];
+    assert!(!after[..2].contains(&"DELETE".to_owned()), "{after:?}");
+}
+
+/// Content that never comes, and says when it is asked for.
+struct Endless(Mutex<Option<Body>>, Notify);
+
+#[async_trait::async_trait]
+impl Reopen for Endless {
+    async fn open(&self, _: u64) -> Result<Body> {
+        self.1.notify_one();
+        Ok(self.0.lock().unwrap().take().unwrap())
+    }
+}
+
+#[tokio::test]
+async fn what_was_remembered_is_checked() {
+    let content = content();
+    let described = descriptor(&content);
+    for address in ["/up/0", "ftp://r.example/up", "nonsense:", "http://user:secret@"] {
+        let registry = Registry::honest();
+        let server = registry.serve([]).await;
+        let memory = Memory::default();
+        let key = format!("{}/a/b@{}", server.host, described.digest);
+        memory.0.lock().unwrap().insert(key, address.to_owned());
+        let repository = server.repository_of(builder().remember_uploads(memory.clone()));
+        repository.put_blob(&described, &content).await.unwrap();
+        assert_eq!(registry.blob().unwrap(), content, "{address}");
+        assert!(memory.0.lock().unwrap().is_empty());
+    }
+
+    // What is refused is not worth going on with, and a small blob is sent sooner.
+    let server = Server::start(|seen| match seen.method.as_str() {
+        "POST" => Answer::status(202).header("Location", "/up"),
+        _ => Answer::error(403, "DENIED"),
+    })
+    .await;
+    let memory = Memory::default();
+    let repository = server.repository_of(builder().remember_uploads(memory.clone()));
+    repository.put_blob(&described, &content).await.unwrap_err();
+    let small = content.slice(..100_000);
+    repository.put_blob(&descriptor(&small), &small).await.unwrap_err();
+    assert!(memory.0.lock().unwrap().is_empty());
 }
 
 #[tokio::test(start_paused = true)]
