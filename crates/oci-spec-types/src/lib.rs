@@ -34,6 +34,7 @@ mod media_type;
 mod name;
 mod other_manifest;
 mod platform;
+mod ref_name;
 mod reference;
 mod scan;
 mod serialisation;
@@ -53,6 +54,7 @@ pub use media_type::{MediaType, MediaTypeError};
 pub use name::{Name, NameError};
 pub use other_manifest::OtherManifest;
 pub use platform::{Platform, PlatformError};
+pub use ref_name::{RefName, RefNameError};
 pub use reference::{Reference, ReferenceError};
 pub use tag::{Tag, TagError};
 

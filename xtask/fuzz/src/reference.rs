@@ -5,7 +5,7 @@
 use std::fmt::Display;
 use std::str::FromStr;
 
-use oci_spec_types::{Digest, Host, MediaType, Name, Reference, Tag};
+use oci_spec_types::{Digest, Host, MediaType, Name, RefName, Reference, Tag};
 
 use crate::support::assert_fit_for_logs;
 
@@ -18,6 +18,7 @@ pub fn check(data: &[u8]) {
     is_written_as_read::<Host>(text);
     is_written_as_read::<Name>(text);
     is_written_as_read::<Tag>(text);
+    is_written_as_read::<RefName>(text);
     is_written_as_read::<MediaType>(text);
     if let Some(digest) = is_written_as_read::<Digest>(text) {
         assert_eq!(format!("{}:{}", digest.algorithm(), digest.encoded()), text);

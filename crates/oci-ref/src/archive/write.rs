@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use oci_spec_types::{Algorithm, Descriptor, Digest, Tag};
+use oci_spec_types::{Algorithm, Descriptor, Digest, RefName, Tag};
 
 use super::TarWriter;
 use super::staging::{Staging, source_of_staging};
@@ -63,6 +63,17 @@ impl OciArchiveWriter {
     pub async fn create_with(path: impl Into<PathBuf>, options: OciArchiveOptions) -> Result<Self> {
         let staging = Staging::create(path.into(), options.sync, options.sparse).await?;
         Ok(Self { staging })
+    }
+
+    /// Gives a manifest that has been stored a name, which need not be a tag, as
+    /// [`Layout::set_name`](crate::Layout::set_name) does.
+    pub async fn set_name(
+        &self,
+        name: &RefName,
+        digest: &Digest,
+        when: &Precondition,
+    ) -> Result<()> {
+        self.staging.layout.set_name(name, digest, when).await
     }
 
     /// Writes the archive, with what has been stored so far, and names it in one step.

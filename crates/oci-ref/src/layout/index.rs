@@ -77,8 +77,8 @@ impl Entries {
     }
 
     /// Says what is, if a condition does not hold for a name.
-    pub(crate) fn check(&self, tag: &Tag, when: &Precondition) -> Result<(), String> {
-        let now = self.named(tag.as_str());
+    pub(crate) fn check(&self, wanted: &str, when: &Precondition) -> Result<(), String> {
+        let now = self.named(wanted);
         let holds = match when {
             Precondition::None => true,
             Precondition::Exists => !now.is_empty(),
@@ -92,8 +92,8 @@ impl Entries {
         }
         let now: Vec<&str> = now.iter().map(|entry| entry.digest.as_str()).collect();
         match now.is_empty() {
-            true => Err(format!("tag {tag} does not exist")),
-            false => Err(format!("tag {tag} names {}", now.join(" and "))),
+            true => Err(format!("tag {wanted} does not exist")),
+            false => Err(format!("tag {wanted} names {}", now.join(" and "))),
         }
     }
 
@@ -101,7 +101,7 @@ impl Entries {
     /// lists itself needs no nameless entries any more.
     pub(crate) fn put(&mut self, manifest: &Manifest, tags: &[Tag]) {
         for tag in tags {
-            self.put_named(manifest, tag);
+            self.put_named(manifest, tag.as_str());
         }
         if tags.is_empty() {
             self.keep(manifest.descriptor());
@@ -117,13 +117,13 @@ impl Entries {
         }
     }
 
-    fn put_named(&mut self, manifest: &Manifest, tag: &Tag) {
+    /// Gives a manifest a name.
+    pub(crate) fn put_named(&mut self, manifest: &Manifest, wanted: &str) {
         let found = manifest.descriptor();
         let is_own = |entry: &Descriptor| entry.digest == found.digest;
-        self.take_name(tag.as_str(), |entry| !is_own(entry));
+        self.take_name(wanted, |entry| !is_own(entry));
         let entries = &mut self.0.manifests;
-        let same =
-            entries.iter().position(|entry| is_own(entry) && name(entry) == Some(tag.as_str()));
+        let same = entries.iter().position(|entry| is_own(entry) && name(entry) == Some(wanted));
         let nameless = || entries.iter().position(|entry| is_own(entry) && name(entry).is_none());
         let entry = match same.or_else(nameless) {
             Some(position) => {
@@ -140,7 +140,7 @@ impl Entries {
         if found.artifact_type.is_some() {
             entry.artifact_type = found.artifact_type.clone();
         }
-        entry.annotations.insert(REF_NAME.into(), tag.to_string());
+        entry.annotations.insert(REF_NAME.into(), wanted.to_owned());
     }
 
     /// Takes a name from the entries that have it. Their manifests stay listed. `false` if no entry had it.

@@ -5,6 +5,7 @@
 //! - `disk.rs`: what lies where: `index.json`, manifests, blobs by digest.
 //! - `view.rs`: what a layout holds, read from `index.json` and blobs, wherever these lie.
 //! - `reach.rs`: what `index.json` lists, directly or through indexes.
+//! - `names.rs`: names that need not be tags.
 //! - `read.rs`, `write.rs`: [`Source`](crate::Source) and [`Store`](crate::Store).
 //! - `references.rs`: every reference to content; `gc.rs` removes the rest, `fsck.rs` checks them,
 //!   `pack.rs` gives them for an archive.
@@ -14,6 +15,7 @@ mod fsck;
 mod gc;
 pub(crate) mod index;
 pub(crate) mod marker;
+mod names;
 #[cfg(feature = "tar")]
 mod pack;
 pub(crate) mod reach;
@@ -62,8 +64,10 @@ pub struct LayoutOptions {
 /// file `oci-layout`, and replaces it in one step; readers need no lock. Blobs are written to temporary files and get
 /// their names once they have been verified. Of a blob of 1 MiB or more whose digest is known
 /// ([`Store::put_blob`](crate::Store::put_blob)), what has come stays for a day when its writer ends, as
-/// `.partial-ALGORITHM-HEX` beside the blobs, and the next writer goes on with it. Names in `index.json` that are not valid tags are kept, and can be
-/// resolved, but are not listed as tags. A name that a careless writer gave to several manifests is
+/// `.partial-ALGORITHM-HEX` beside the blobs, and the next writer goes on with it.
+///
+/// Names in `index.json` that are not valid tags are kept, can be [resolved](Self::resolve_name) and
+/// [set](Self::set_name), but are not listed as tags. A name that a careless writer gave to several manifests is
 /// an error which names them, until it is set anew; each can be read by its digest.
 ///
 /// Clones share what they know of the layout. All methods must run on a tokio runtime.

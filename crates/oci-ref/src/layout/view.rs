@@ -83,7 +83,7 @@ pub(crate) fn read_manifest(blobs: &impl Blobs, entry: &Descriptor) -> Result<Op
 }
 
 /// The manifest of an entry, which should be there.
-fn listed_manifest(blobs: &impl Blobs, entry: &Descriptor) -> Result<Manifest> {
+pub(crate) fn listed_manifest(blobs: &impl Blobs, entry: &Descriptor) -> Result<Manifest> {
     read_manifest(blobs, entry)?.ok_or_else(|| {
         unknown_manifest(format!(
             "manifest {} is listed, but {} does not exist",

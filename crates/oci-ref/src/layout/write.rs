@@ -1,7 +1,7 @@
 //! Writing to a layout.
 
 use async_trait::async_trait;
-use oci_spec_types::{Algorithm, Descriptor, Digest, ErrorCode, Tag};
+use oci_spec_types::{Algorithm, Descriptor, Digest, ErrorCode, MediaType, Tag};
 
 use super::disk::Disk;
 use super::index::Entries;
@@ -13,10 +13,18 @@ use crate::{
     Capabilities, Error, ErrorKind, Form, Manifest, Precondition, Reopen, Result, Staged, Store,
 };
 
+/// Fails if a condition does not hold for a name.
+pub(super) fn demand(entries: &Entries, name: &str, when: &Precondition) -> Result<()> {
+    entries.check(name, when).map_err(|found| {
+        let message = format!("{found}, which is not what the request demands");
+        Error::new(ErrorKind::PreconditionFailed, message)
+    })
+}
+
 impl Disk {
     /// Changes the entries of `index.json` as they are now. Nobody else changes them meanwhile. `change` may write
     /// blobs, which get listed after it; what `index.json` no longer lists is removed by `then`.
-    fn update(
+    pub(super) fn update(
         &self,
         change: impl FnOnce(&mut Entries) -> Result<()>,
         then: impl FnOnce() -> Result<()>,
@@ -34,10 +42,7 @@ impl Disk {
     fn put_manifest(&self, manifest: &Manifest, tags: &[Tag], when: &Precondition) -> Result<()> {
         let change = |entries: &mut Entries| {
             for tag in tags {
-                entries.check(tag, when).map_err(|found| {
-                    let message = format!("{found}, which is not what the request demands");
-                    Error::new(ErrorKind::PreconditionFailed, message)
-                })?;
+                demand(entries, tag.as_str(), when)?;
             }
             self.check_references(manifest)?;
             self.write_manifest(manifest)?;
@@ -122,6 +127,7 @@ impl Disk {
 impl Store for Layout {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
+            native_types: Some(vec![MediaType::OCI_IMAGE_MANIFEST, MediaType::OCI_IMAGE_INDEX]),
             sparse: Some(self.disk.options().sparse),
             preconditions: true,
             ..Capabilities::default()

@@ -87,6 +87,41 @@ async fn names_that_are_no_tags_can_be_read_and_stay() {
     assert!(error.to_string().contains("docker.io/library/odd"), "{error}");
 }
 
+// podman-container-tools/skopeo#1975, #762, #405
+// covers: C13
+#[tokio::test]
+async fn names_that_are_no_tags_are_set_and_removed() {
+    let (_directory, layout) = new_layout().await;
+    let (one, two) = (image("one").unwrap(), image("two").unwrap());
+    one.put(&layout, &[tag("plain")]).await.unwrap();
+    two.put(&layout, &[]).await.unwrap();
+    let list = index([&one.manifest, &two.manifest]).unwrap();
+    layout.put_manifest(&list, &[], &Precondition::None).await.unwrap();
+    let name = "rancher/app:v0.0.20";
+    let set = async |packed: &Packed, when: &Precondition| {
+        layout.set_name(&name.parse().unwrap(), packed.manifest.digest(), when).await
+    };
+    set(&one, &Precondition::None).await.unwrap();
+    set(&one, &Precondition::Exists).await.unwrap();
+    let listed = (None, list.digest().to_string());
+    let expected = [entry(Some("plain"), &one), listed.clone(), entry(Some(name), &one)];
+    assert_eq!(names(&layout).await, expected, "a name of one that has another is an entry more");
+
+    let error = set(&two, &Precondition::Absent).await.unwrap_err();
+    assert_eq!(*error.kind(), ErrorKind::PreconditionFailed);
+    assert!(error.to_string().contains(name), "{error}");
+    // The second is in the layout by the list that lists it.
+    set(&two, &Precondition::None).await.unwrap();
+    assert_eq!(layout.resolve_name(name).await.unwrap().digest, *two.manifest.digest());
+    assert_eq!(names(&layout).await[0], entry(Some("plain"), &one));
+    let unknown = set(&image("three").unwrap(), &Precondition::None).await.unwrap_err();
+    assert!(unknown.is_not_found());
+
+    layout.remove_name(name).await.unwrap();
+    assert!(layout.remove_name(name).await.unwrap_err().is_not_found());
+    assert!(layout.manifest(&two.manifest.digest().clone().into()).await.is_ok());
+}
+
 #[tokio::test]
 async fn unknown_fields_and_foreign_entries_stay() {
     let (_directory, layout) = new_layout().await;
