@@ -56,7 +56,7 @@ mod walk;
 
 pub use apart::{LARGE_DOCUMENT, apart};
 #[cfg(feature = "tar")]
-pub use archive::{OciArchive, OciArchiveOptions, OciArchiveWriter};
+pub use archive::{OciArchive, OciArchiveOptions, OciArchiveWriter, SpoolOptions};
 pub use blob::{Blob, DEFAULT_BLOB_LIMIT};
 pub use build::{ArtifactBuilder, Built, ImageBuilder, LayerContent};
 pub use convert::{Change, Conversion, Dropped, Loss};

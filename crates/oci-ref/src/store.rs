@@ -15,6 +15,9 @@ use crate::{Body, ByteRange, Error, Manifest, Result, Source};
 pub struct Capabilities {
     /// The manifest types it takes, the preferred first; `None` if it takes all.
     pub manifest_types: Option<Vec<MediaType>>,
+    /// The manifest types that its format is made of, where it takes others too;
+    /// [`Format::Supported`](crate::Format) converts to these. `None` if it prefers none.
+    pub native_types: Option<Vec<MediaType>>,
     /// The operating systems (in the names of [`Platform::os`](oci_spec_types::Platform::os)) that images must be for,
     /// as a store asks that runs them; `None` if any will do. What is no image to run, such as an artifact, is not
     /// looked at.

@@ -25,6 +25,8 @@ REFERENCES are written as skopeo's:
   oci-archive:path[:name]        the same in a tar archive
   dir:path                       one image or list in a directory, as skopeo writes it
   docker-archive:path[:name]     what docker save writes
+Archives are read from the standard input where the path is -, and may be compressed with gzip or
+zstd; then they are unpacked into a temporary file ($TMPDIR, or /tmp).
 
 EXIT CODES: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 not allowed, 5 try again later.";
 
@@ -322,9 +324,11 @@ pub(crate) struct CopyArgs {
     #[arg(long, value_name = "DIGEST", conflicts_with = "platform")]
     pub(crate) instance: Vec<Digest>,
 
-    /// Write manifests in this format. What it cannot hold is an error.
-    #[arg(long, value_enum, default_value_t = Format::Preserve)]
-    pub(crate) format: Format,
+    /// Write manifests in this format. What it cannot hold is an error. The digest that is printed
+    /// is that of the copy [default: preserve; supported from docker-archive: to oci: and
+    /// oci-archive:]
+    #[arg(long, value_enum)]
+    pub(crate) format: Option<Format>,
 
     /// Leave out what the format cannot hold, such as annotations, and say what that is.
     #[arg(long)]
@@ -395,7 +399,8 @@ pub(crate) enum Format {
     Oci,
     /// Docker schema 2 manifests and lists.
     Docker,
-    /// As they are if the destination takes that, else as it takes them.
+    /// As they are if the destination takes that, else as it takes them; as OCI's in oci: and
+    /// oci-archive:.
     Supported,
 }
 

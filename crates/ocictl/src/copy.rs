@@ -42,12 +42,7 @@ pub(crate) async fn run(args: CopyArgs) -> Result<(), Failure> {
         tags: to.tags,
         digest: to.digest,
         select,
-        format: match args.format {
-            cli::Format::Preserve => Format::Preserve,
-            cli::Format::Oci => Format::Oci,
-            cli::Format::Docker => Format::Docker,
-            cli::Format::Supported => Format::Supported,
-        },
+        format: format(&args),
         loss: if args.lossy { Loss::Allow } else { Loss::Refuse },
         referrers: args.referrers,
         tag_schemes: args.tag_schemes,
@@ -77,6 +72,21 @@ pub(crate) async fn run(args: CopyArgs) -> Result<(), Failure> {
     }
 }
 
+/// The format in which manifests are written. An image of a `docker-archive:` becomes one of OCI in
+/// a layout, as whatever else reads that one expects.
+fn format(args: &CopyArgs) -> Format {
+    match args.format {
+        Some(cli::Format::Preserve) => Format::Preserve,
+        Some(cli::Format::Oci) => Format::Oci,
+        Some(cli::Format::Docker) => Format::Docker,
+        Some(cli::Format::Supported) => Format::Supported,
+        None if args.source.is_docker_archive() && args.destination.is_layout() => {
+            Format::Supported
+        }
+        None => Format::Preserve,
+    }
+}
+
 /// The connection to read by, and the one to write by, if that is another.
 fn connections(args: &CopyArgs) -> Result<(Connection, Option<Connection>), Failure> {
     let both = Side::from(args.connection.clone());
@@ -86,19 +96,24 @@ fn connections(args: &CopyArgs) -> Result<(Connection, Option<Connection>), Fail
         Connection::new(side.clone(), location.host(), args.retries)
             .concurrency(args.concurrency.into())
     };
-    let reading = open(&from, &args.source).mirrors(args.mirrors.clone());
-    if from == to && args.source.host() == args.destination.host() {
-        return Ok((reading, None));
-    }
-    if from.reads_stdin() && to.reads_stdin() {
+    let one = from == to && args.source.host() == args.destination.host();
+    if from.reads_stdin() && to.reads_stdin() && !one {
         return Err(Failure::new("one password alone can come on the standard input"));
+    }
+    if args.source.is_stream() && (from.reads_stdin() || to.reads_stdin()) {
+        let message = "an archive comes on the standard input, so no password can";
+        return Err(Failure::new(message));
+    }
+    let reading = open(&from, &args.source).mirrors(args.mirrors.clone());
+    if one {
+        return Ok((reading, None));
     }
     Ok((reading, Some(open(&to, &args.destination))))
 }
 
 /// What failed, and which option helps.
 fn failure(args: &CopyArgs, doing: &str, error: oci_ref::Error) -> Failure {
-    let converts = matches!(args.format, cli::Format::Oci | cli::Format::Docker);
+    let converts = matches!(args.format, Some(cli::Format::Oci | cli::Format::Docker));
     let is_lost = converts && !args.lossy && error.code() == Some(&ErrorCode::ManifestInvalid);
     let failure = Failure::of(doing, error);
     if is_lost {

@@ -82,6 +82,9 @@ impl fmt::Display for RegistryPlace {
     }
 }
 
+/// What stands for the standard input in the place of an archive's path.
+pub(crate) const STDIN: &str = "-";
+
 const FORMS: [(&str, Form); 4] = [
     ("oci:", Form::Layout),
     ("oci-archive:", Form::Archive),
@@ -107,6 +110,26 @@ impl Location {
             Self::Registry(reference) => Some(reference.host()),
             Self::Files { .. } => None,
         }
+    }
+
+    /// True if it is an archive that comes from the standard input.
+    pub(crate) fn is_stream(&self) -> bool {
+        match self {
+            Self::Files { form: Form::Archive | Form::DockerArchive, path, .. } => {
+                path.as_os_str() == STDIN
+            }
+            _ => false,
+        }
+    }
+
+    /// True if it is a `docker-archive:`.
+    pub(crate) fn is_docker_archive(&self) -> bool {
+        matches!(self, Self::Files { form: Form::DockerArchive, .. })
+    }
+
+    /// True if it is an OCI image layout, in a directory or an archive.
+    pub(crate) fn is_layout(&self) -> bool {
+        matches!(self, Self::Files { form: Form::Layout | Form::Archive, .. })
     }
 }
 

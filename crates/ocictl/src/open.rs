@@ -1,17 +1,18 @@
 //! From a location to the repository that it is in.
 
+use std::io::stdin;
 use std::path::Path;
 use std::sync::Arc;
 
 use oci_ref::{
     Directory, DockerArchive, DockerArchiveOptions, DockerArchiveWriter, Layout, LayoutEntry,
-    OciArchive, OciArchiveWriter, Source, Store, Target, choose_entry,
+    OciArchive, OciArchiveWriter, Precondition, Source, SpoolOptions, Store, Target, choose_entry,
 };
-use oci_spec_types::{Descriptor, Digest, Platform, Reference, Tag};
+use oci_spec_types::{Descriptor, Digest, Platform, RefName, Reference, Tag};
 
 use crate::connection::Connection;
 use crate::failure::Failure;
-use crate::location::{Entry, Form, Location};
+use crate::location::{Entry, Form, Location, STDIN};
 
 /// What is read from a place.
 pub(crate) struct Opened {
@@ -120,7 +121,10 @@ async fn from_archive(
     entry: &Entry,
     platform: Option<&Platform>,
 ) -> oci_ref::Result<Files> {
-    let archive = OciArchive::open(path).await?;
+    let archive = match path == Path::new(STDIN) {
+        true => OciArchive::read_from(stdin(), path, SpoolOptions::default()).await?,
+        false => OciArchive::open(path).await?,
+    };
     let source: Arc<dyn Source> = Arc::new(archive.clone());
     let entries = archive.entries();
     let named = match entry {
@@ -144,7 +148,10 @@ async fn from_docker_archive(
     entry: &Entry,
     platform: Option<&Platform>,
 ) -> oci_ref::Result<Files> {
-    let archive = DockerArchive::open(path).await?;
+    let archive = match path == Path::new(STDIN) {
+        true => DockerArchive::read_from(stdin(), path, SpoolOptions::default()).await?,
+        false => DockerArchive::open(path).await?,
+    };
     let source: Arc<dyn Source> = Arc::new(archive.clone());
     let named = match entry {
         Entry::Named(name) => {
@@ -198,32 +205,38 @@ pub(crate) async fn destination(
         }
         Location::Files { form, path, entry } => (form, path, entry),
     };
-    let mut repository = None;
-    let tags =
-        match (form, entry) {
-            (Form::DockerArchive, Entry::Named(name)) => {
-                let parsed = Reference::parse_familiar(name).map_err(|error| {
-                    Failure::new(format!("naming the copy {name:?}")).because(error)
-                })?;
-                let tag = parsed.tag().cloned();
-                repository = Some(parsed);
-                tag.into_iter().collect()
-            }
-            (_, Entry::Named(name)) => vec![name.parse::<Tag>().map_err(|error| {
-                Failure::new(format!("naming the copy {name:?}")).because(error)
-            })?],
-            (_, Entry::Only | Entry::Digest(_)) => Vec::new(),
-        };
+    if location.is_stream() {
+        let message = format!("{location} would be written to the standard output");
+        return Err(Failure::new(message).hint("name a file; ./- is one that is called -"));
+    }
+    let misnamed = |name: &str| Failure::new(format!("naming the copy {name:?}"));
+    let (mut repository, mut tags, mut named) = (None, Vec::new(), None);
+    match (form, entry) {
+        (Form::DockerArchive, Entry::Named(name)) => {
+            let parsed = Reference::parse_familiar(name);
+            let parsed = parsed.map_err(|error| misnamed(name).because(error))?;
+            tags.extend(parsed.tag().cloned());
+            repository = Some(parsed);
+        }
+        (_, Entry::Named(name)) => {
+            let parsed = name.parse::<RefName>();
+            named = Some(parsed.map_err(|error| misnamed(name).because(error))?);
+        }
+        (_, Entry::Only | Entry::Digest(_)) => {}
+    }
     let digest = match entry {
         Entry::Digest(digest) => Some(digest.clone()),
         Entry::Named(_) | Entry::Only => None,
     };
     let failed = |error| Failure::of(format!("opening {location}"), error);
     let (store, end): (Arc<dyn Store>, End) = match form {
-        Form::Layout => (Arc::new(Layout::create(path).await.map_err(failed)?), End::None),
+        Form::Layout => {
+            let layout = Layout::create(path).await.map_err(failed)?;
+            (Arc::new(layout.clone()), End::Layout(layout, named))
+        }
         Form::Archive => {
             let archive = OciArchiveWriter::create(path).await.map_err(failed)?;
-            (Arc::new(archive.clone()), End::Archive(archive))
+            (Arc::new(archive.clone()), End::Archive(archive, named))
         }
         Form::Directory => {
             let directory = Directory::create(path).await.map_err(failed)?;
@@ -241,7 +254,8 @@ pub(crate) async fn destination(
 /// What is left to do once everything has been copied.
 pub(crate) enum End {
     None,
-    Archive(OciArchiveWriter),
+    Layout(Layout, Option<RefName>),
+    Archive(OciArchiveWriter, Option<RefName>),
     DockerArchive(DockerArchiveWriter),
     Directory(Directory),
 }
@@ -251,7 +265,16 @@ impl End {
     pub(crate) async fn reach(self, root: &Digest) -> oci_ref::Result<()> {
         match self {
             Self::None => Ok(()),
-            Self::Archive(archive) => archive.finish().await,
+            Self::Layout(layout, name) => match name {
+                Some(name) => layout.set_name(&name, root, &Precondition::None).await,
+                None => Ok(()),
+            },
+            Self::Archive(archive, name) => {
+                if let Some(name) = name {
+                    archive.set_name(&name, root, &Precondition::None).await?;
+                }
+                archive.finish().await
+            }
             Self::DockerArchive(archive) => archive.finish().await,
             Self::Directory(directory) => directory.set_root(root).await,
         }

@@ -2,12 +2,13 @@
 //!
 //! What is read has the digest by which it was asked for, and parts lie within the archive; layers
 //! of a `docker-archive:` are unpacked on their way. The checksums of the tar headers are put right
-//! first: nothing that libFuzzer makes up would have the right ones.
+//! first: nothing that libFuzzer makes up would have the right ones. The input as it came is also
+//! read as a pipe gives it, compressed perhaps: no more is unpacked than is allowed.
 
 use std::io::Write;
 use std::sync::Arc;
 
-use oci_ref::{DockerArchive, OciArchive, Result, Source};
+use oci_ref::{DockerArchive, OciArchive, Result, Source, SpoolOptions};
 
 use crate::reading::{MAX_ERROR, read_all};
 use crate::support::{assert_fit_for_logs, block_on};
@@ -24,7 +25,12 @@ pub fn check(data: &[u8]) {
     let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
     file.write_all(&archive).expect("the temporary file is written");
     block_on(async {
-        for done in [read_oci(file.path()).await, read_docker(file.path()).await] {
+        let opened = OciArchive::open(file.path()).await;
+        let done = match opened {
+            Ok(archive) => read_oci(archive).await,
+            Err(error) => Err(error),
+        };
+        for done in [done, read_docker(file.path()).await, read_piped(data).await] {
             if let Err(error) = done {
                 assert_fit_for_logs(&error, MAX_ERROR);
             }
@@ -32,8 +38,14 @@ pub fn check(data: &[u8]) {
     });
 }
 
-async fn read_oci(path: &std::path::Path) -> Result<()> {
-    let archive = Arc::new(OciArchive::open(path).await?);
+async fn read_piped(data: &[u8]) -> Result<()> {
+    let options = SpoolOptions { limit: 1 << 20, ..SpoolOptions::default() };
+    let piped = std::io::Cursor::new(data.to_vec());
+    read_oci(OciArchive::read_from(piped, "-", options).await?).await
+}
+
+async fn read_oci(archive: OciArchive) -> Result<()> {
+    let archive = Arc::new(archive);
     for entry in archive.entries().into_iter().take(16) {
         read_all(archive.clone(), &entry.descriptor.digest).await?;
     }

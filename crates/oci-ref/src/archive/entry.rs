@@ -83,7 +83,7 @@ impl Entry {
 
 /// A name as it is looked up. It must stay within the archive: what unpacks archives must not be led outside, and what
 /// does not must not find other files than what does. Only a symbolic link has a directory that it may go up from.
-fn clean(raw: &[u8], base: Option<&str>) -> Result<String, Refused> {
+pub(crate) fn clean(raw: &[u8], base: Option<&str>) -> Result<String, Refused> {
     let refuse = |problem: &str| Err(format!("name {:?} {problem}", shown(raw)));
     if raw.len() > MAX_NAME {
         return refuse("is longer than 4096 bytes");

@@ -1,13 +1,14 @@
 //! Reading `oci-archive:`.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use oci_spec_types::{Descriptor, Digest, Tag};
 
-use super::{TarIndex, TarLayout};
+use super::{SpoolOptions, TarIndex, TarLayout};
 use crate::files::blocking;
 use crate::layout::view::{self, Blobs};
 use crate::layout::{LayoutEntry, reach};
@@ -16,9 +17,11 @@ use crate::{BlobRead, ByteRange, Cursor, Manifest, Page, Referrers, Result, Sour
 /// An OCI image layout in a tar archive, read without unpacking it.
 ///
 /// The archive's headers are read once, when it is opened; then blobs are read where they lie. What is in it follows
-/// the rules of a [`Layout`](crate::Layout). The archive must not be compressed. Refused are archives that readers
+/// the rules of a [`Layout`](crate::Layout). An archive that is compressed with gzip or zstd is decompressed into a
+/// temporary file first (with the feature `compression`; [`SpoolOptions`] says where). Refused are archives that readers
 /// could understand differently or that lead outside when they are unpacked: with absolute names, with `..` in names,
-/// with a name twice, with sparse files, or cut off. A link is followed to a file in the archive.
+/// with a name twice for different content, with sparse files, or cut off. Links are followed to a file in the archive,
+/// through up to 16 others.
 ///
 /// Clones share the open file. All methods must run on a tokio runtime.
 #[derive(Clone)]
@@ -28,13 +31,36 @@ pub struct OciArchive {
 }
 
 impl OciArchive {
-    /// Opens an archive. `NAME_UNKNOWN` if there is no such file, `UNSUPPORTED` if it is compressed or the layout in it
-    /// has another version than 1.0.0. What cannot be read as an archive with a layout is an error that says where.
+    /// Opens an archive. `NAME_UNKNOWN` if there is no such file, `UNSUPPORTED` if it is compressed in a way that is not
+    /// known here or the layout in it has another version than 1.0.0. What cannot be read as an archive with a layout is
+    /// an error that says where.
     pub async fn open(path: impl Into<PathBuf>) -> Result<Self> {
-        let path = Arc::new(path.into());
+        Self::open_with(path, SpoolOptions::default()).await
+    }
+
+    /// Opens an archive, with options for what is compressed.
+    pub async fn open_with(path: impl Into<PathBuf>, options: SpoolOptions) -> Result<Self> {
+        Self::of(path.into(), move |path| TarIndex::open(path, &options)).await
+    }
+
+    /// Reads an archive that comes in one piece, such as through a pipe, by way of a temporary file. Errors call it
+    /// `name`. The reader may block.
+    pub async fn read_from(
+        archive: impl io::Read + Send + 'static,
+        name: impl Into<PathBuf>,
+        options: SpoolOptions,
+    ) -> Result<Self> {
+        Self::of(name.into(), move |name| TarIndex::read_from(archive, name, &options)).await
+    }
+
+    async fn of(
+        path: PathBuf,
+        open: impl FnOnce(&Path) -> Result<TarIndex> + Send + 'static,
+    ) -> Result<Self> {
+        let path = Arc::new(path);
         let at = path.clone();
         let open = move || {
-            let tar = Arc::new(TarIndex::open(&at)?);
+            let tar = Arc::new(open(&at)?);
             TarLayout::of(tar).map_err(|error| {
                 let message = format!("archive {}: {error}", at.display());
                 error.context(message)

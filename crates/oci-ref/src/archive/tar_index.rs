@@ -1,21 +1,29 @@
 //! Where what lies in a tar archive: it is read once, from header to header, and then never again.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, hash_map};
 use std::fmt;
 use std::fs::{self, File};
+use std::io;
 use std::path::Path;
 
 use oci_spec_types::ErrorCode;
 use tar::{EntryType, Header};
 
 use super::entry::{Entry, Extension, Kind, compression_of, quoted, read_pax};
+use super::spool::{SpoolOptions, compressed, spool};
 use crate::files::Part;
 use crate::{Error, ErrorKind, Result};
 
 const BLOCK: u64 = 512;
 
+/// How many bytes of two files are compared at a time.
+const CHUNK: usize = 64 << 10;
+
 /// The most headers that are read.
 const MAX_HEADERS: usize = 200_000;
+
+/// The most links that are followed one after the other.
+const MAX_LINKS: usize = 16;
 
 /// The most bytes that the names may have together.
 const MAX_NAMES: usize = 64 << 20;
@@ -37,8 +45,8 @@ enum Found {
 }
 
 impl TarIndex {
-    /// Opens an archive, and reads its headers.
-    pub(crate) fn open(path: &Path) -> Result<Self> {
+    /// Opens an archive, and reads its headers. One that is compressed is decompressed first.
+    pub(crate) fn open(path: &Path, options: &SpoolOptions) -> Result<Self> {
         let at = path.display();
         let failed = |error| Error::io(format!("archive {at} cannot be read"), error);
         match fs::metadata(path) {
@@ -53,16 +61,38 @@ impl TarIndex {
             }
             Err(error) => return Err(failed(error)),
         }
-        let archive = File::open(path).and_then(Part::whole).map_err(failed)?;
-        Self::read(archive).map_err(|error| {
-            let message = format!("archive {at}: {error}");
-            error.context(message)
-        })
+        let file = File::open(path).map_err(failed)?;
+        Self::of_file(file, options).map_err(|error| about(path, error))
+    }
+
+    fn of_file(file: File, options: &SpoolOptions) -> Result<Self> {
+        let unreadable = |error| Error::io("it cannot be read", error);
+        let archive = Part::whole(file).map_err(unreadable)?;
+        let mut start = [0; 8];
+        let count = archive.read_at(0, &mut start).map_err(unreadable)?;
+        match compression_of(&start[..count]) {
+            None => Self::read(archive),
+            Some(_) => Self::spooled(archive.reader(), options),
+        }
+    }
+
+    /// Reads an archive that comes in one piece, such as through a pipe. Errors call it `name`.
+    pub(crate) fn read_from(
+        archive: impl io::Read,
+        name: &Path,
+        options: &SpoolOptions,
+    ) -> Result<Self> {
+        Self::spooled(archive, options).map_err(|error| about(name, error))
+    }
+
+    fn spooled(archive: impl io::Read, options: &SpoolOptions) -> Result<Self> {
+        let file = spool(archive, options)?;
+        Self::read(Part::whole(file).map_err(|error| Error::io("it cannot be read", error))?)
     }
 
     fn read(archive: Part) -> Result<Self> {
         let mut reader = Reader { archive: &archive, offset: 0, headers: 0 };
-        let mut entries = HashMap::new();
+        let mut entries: HashMap<Box<str>, Found> = HashMap::new();
         let mut names = 0;
         while let Some((start, entry)) = reader.next()? {
             names += entry.name.len();
@@ -78,40 +108,89 @@ impl TarIndex {
                 }
                 Kind::Other => Found::Other,
             };
-            let again = matches!(found, Found::Directory);
-            let name: Box<str> = entry.name.into();
-            let before = entries.insert(name.clone(), found);
-            if !matches!(before, None | Some(Found::Directory)) || (before.is_some() && !again) {
-                return Err(invalid(format!(
-                    "entry {} occurs twice, and readers differ in which they take",
-                    quoted(&name)
-                )));
+            match entries.entry(entry.name.into()) {
+                hash_map::Entry::Vacant(place) => {
+                    place.insert(found);
+                }
+                hash_map::Entry::Occupied(first) => {
+                    if !is_same(&archive, first.get(), &found)? {
+                        return Err(invalid(format!(
+                            "entry {} occurs twice and is not the same, and readers differ in \
+                             which they take",
+                            quoted(first.key())
+                        )));
+                    }
+                }
             }
         }
         Ok(Self { archive, entries })
     }
 
-    /// The content of a file. A link is followed once, to a file. `None` if there is nothing of this name.
+    /// The content of a file. Links are followed to a file in the archive. `None` if there is
+    /// nothing of this name.
     pub(crate) fn file(&self, name: &str) -> Result<Option<Part>> {
-        let found = match self.entries.get(name) {
-            None => return Ok(None),
-            Some(Found::Link(target)) => match self.entries.get(target) {
-                Some(found @ Found::File { .. }) => found,
-                _ => {
-                    return Err(invalid(format!(
-                        "{} is a link to {}, which is no file in the archive",
-                        quoted(name),
-                        quoted(target)
-                    )));
+        let Some(mut found) = self.entries.get(name) else { return Ok(None) };
+        let mut last = None;
+        for _ in 0..=MAX_LINKS {
+            let target = match (found, last) {
+                (Found::File { start, size }, _) => {
+                    return Ok(Some(self.archive.part(*start..start + size)));
                 }
-            },
-            Some(found) => found,
-        };
-        match found {
-            Found::File { start, size } => Ok(Some(self.archive.part(*start..start + size))),
-            _ => Err(invalid(format!("{} is not a regular file", quoted(name)))),
+                (Found::Link(target), _) => target,
+                (_, None) => {
+                    return Err(invalid(format!("{} is not a regular file", quoted(name))));
+                }
+                (_, Some(target)) => return Err(no_file(name, target)),
+            };
+            found = self.entries.get(target).ok_or_else(|| no_file(name, target))?;
+            last = Some(target);
         }
+        let message = format!("{} is a link through more than {MAX_LINKS} others", quoted(name));
+        Err(invalid(message))
     }
+}
+
+/// The error for a link that leads to no file.
+fn no_file(name: &str, target: &str) -> Error {
+    invalid(format!(
+        "{} is a link to {}, which is no file in the archive",
+        quoted(name),
+        quoted(target)
+    ))
+}
+
+/// Tells whether two entries of one name are the same, whichever of them a reader takes.
+fn is_same(archive: &Part, one: &Found, other: &Found) -> Result<bool> {
+    match (one, other) {
+        (Found::Directory, Found::Directory) => Ok(true),
+        (Found::Link(one), Found::Link(other)) => Ok(one == other),
+        (Found::File { start: one, size }, Found::File { start: other, size: other_size }) => {
+            let part = |start: &u64| archive.part(*start..start + size);
+            Ok(size == other_size && has_same_bytes(&part(one), &part(other))?)
+        }
+        _ => Ok(false),
+    }
+}
+
+fn has_same_bytes(one: &Part, other: &Part) -> Result<bool> {
+    let failed = |error| Error::io("it cannot be read", error);
+    let (mut left, mut right) = (vec![0; CHUNK], vec![0; CHUNK]);
+    let mut offset = 0;
+    while offset < one.size() {
+        let count = one.read_at(offset, &mut left).map_err(failed)?;
+        let same = other.read_at(offset, &mut right).map_err(failed)?;
+        if count == 0 || left[..count] != right[..same] {
+            return Ok(false);
+        }
+        offset += count as u64;
+    }
+    Ok(true)
+}
+
+/// An error about an archive, which it names.
+fn about(name: &Path, error: Error) -> Error {
+    let message = format!("archive {}: {error}", name.display());
+    error.context(message)
 }
 
 impl fmt::Debug for TarIndex {
@@ -192,9 +271,7 @@ impl Reader<'_> {
         if at == 0
             && let Some(compression) = compression_of(&block[..count])
         {
-            return Err(Error::unsupported(format!(
-                "it is compressed with {compression}, and must be decompressed first to be read by position"
-            )));
+            return Err(compressed(compression));
         }
         if count == 0 && at > 0 {
             return Ok(None);

@@ -13,7 +13,7 @@ use super::referrers::{Listed, resolve_tag, scheme_tags};
 use super::run::Run;
 use super::select::Chosen;
 use crate::graph::Entry;
-use crate::{Error, ErrorKind, Manifest, Ref, Result, Source, Store};
+use crate::{Capabilities, Error, ErrorKind, Manifest, Ref, Result, Source, Store};
 
 /// What builders write in the config of what is no image to run, such as an attestation.
 const UNKNOWN: &str = "unknown";
@@ -134,7 +134,7 @@ impl Check<'_> {
 /// changes what lists it, too.
 fn refuse_conversion(manifest: &Manifest, format: Format, named: &Digest) -> Result<()> {
     let own = manifest.media_type();
-    match format.candidates(own, None).first() {
+    match format.candidates(own, &Capabilities::default()).first() {
         Some(other) if other != own => Err(Error::new(
             ErrorKind::Invalid,
             format!(

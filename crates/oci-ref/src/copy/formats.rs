@@ -6,7 +6,7 @@ use oci_spec_types::{Descriptor, Digest, ErrorCode, MediaType, Tag};
 
 use super::progress::CopyEvent;
 use super::run::Run;
-use crate::{Error, ErrorKind, List, ListUpdate, Manifest, Precondition, Result};
+use crate::{Capabilities, Error, ErrorKind, List, ListUpdate, Manifest, Precondition, Result};
 
 /// In which format manifests are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -14,8 +14,9 @@ pub enum Format {
     /// As they are, byte for byte.
     #[default]
     Preserve,
-    /// As they are if the destination takes that, else converted to a type that it takes. If it refuses one, the next is
-    /// tried.
+    /// As they are if the destination takes that and its format is made of that, else converted: a
+    /// Docker image becomes an OCI one in a layout. If the destination refuses one type, or there is
+    /// no like of something in it, the next is tried.
     Supported,
     /// OCI manifests and indexes.
     Oci,
@@ -30,7 +31,7 @@ const TYPES: [[MediaType; 2]; 2] = [
 
 impl Format {
     /// The types as which a manifest of type `own` may be written, in the order in which they are tried.
-    pub(super) fn candidates(self, own: &MediaType, taken: Option<&[MediaType]>) -> Vec<MediaType> {
+    pub(super) fn candidates(self, own: &MediaType, to: &Capabilities) -> Vec<MediaType> {
         let [oci, docker] = &TYPES[usize::from(own.is_index())];
         match self {
             Self::Preserve => vec![own.clone()],
@@ -39,15 +40,14 @@ impl Format {
             Self::Oci => vec![oci.clone()],
             Self::Docker => vec![docker.clone()],
             Self::Supported => {
-                let takes =
-                    |media_type: &MediaType| taken.is_none_or(|taken| taken.contains(media_type));
+                let has = |types: &Option<Vec<MediaType>>, media_type: &MediaType| {
+                    types.as_ref().is_none_or(|types| types.contains(media_type))
+                };
                 let others = [oci, docker].into_iter().filter(|other| *other != own);
-                [own]
-                    .into_iter()
-                    .chain(others)
-                    .filter(|media_type| takes(media_type))
-                    .cloned()
-                    .collect()
+                let all = [own].into_iter().chain(others).cloned();
+                let mut taken: Vec<_> = all.filter(|it| has(&to.manifest_types, it)).collect();
+                taken.sort_by_key(|media_type| !has(&to.native_types, media_type));
+                taken
             }
         }
     }
@@ -63,12 +63,17 @@ impl Run {
         when: &Precondition,
     ) -> Result<Manifest> {
         let edited = with_entries(&manifest, changed)?;
-        let taken = self.to.capabilities().manifest_types;
         let format = self.options.written_format();
-        let candidates = format.candidates(manifest.media_type(), taken.as_deref());
+        let candidates = format.candidates(manifest.media_type(), &self.to.capabilities());
         let mut attempts = Vec::new();
         for media_type in &candidates {
-            let converted = edited.convert_to(media_type, self.options.loss)?;
+            let converted = match edited.convert_to(media_type, self.options.loss) {
+                Err(error) if candidates.len() > 1 && is_refusal(&error) => {
+                    attempts.push((media_type, error));
+                    continue;
+                }
+                converted => converted?,
+            };
             let written = converted.manifest;
             if written.digest() != manifest.digest() {
                 self.may_change(&manifest).await?;
@@ -164,6 +169,25 @@ mod tests {
         let artifact = MediaType::OCI_ARTIFACT_MANIFEST;
         let both = [docker.clone(), oci.clone()];
         let docker_only = std::slice::from_ref(docker);
+        let taking = |manifest_types: Option<&[MediaType]>| Capabilities {
+            manifest_types: manifest_types.map(<[_]>::to_vec),
+            ..Capabilities::default()
+        };
+        let made_of = |types: &[MediaType]| Capabilities {
+            native_types: Some(types.to_vec()),
+            ..taking(None)
+        };
+        for (native, own, expected) in [
+            (oci, docker, vec![oci, docker]),
+            (oci, oci, vec![oci, docker]),
+            (docker, oci, vec![docker, oci]),
+            (oci, &artifact, vec![&artifact]),
+        ] {
+            let to = made_of(std::slice::from_ref(native));
+            let found = Format::Supported.candidates(own, &to);
+            assert_eq!(found.iter().collect::<Vec<_>>(), expected, "{native} of {own}");
+            assert_eq!(Format::Preserve.candidates(own, &to), std::slice::from_ref(own));
+        }
         for (format, own, taken, expected) in [
             (Format::Preserve, oci, Some(docker_only), vec![oci]),
             (Format::Oci, docker, None, vec![oci]),
@@ -174,7 +198,7 @@ mod tests {
             (Format::Supported, oci, Some(docker_only), vec![docker]),
             (Format::Supported, oci, Some(std::slice::from_ref(&none)), vec![]),
         ] {
-            let found = format.candidates(own, taken);
+            let found = format.candidates(own, &taking(taken));
             assert_eq!(found.iter().collect::<Vec<_>>(), expected, "{format:?} of {own}");
         }
     }

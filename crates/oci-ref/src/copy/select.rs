@@ -101,10 +101,11 @@ fn check_name(manifest: &Manifest, listed: &Digest, options: &CopyOptions) -> Re
 
 /// A destination that cannot hold a list says so before anything is copied.
 fn check_types(manifest: &Manifest, to: &dyn Store, options: &CopyOptions) -> Result<()> {
-    let Some(types) = to.capabilities().manifest_types else {
+    let capabilities = to.capabilities();
+    let candidates = options.written_format().candidates(manifest.media_type(), &capabilities);
+    let Some(types) = capabilities.manifest_types else {
         return Ok(());
     };
-    let candidates = options.written_format().candidates(manifest.media_type(), Some(&types));
     if candidates.iter().any(|candidate| types.contains(candidate)) {
         return Ok(());
     }

@@ -11,7 +11,7 @@ use oci_spec_types::{
 use super::file::{LayerFile, Stored};
 use super::manifest_json::{Item, MANIFEST_JSON, parse};
 use super::originals::Originals;
-use crate::archive::{TarIndex, quoted};
+use crate::archive::{TarIndex, clean, quoted};
 use crate::files::Part;
 use crate::layout::view::DOCUMENT_LIMIT;
 use crate::{Compression, Error, ErrorKind, Manifest, Result};
@@ -161,10 +161,13 @@ pub(super) fn broken(problem: String) -> Error {
     Error::new(ErrorCode::ManifestInvalid, format!("manifest.json: {problem}"))
 }
 
-/// A file that `manifest.json` names. Paths in it may begin with `./`.
+/// A file that `manifest.json` names, in any way of writing its path within the archive.
 fn part(tar: &TarIndex, path: &str) -> Result<Part> {
-    let name = path.strip_prefix("./").unwrap_or(path);
-    tar.file(name)?.ok_or_else(|| broken(format!("{} does not exist in the archive", quoted(path))))
+    let found = match clean(path.as_bytes(), None) {
+        Ok(name) => tar.file(&name)?,
+        Err(_) => None,
+    };
+    found.ok_or_else(|| broken(format!("{} does not exist in the archive", quoted(path))))
 }
 
 /// The descriptor of a layer of which the archive has none. What is not compressed has the diff ID

@@ -1,7 +1,8 @@
 //! Reading `docker-archive:`.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -9,7 +10,7 @@ use oci_spec_types::{Descriptor, Digest, Reference, Tag};
 
 use super::file::Stored;
 use super::images::{Found, Images};
-use crate::archive::TarIndex;
+use crate::archive::{SpoolOptions, TarIndex};
 use crate::files::blocking;
 use crate::layers::unpacking_to;
 use crate::layout::unknown_manifest;
@@ -34,8 +35,8 @@ use crate::{
 /// ID (with the feature `compression`), or its last bytes are an error in their place.
 ///
 /// An image's names are in [`images`](Self::images), and resolved by [`resolve_name`](Self::resolve_name). By a tag an
-/// image is found if the tag is in no other image's names. The archive itself must not be compressed. What is said of
-/// entries at [`OciArchive`](crate::OciArchive) holds here too. There are no referrers.
+/// image is found if the tag is in no other image's names. What is said of entries and of
+/// compressed archives at [`OciArchive`](crate::OciArchive) holds here too. There are no referrers.
 ///
 /// Clones share the open file. All methods must run on a tokio runtime.
 #[derive(Clone)]
@@ -54,13 +55,35 @@ pub struct DockerArchiveImage {
 }
 
 impl DockerArchive {
-    /// Opens an archive. `NAME_UNKNOWN` if there is no such file, `UNSUPPORTED` if it is compressed. What cannot be read
-    /// as such an archive is an error that says where.
+    /// Opens an archive. `NAME_UNKNOWN` if there is no such file, `UNSUPPORTED` if it is compressed in a way that is not
+    /// known here. What cannot be read as such an archive is an error that says where.
     pub async fn open(path: impl Into<PathBuf>) -> Result<Self> {
-        let path = Arc::new(path.into());
+        Self::open_with(path, SpoolOptions::default()).await
+    }
+
+    /// Opens an archive, with options for what is compressed.
+    pub async fn open_with(path: impl Into<PathBuf>, options: SpoolOptions) -> Result<Self> {
+        Self::of(path.into(), move |path| TarIndex::open(path, &options)).await
+    }
+
+    /// Reads an archive that comes in one piece, such as through a pipe, by way of a temporary file. Errors call it
+    /// `name`. The reader may block.
+    pub async fn read_from(
+        archive: impl io::Read + Send + 'static,
+        name: impl Into<PathBuf>,
+        options: SpoolOptions,
+    ) -> Result<Self> {
+        Self::of(name.into(), move |name| TarIndex::read_from(archive, name, &options)).await
+    }
+
+    async fn of(
+        path: PathBuf,
+        open: impl FnOnce(&Path) -> Result<TarIndex> + Send + 'static,
+    ) -> Result<Self> {
+        let path = Arc::new(path);
         let at = path.clone();
         let open = move || {
-            let tar = Arc::new(TarIndex::open(&at)?);
+            let tar = Arc::new(open(&at)?);
             Images::of(tar).map_err(|error| {
                 let message = format!("archive {}: {error}", at.display());
                 error.context(message)

@@ -253,6 +253,7 @@ impl Store for DockerArchiveWriter {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             manifest_types: Some(vec![MediaType::DOCKER_MANIFEST, MediaType::OCI_IMAGE_MANIFEST]),
+            native_types: None,
             sparse: Some(false),
             ..self.staging.layout.capabilities()
         }

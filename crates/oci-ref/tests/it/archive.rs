@@ -73,11 +73,11 @@ fn record(text: &str) -> Vec<u8> {
     format!("{length} {text}\n").into_bytes()
 }
 
-const MARKER: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
-const INDEX: &[u8] = br#"{"schemaVersion":2,"manifests":[]}"#;
+pub(crate) const MARKER: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
+pub(crate) const INDEX: &[u8] = br#"{"schemaVersion":2,"manifests":[]}"#;
 
 /// The smallest layout, in an archive with more entries.
-fn layout_and(more: &[Vec<u8>]) -> Vec<u8> {
+pub(crate) fn layout_and(more: &[Vec<u8>]) -> Vec<u8> {
     [&[file("oci-layout", MARKER), file("index.json", INDEX)], more].concat().concat()
 }
 
@@ -314,9 +314,9 @@ async fn hostile_archives_are_refused() {
         ("nothing", vec![], &["cut off"]),
         ("zeros", vec![0; 1024], &["no file oci-layout"]),
         ("no tar", b"not a tar archive ".repeat(100), &["at byte 0", "no tar header"]),
-        ("gzip", vec![0x1f, 0x8b, 8, 0], &["compressed with gzip", "decompressed first"]),
-        ("zstd", [&[0x28, 0xb5, 0x2f, 0xfd][..], &[0; 600]].concat(), &["compressed with zstd"]),
-        ("xz", b"\xfd7zXZ\0".to_vec(), &["compressed with xz"]),
+        ("gzip", vec![0x1f, 0x8b, 8, 0], &["cannot be decompressed as gzip"]),
+        ("zstd", [&[0x28, 0xb5, 0x2f, 0xfd][..], &[0; 600]].concat(), &["decompressed as zstd"]),
+        ("xz", b"\xfd7zXZ\0".to_vec(), &["compressed with xz", "decompressed first"]),
         ("bzip2", b"BZh9".to_vec(), &["compressed with bzip2"]),
         ("docker", file("manifest.json", b"[]"), &["no file oci-layout", "docker-archive:"]),
         ("no index", marker(), &["index.json does not exist"]),
@@ -335,7 +335,17 @@ async fn hostile_archives_are_refused() {
         ("up", layout_and(&[file("blobs/../../x", b"x")]), &["\"blobs/../../x\"", "leads out"]),
         ("up and back", layout_and(&[file("a/../oci-layout2", b"x")]), &["leads out"]),
         ("up in pax", layout_and(&[pax("path=../xy"), file("x", b"")]), &["\"../xy\""]),
-        ("twice", layout_and(&[file("oci-layout", MARKER)]), &["\"oci-layout\" occurs twice"]),
+        ("twice", layout_and(&[file("oci-layout", b"{}")]), &["\"oci-layout\" occurs twice"]),
+        (
+            "twice, of one size",
+            layout_and(&[file("oci-layout", &[b' '; MARKER.len()])]),
+            &["\"oci-layout\" occurs twice"],
+        ),
+        (
+            "file and link",
+            layout_and(&[link(EntryType::Link, "index.json", "oci-layout")]),
+            &["occurs twice"],
+        ),
         ("twice, written otherwise", layout_and(&[file("././oci-layout", b"")]), &["occurs twice"]),
         (
             "file and directory",
@@ -356,18 +366,27 @@ async fn hostile_archives_are_refused() {
         (
             "link to itself",
             [link(EntryType::Symlink, "oci-layout", "oci-layout"), file("x", b"")].concat(),
-            &["\"oci-layout\" is a link to \"oci-layout\""],
+            &["\"oci-layout\" is a link through more than 16 others"],
         ),
         (
-            "link to a link",
+            "links in a circle",
             [
                 marker(),
                 link(EntryType::Link, "index.json", "b"),
-                link(EntryType::Link, "b", "c"),
-                file("c", INDEX),
+                link(EntryType::Symlink, "b", "index.json"),
             ]
             .concat(),
-            &["\"index.json\" is a link to \"b\""],
+            &["\"index.json\" is a link through more than 16 others"],
+        ),
+        (
+            "link through a link to nothing",
+            [
+                marker(),
+                link(EntryType::Link, "index.json", "b"),
+                link(EntryType::Symlink, "b", "gone"),
+            ]
+            .concat(),
+            &["\"index.json\" is a link to \"gone\""],
         ),
         (
             "link to nothing",

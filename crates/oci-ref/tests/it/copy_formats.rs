@@ -5,13 +5,15 @@ use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use futures_util::TryStreamExt;
+use oci_ref::suite::content::{image, index};
 use oci_ref::{
-    CopyEvent, CopyOptions, Format, Found, List, Loss, Manifest, Precondition, Ref, Select, Source,
-    Store, Target, WalkOptions, walk_refs,
+    CopyEvent, CopyOptions, Format, Found, List, Loss, Manifest, Memory, Precondition, Ref, Select,
+    Source, Store, Target, WalkOptions, copy, walk_refs,
 };
 use oci_spec_types::{ErrorCode, MediaType};
 
 use crate::probe::{Probe, filled, list, plain_list, run, tag};
+use crate::support::new_layout;
 
 // covers: C7, C8
 #[tokio::test]
@@ -108,6 +110,34 @@ async fn a_type_that_is_refused_is_followed_by_the_next() {
 
 /// A refusal of the type is told from other errors by its code.
 // covers: C9
+/// A layout takes Docker's types, and is made of OCI's.
+// covers: C7
+#[tokio::test]
+async fn docker_images_become_ocis_in_a_layout_where_that_is_asked_for() {
+    let (_directory, layout) = new_layout().await;
+    let from = Arc::new(Memory::new());
+    let own = image("docker").unwrap();
+    own.put(&from, &[]).await.unwrap();
+    let docker = own.manifest.convert_to(&MediaType::DOCKER_MANIFEST, Loss::Refuse).unwrap();
+    let docker = docker.manifest;
+    let oci = docker.convert_to(&MediaType::OCI_IMAGE_MANIFEST, Loss::Refuse).unwrap().manifest;
+    from.put_manifest(&docker, &[], &Precondition::None).await.unwrap();
+    let list = index([&docker]).unwrap();
+    from.put_manifest(&list, &[], &Precondition::None).await.unwrap();
+    for (format, expected) in
+        [(Format::Preserve, docker.digest()), (Format::Supported, oci.digest())]
+    {
+        let options = CopyOptions { format, ..CopyOptions::default() };
+        let target = docker.digest().clone().into();
+        let to = Arc::new(layout.clone());
+        let copied = copy(from.clone(), &target, to.clone(), options.clone()).await.unwrap();
+        assert_eq!(copied.descriptor.digest, *expected);
+        let copied = copy(from.clone(), &list.digest().clone().into(), to, options).await.unwrap();
+        let there = layout.manifest(&copied.descriptor.digest.into()).await.unwrap();
+        assert_eq!(there.manifests()[0].digest, *expected);
+    }
+}
+
 #[tokio::test]
 async fn only_a_refusal_of_the_type_is_followed_by_another_type() {
     let (from, sample) = filled().await;

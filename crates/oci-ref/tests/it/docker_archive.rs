@@ -388,7 +388,7 @@ async fn broken_archives_are_refused() {
     let cases: &[(&str, Vec<u8>, &[&str])] = &[
         ("an OCI archive", file("oci-layout", b"{}"), &["no manifest.json", "oci-archive:"]),
         ("a very old one", file("repositories", b"{}"), &["no manifest.json", "1.10"]),
-        ("gzip", vec![0x1f, 0x8b, 8], &["compressed with gzip"]),
+        ("gzip", vec![0x1f, 0x8b, 8], &["decompressed as gzip"]),
         ("no JSON", with("["), &["manifest.json"]),
         ("no list", with("{}"), &["not a list of images"]),
         ("no config", with(r#"[{"Layers":[]}]"#), &["[0].Config"]),

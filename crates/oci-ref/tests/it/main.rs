@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking, in its helpers too")]
 
 mod archive;
+mod archive_odd;
 mod bad_files;
 mod build;
 mod convert;

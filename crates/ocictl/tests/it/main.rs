@@ -7,6 +7,7 @@ mod connection;
 mod credentials;
 mod daemon;
 mod descriptors;
+mod files;
 mod http;
 mod import;
 mod log;
