@@ -33,6 +33,8 @@ pub enum ErrorKind {
     /// keep under a tag; or it was not deleted, because it could not be taken off that list.
     /// Passing failures and refused credentials keep their own kinds.
     Unlisted,
+    /// The destination takes no index whose manifests are not all there.
+    Sparse,
     /// More bytes than the configured limit.
     TooLarge {
         /// The limit, in bytes.

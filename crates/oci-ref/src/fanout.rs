@@ -140,6 +140,9 @@ impl Store for Fanout {
             all.preconditions &= other.preconditions;
             all.min_chunk = all.min_chunk.max(other.min_chunk);
             all.manifest_types = common(all.manifest_types, other.manifest_types);
+            if all.native_types != other.native_types {
+                all.native_types = None;
+            }
             all.operating_systems = common(all.operating_systems, other.operating_systems);
         }
         all

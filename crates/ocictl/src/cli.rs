@@ -89,6 +89,13 @@ pub(crate) enum Command {
     Backup(BackupArgs),
 }
 
+impl Command {
+    /// Whether nothing but errors is to be said.
+    pub(crate) fn is_quiet(&self) -> bool {
+        matches!(self, Self::Copy(args) if args.quiet)
+    }
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct ServeArgs {
     /// Where to listen. Port 0 takes a free one.
@@ -315,14 +322,24 @@ pub(crate) struct CopyArgs {
     pub(crate) destination: Location,
 
     /// Copy the image for this platform in place of the index, as linux/arm64 or linux/arm/v7; `host` is this system's.
-    /// Given several times: the index, with the images for these platforms only.
+    /// Given several times, or with --strip: the index, with the images for these platforms only.
+    /// A single image must fit them.
     #[arg(long, value_name = "PLATFORM")]
     pub(crate) platform: Vec<String>,
 
     /// Copy the index with this entry only, by its digest; may be given several times. The others stay listed: the
-    /// destination must take indexes whose images are not all there.
+    /// destination must take indexes whose images are not all there, unless --strip is given.
     #[arg(long, value_name = "DIGEST", conflicts_with = "platform")]
     pub(crate) instance: Vec<Digest>,
+
+    /// Write the index without the entries that are not copied. Its digest, which is printed, is
+    /// then another, and its signatures and referrers stay behind.
+    #[arg(long)]
+    pub(crate) strip: bool,
+
+    /// Copy a single image whatever platform it is for.
+    #[arg(long, requires = "platform")]
+    pub(crate) any_platform: bool,
 
     /// Write manifests in this format. What it cannot hold is an error. The digest that is printed
     /// is that of the copy [default: preserve; supported from docker-archive: to oci: and

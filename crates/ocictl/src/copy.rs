@@ -2,8 +2,10 @@
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use oci_ref::{CopyEvent, CopyOptions, Format, Loss, OnCopyEvent, Select, Target, host_platform};
-use oci_spec_types::{Digest, ErrorCode, Platform, PlatformError};
+use oci_ref::{
+    CopyEvent, CopyOptions, Format, Loss, NoMatch, OnCopyEvent, Select, Target, host_platform,
+};
+use oci_spec_types::{ErrorCode, Platform, PlatformError};
 
 use crate::cli::{self, CopyArgs};
 use crate::connection::{Connection, Side};
@@ -22,9 +24,10 @@ const BYTES_IN_FLIGHT: u64 = 256 << 20;
 pub(crate) async fn run(args: CopyArgs) -> Result<(), Failure> {
     let doing = format!("copying {} to {}", args.source, args.destination);
     let (connection, other) = connections(&args)?;
-    let select = select(&args.platform, &args.instance)?;
+    let select = select(&args)?;
     let platform = match &select {
         Select::Image(platform) => Some(platform),
+        Select::Platforms(platforms) if platforms.len() == 1 => platforms.first(),
         _ => None,
     };
     let from = open::source(&args.source, &connection, platform).await?;
@@ -33,7 +36,10 @@ pub(crate) async fn run(args: CopyArgs) -> Result<(), Failure> {
     let manifest =
         manifest.map_err(|error| Failure::of(format!("reading {}", args.source), error))?;
     let target = Target::Digest(manifest.digest().clone());
+    let single = manifest.index().is_none();
     let signatures_elsewhere = lookaside(&args.source);
+    // The platform that a layout states of an entry counts, as that which an index states.
+    let any_platform = args.any_platform || from.fits;
     let source = Arc::new(Known { source: from.source, manifest, signatures_elsewhere });
     let to = open::destination(&args.destination, other.as_ref().unwrap_or(&connection)).await?;
     let progress = Progress::start(args.quiet);
@@ -42,6 +48,8 @@ pub(crate) async fn run(args: CopyArgs) -> Result<(), Failure> {
         tags: to.tags,
         digest: to.digest,
         select,
+        any_platform,
+        strip: args.strip,
         format: format(&args),
         loss: if args.lossy { Loss::Allow } else { Loss::Refuse },
         referrers: args.referrers,
@@ -51,11 +59,11 @@ pub(crate) async fn run(args: CopyArgs) -> Result<(), Failure> {
         concurrency: args.concurrency.into(),
         bytes_in_flight: BYTES_IN_FLIGHT,
         mount_from: same_registry(&args.source, &args.destination),
-        progress: listen(&args, progress.as_ref(), &left_out),
+        progress: listen(progress.as_ref(), &left_out),
         ..CopyOptions::default()
     };
     let copied = oci_ref::copy(source, &target, to.store, options).await;
-    let copied = copied.map_err(|error| failure(&args, &doing, error))?;
+    let copied = copied.map_err(|error| failure(&args, single, &doing, error))?;
     if !args.dry_run {
         let ended = to.end.reach(&copied.descriptor.digest).await;
         ended.map_err(|error| Failure::of(&doing, error))?;
@@ -112,10 +120,17 @@ fn connections(args: &CopyArgs) -> Result<(Connection, Option<Connection>), Fail
 }
 
 /// What failed, and which option helps.
-fn failure(args: &CopyArgs, doing: &str, error: oci_ref::Error) -> Failure {
+fn failure(args: &CopyArgs, single: bool, doing: &str, error: oci_ref::Error) -> Failure {
     let converts = matches!(args.format, Some(cli::Format::Oci | cli::Format::Docker));
     let is_lost = converts && !args.lossy && error.code() == Some(&ErrorCode::ManifestInvalid);
+    let misfits = error.find_source::<NoMatch>().is_some();
     let failure = Failure::of(doing, error);
+    if misfits {
+        return failure.hint(match single {
+            true => "--any-platform copies it all the same",
+            false => "--platform names another, and without it all of the index is copied",
+        });
+    }
     if is_lost {
         return failure
             .hint("--lossy leaves out what the format cannot hold, and says what that is");
@@ -141,19 +156,15 @@ fn lookaside(source: &Location) -> Option<String> {
 
 /// The listener: tells the line that shows progress, the list of what is left out, and whoever
 /// reads warnings.
-fn listen(
-    args: &CopyArgs,
-    progress: Option<&Progress>,
-    left_out: &Arc<Mutex<Vec<String>>>,
-) -> Option<OnCopyEvent> {
+fn listen(progress: Option<&Progress>, left_out: &Arc<Mutex<Vec<String>>>) -> Option<OnCopyEvent> {
     let shown = progress.map(Progress::handler);
-    let (left_out, quiet) = (left_out.clone(), args.quiet);
+    let left_out = left_out.clone();
     Some(Arc::new(move |event| {
         match event {
             CopyEvent::Dropped(manifest, dropped) => {
                 take(&left_out).push(format!("{}: {dropped}", manifest.digest));
             }
-            CopyEvent::SignaturesElsewhere(place) if !quiet => tracing::warn!(
+            CopyEvent::SignaturesElsewhere(place) => tracing::warn!(
                 "detached signatures may lie at {place}, which are not copied (--signatures drop: without this warning)"
             ),
             _ => {}
@@ -170,9 +181,13 @@ fn take(left_out: &Mutex<Vec<String>>) -> MutexGuard<'_, Vec<String>> {
 }
 
 /// What of an index is copied.
-fn select(platforms: &[String], instances: &[Digest]) -> Result<Select, Failure> {
-    if !instances.is_empty() {
-        return Ok(Select::Instances(instances.to_vec()));
+fn select(args: &CopyArgs) -> Result<Select, Failure> {
+    if !args.instance.is_empty() {
+        return Ok(Select::Instances(args.instance.clone()));
+    }
+    if args.strip && args.platform.is_empty() {
+        return Err(Failure::new("--strip leaves out what was not chosen, and nothing was")
+            .hint("--platform or --instance, once or several times, choose what stays"));
     }
     let parse = |text: &String| match text.as_str() {
         "host" => Ok(host_platform()),
@@ -180,10 +195,10 @@ fn select(platforms: &[String], instances: &[Digest]) -> Result<Select, Failure>
             Failure::new(format!("--platform {text}")).because(error)
         }),
     };
-    let mut wanted: Vec<Platform> = platforms.iter().map(parse).collect::<Result<_, _>>()?;
+    let mut wanted: Vec<Platform> = args.platform.iter().map(parse).collect::<Result<_, _>>()?;
     Ok(match wanted.len() {
         0 => Select::All,
-        1 => Select::Image(wanted.remove(0)),
+        1 if !args.strip => Select::Image(wanted.remove(0)),
         _ => Select::Platforms(wanted),
     })
 }
@@ -202,21 +217,37 @@ fn same_registry(source: &Location, destination: &Location) -> Option<oci_spec_t
 
 fn report(args: &CopyArgs, copied: &oci_ref::Copied, left_out: &[String]) -> Result<(), Failure> {
     let mut text = format!(
-        "{} {}\n{} manifests and {} blobs ({}) {}, {} blobs mounted, {} were there\n",
+        "{} {}\n{} and {} ({}) {}, {} mounted, {} there\n",
         copied.descriptor.digest,
         args.destination,
-        copied.manifests,
-        copied.blobs,
+        counted(copied.manifests, "manifest"),
+        counted(copied.blobs, "blob"),
         bytes(copied.bytes),
         if args.dry_run { "would be copied" } else { "copied" },
-        copied.mounted,
-        copied.skipped
+        counted(copied.mounted, "blob"),
+        were(copied.skipped)
     );
     for line in left_out {
         text.push_str(line);
         text.push('\n');
     }
     output::print(text.as_bytes())
+}
+
+/// A number of things for people.
+pub(crate) fn counted(count: u64, what: &str) -> String {
+    match count {
+        1 => format!("1 {what}"),
+        _ => format!("{count} {what}s"),
+    }
+}
+
+/// How many were, for people.
+pub(crate) fn were(count: u64) -> String {
+    match count {
+        1 => "1 was".to_owned(),
+        _ => format!("{count} were"),
+    }
 }
 
 /// A number of bytes for people.

@@ -126,6 +126,9 @@ fn hint_for(error: &Error) -> Option<String> {
             "what was pushed is there; the registry has no referrers API, so the list of what \
              refers to an image lies under a tag"
         }
+        ErrorKind::Sparse => {
+            "--strip writes a smaller index in its place, which has another digest"
+        }
         ErrorKind::StorageFull => "make room, and run the same command again; nothing is lost",
         ErrorKind::Unavailable => "run the same command again later; what was done stays",
         _ => return None,

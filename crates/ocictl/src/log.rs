@@ -11,9 +11,11 @@ use tracing_subscriber::fmt::MakeWriter;
 /// The variable that says what is logged.
 const VARIABLE: &str = "OCICTL_LOG";
 
-/// Begins to log what the environment asks for: warnings and errors, if it does not say.
-pub(crate) fn start() {
-    let filter = EnvFilter::try_from_env(VARIABLE).unwrap_or_else(|_| EnvFilter::new("warn"));
+/// Begins to log what the environment asks for. If it does not say, that is warnings and errors, or
+/// errors alone where the command line asks to be `quiet`.
+pub(crate) fn start(quiet: bool) {
+    let default = if quiet { "error" } else { "warn" };
+    let filter = EnvFilter::try_from_env(VARIABLE).unwrap_or_else(|_| EnvFilter::new(default));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(colors(io::stderr().is_terminal(), std::env::var_os("NO_COLOR").as_deref()))

@@ -18,6 +18,8 @@ use crate::location::{Entry, Form, Location, STDIN};
 pub(crate) struct Opened {
     pub(crate) source: Arc<dyn Source>,
     pub(crate) target: Target,
+    /// True if it was chosen of several as what fits the platform.
+    pub(crate) fits: bool,
 }
 
 /// The place that something is written to.
@@ -41,7 +43,8 @@ pub(crate) async fn source(
         Location::Registry(reference) => {
             let target = Target::of(reference)
                 .ok_or_else(|| Failure::new(format!("{location} names neither tag nor digest")))?;
-            return Ok(Opened { source: Arc::new(connection.repository(reference)?), target });
+            let source = Arc::new(connection.repository(reference)?);
+            return Ok(Opened { source, target, fits: false });
         }
         Location::Files { form, path, entry } => (form, path, entry),
     };
@@ -52,23 +55,27 @@ pub(crate) async fn source(
         Form::DockerArchive => from_docker_archive(path, entry, platform).await,
     };
     let failed = |error| Failure::of(format!("opening {location}"), error);
-    let Files { source, mut named, entries } = opened.map_err(failed)?;
+    let Files { source, mut named, mut fits, entries } = opened.map_err(failed)?;
     if *entry == Entry::Only && entries.iter().all(|(name, _)| name.is_none()) {
         let all: Vec<_> = entries.iter().map(|(_, descriptor)| descriptor.clone()).collect();
-        named = named.or(fitting(&source, &all, platform).await.map_err(failed)?);
+        let fitting = fitting(&source, &all, platform).await.map_err(failed)?;
+        fits |= fitting.is_some();
+        named = named.or(fitting);
     }
     let target = match (named, entry) {
         (Some(named), _) => Target::Digest(named.digest),
         (None, Entry::Digest(digest)) => Target::Digest(digest.clone()),
         (None, _) => only_entry(&entries, location)?,
     };
-    Ok(Opened { source, target })
+    Ok(Opened { source, target, fits })
 }
 
 /// Files that have been opened: what was named in them, or else all that could have been.
 struct Files {
     source: Arc<dyn Source>,
     named: Option<Descriptor>,
+    /// True if the one that is named was chosen of several as what fits the platform.
+    fits: bool,
     entries: Vec<(Option<String>, Descriptor)>,
 }
 
@@ -106,14 +113,15 @@ async fn from_layout(
     let layout = Layout::open(path).await?;
     let source: Arc<dyn Source> = Arc::new(layout.clone());
     let entries = layout.entries().await?;
-    let named = match entry {
-        Entry::Named(name) => match fitting(&source, &with_name(&entries, name), platform).await? {
-            None => Some(layout.resolve_name(name).await?),
-            found => found,
-        },
-        Entry::Only | Entry::Digest(_) => None,
-    };
-    Ok(Files { source, named, entries: listed(entries) })
+    let (mut named, mut fits) = (None, false);
+    if let Entry::Named(name) = entry {
+        named = fitting(&source, &with_name(&entries, name), platform).await?;
+        fits = named.is_some();
+        if !fits {
+            named = Some(layout.resolve_name(name).await?);
+        }
+    }
+    Ok(Files { source, named, fits, entries: listed(entries) })
 }
 
 async fn from_archive(
@@ -127,20 +135,21 @@ async fn from_archive(
     };
     let source: Arc<dyn Source> = Arc::new(archive.clone());
     let entries = archive.entries();
-    let named = match entry {
-        Entry::Named(name) => match fitting(&source, &with_name(&entries, name), platform).await? {
-            None => Some(archive.resolve_name(name).await?),
-            found => found,
-        },
-        Entry::Only | Entry::Digest(_) => None,
-    };
-    Ok(Files { source, named, entries: listed(entries) })
+    let (mut named, mut fits) = (None, false);
+    if let Entry::Named(name) = entry {
+        named = fitting(&source, &with_name(&entries, name), platform).await?;
+        fits = named.is_some();
+        if !fits {
+            named = Some(archive.resolve_name(name).await?);
+        }
+    }
+    Ok(Files { source, named, fits, entries: listed(entries) })
 }
 
 async fn from_directory(path: &Path) -> oci_ref::Result<Files> {
     let directory = Directory::open(path).await?;
     let named = Some(directory.root().await?);
-    Ok(Files { named, entries: Vec::new(), source: Arc::new(directory) })
+    Ok(Files { named, fits: false, entries: Vec::new(), source: Arc::new(directory) })
 }
 
 async fn from_docker_archive(
@@ -153,19 +162,18 @@ async fn from_docker_archive(
         false => DockerArchive::open(path).await?,
     };
     let source: Arc<dyn Source> = Arc::new(archive.clone());
-    let named = match entry {
-        Entry::Named(name) => {
-            let same = archive.images_named(name).into_iter().map(|image| image.descriptor);
-            match fitting(&source, &same.collect::<Vec<_>>(), platform).await? {
-                None => Some(archive.resolve_name(name)?),
-                found => found,
-            }
+    let (mut named, mut fits) = (None, false);
+    if let Entry::Named(name) = entry {
+        let same = archive.images_named(name).into_iter().map(|image| image.descriptor);
+        named = fitting(&source, &same.collect::<Vec<_>>(), platform).await?;
+        fits = named.is_some();
+        if !fits {
+            named = Some(archive.resolve_name(name)?);
         }
-        Entry::Only | Entry::Digest(_) => None,
-    };
+    }
     let images = archive.images().into_iter();
     let entries = images.map(|image| (image.names.into_iter().next(), image.descriptor)).collect();
-    Ok(Files { source, named, entries })
+    Ok(Files { source, named, fits, entries })
 }
 
 /// The entry that is meant where none is named: there must be only one.

@@ -1,7 +1,7 @@
 //! `ocictl serve`: a registry with embedded storage.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,6 +24,7 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
     let signals = &mut Signals::take()?;
     let grace = Duration::from_secs(args.grace);
     let (app, limits) = (server_options(&args)?, serve_options(&args)?);
+    let (read_only, external_url) = (args.read_only, args.external_url.clone());
     let data = upkeep::data(args.data)?;
     let mut options = EngineOptions::default();
     options.database = upkeep::database(args.database.as_deref())?;
@@ -74,7 +75,8 @@ pub(crate) async fn run(args: ServeArgs) -> Result<(), Failure> {
         .local_addr()
         .map_err(|error| Failure::new("asking where the server listens").because(error))?;
     let control = control::bind(&data);
-    announce(address, &data, shared.then_some(&*database));
+    let pushes = (!read_only).then(|| reached_at(address, external_url.as_deref()));
+    say(&announcement(address, &data, shared.then_some(&*database), pushes.as_deref()));
     let mut background = Background::default();
     background.start("freeing abandoned uploads", sweep(registry.clone()));
     if !args.gc_interval.is_zero() {
@@ -199,16 +201,35 @@ async fn collect(registry: DurableRegistry, every: Duration) -> Infallible {
     }
 }
 
-fn announce(address: SocketAddr, data: &Path, database: Option<&str>) {
+/// The host by which whoever reads it on this machine reaches the server: that of the URL which
+/// clients are said to use, or the address, or this machine's own if it listens on all.
+fn reached_at(address: SocketAddr, external_url: Option<&str>) -> String {
+    let external = external_url.and_then(|url| {
+        let host = url.split_once("://")?.1.trim_end_matches('/');
+        (!host.contains('/')).then(|| host.to_owned())
+    });
+    let mut address = address;
+    match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => address.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => address.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    external.unwrap_or_else(|| address.to_string())
+}
+
+/// What is said once the server listens.
+fn announcement(
+    address: SocketAddr,
+    data: &Path,
+    database: Option<&str>,
+    pushes: Option<&str>,
+) -> String {
     let data = data.display();
     let database = database.map_or_else(String::new, |url| format!("metadata in {url}\n"));
-    let text = format!(
-        "listening on http://{address}\n\
-         data in {data}\n\
-         {database}\
-         push to it:  ocictl copy oci:LAYOUT:NAME docker://{address}/my/image:latest\n"
-    );
-    say(&text);
+    let pushes = pushes.map_or_else(String::new, |host| {
+        format!("push to it:  ocictl copy oci:LAYOUT:NAME docker://{host}/my/image:latest\n")
+    });
+    format!("listening on http://{address}\ndata in {data}\n{database}{pushes}")
 }
 
 fn draining(grace: Duration) -> String {
@@ -221,5 +242,29 @@ fn draining(grace: Duration) -> String {
 fn say(text: &str) {
     if let Err(failure) = output::print(text.as_bytes()) {
         tracing::warn!(error = %failure.chain(), "not said: {}", text.trim_end());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_host_to_push_to_is_one_that_can_be_reached() {
+        for (listens, url, expected) in [
+            ("127.0.0.1:5000", None, "127.0.0.1:5000"),
+            ("0.0.0.0:5000", None, "127.0.0.1:5000"),
+            ("[::]:5000", None, "[::1]:5000"),
+            ("192.0.2.1:80", None, "192.0.2.1:80"),
+            ("0.0.0.0:5000", Some("https://registry.example/"), "registry.example"),
+            ("0.0.0.0:5000", Some("https://registry.example/below"), "127.0.0.1:5000"),
+        ] {
+            assert_eq!(reached_at(listens.parse().unwrap(), url), expected, "{listens} {url:?}");
+        }
+        let said =
+            |pushes| announcement("0.0.0.0:5000".parse().unwrap(), Path::new("data"), None, pushes);
+        let listens = "listening on http://0.0.0.0:5000\ndata in data\n";
+        assert_eq!(said(None), listens);
+        assert!(said(Some("127.0.0.1:5000")).contains(" docker://127.0.0.1:5000/my/image:latest"));
     }
 }

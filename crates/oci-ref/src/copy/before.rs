@@ -9,9 +9,10 @@ use oci_spec_types::{Descriptor, Digest, Platform};
 
 use super::admission::Reached;
 use super::formats::Format;
+use super::options::CopyOptions;
 use super::referrers::{Listed, resolve_tag, scheme_tags};
 use super::run::Run;
-use super::select::Chosen;
+use super::select::check_types;
 use crate::graph::Entry;
 use crate::{Capabilities, Error, ErrorKind, Manifest, Ref, Result, Source, Store};
 
@@ -20,10 +21,10 @@ const UNKNOWN: &str = "unknown";
 
 /// Refuses what the destination cannot take, as long as nothing has been copied.
 ///
-/// Manifests are read for this where the destination asks for operating systems, cannot keep the
-/// signatures that the source may have, or is named by the digest of what is to be converted; else
-/// nothing is.
-pub(super) async fn check(run: &Run, chosen: &Chosen) -> Result<()> {
+/// All manifests are read for this where the destination asks for operating systems, cannot keep
+/// the signatures that the source may have, takes certain types of manifests only, or where
+/// something may be converted; else nothing is.
+pub(super) async fn check(run: &Run, root: &Manifest) -> Result<()> {
     let Run { from, to, options, .. } = run;
     if let (false, Some(place)) = (options.drop_signatures, from.signatures_elsewhere()) {
         run.tell_elsewhere(&place);
@@ -31,37 +32,27 @@ pub(super) async fn check(run: &Run, chosen: &Chosen) -> Result<()> {
     let capabilities = to.capabilities();
     let systems = capabilities
         .operating_systems
+        .as_ref()
         .map(|taken| Systems { from, taken: taken.iter().map(|os| normal(os)).collect() });
     let unsigned =
         !options.drop_signatures && !capabilities.signatures && from.may_have_signatures();
-    let converts = matches!(options.format, Format::Oci | Format::Docker);
-    let kept = options.digest.as_ref().filter(|_| converts);
-    if systems.is_none() && !unsigned && kept.is_none() {
-        return Ok(());
-    }
-    let (seen, next) = (HashSet::new(), Vec::new());
-    let mut check = Check { run, systems, unsigned, kept, seen, next };
-    let wanted = |entry: &&Descriptor| {
-        chosen.entries.as_ref().is_none_or(|entries| entries.contains(&entry.digest))
+    let converts = match options.format {
+        Format::Preserve => false,
+        Format::Oci | Format::Docker => true,
+        Format::Supported => capabilities.native_types.is_some() && options.digest.is_none(),
     };
-    check.next.extend(chosen.manifest.entries().filter(wanted).cloned().map(Next::entry));
-    check.look_at(&chosen.manifest, 0, false).await?;
-    while let Some(Next { descriptor, depth, reached, refers }) = check.next.pop() {
-        // What is nested too deep is refused by the copy itself.
-        if depth > options.max_depth || !check.seen.insert(descriptor.digest.clone()) {
-            continue;
+    let typed = capabilities.manifest_types.is_some() && root.entries().next().is_some();
+    if systems.is_some() || unsigned || converts || typed {
+        let (seen, next) = (HashSet::new(), Vec::new());
+        let changes = false;
+        let mut check =
+            Check { run, capabilities, systems, unsigned, converts, changes, seen, next };
+        check.all(root).await?;
+        if check.changes {
+            run.may_change(root).await?;
         }
-        let entry = run
-            .read_entry(&descriptor, reached)
-            .await
-            .map_err(|error| error.context(format!("reading manifest {}", descriptor.digest)))?;
-        let Entry::Manifest(manifest) = entry else { continue };
-        let reached = Reached::Listed;
-        let next = |descriptor| Next { descriptor, depth: depth + 1, reached, refers };
-        check.next.extend(manifest.entries().cloned().map(next));
-        check.look_at(&manifest, depth, refers).await?;
     }
-    Ok(())
+    run.check_left_out(root).await
 }
 
 /// A manifest that is still to be looked at.
@@ -73,38 +64,68 @@ struct Next {
     refers: bool,
 }
 
-impl Next {
-    fn entry(descriptor: Descriptor) -> Self {
-        Self { descriptor, depth: 1, reached: Reached::Listed, refers: false }
-    }
-}
-
 struct Check<'a> {
     run: &'a Run,
+    capabilities: Capabilities,
     systems: Option<Systems<'a>>,
     /// Whether nothing of it may be signed.
     unsigned: bool,
-    /// The digest by which the destination is named, if a format was asked for that might change
-    /// it.
-    kept: Option<&'a Digest>,
+    /// Whether a format was asked for that may change it.
+    converts: bool,
+    /// Whether something becomes another, and so all that lists it.
+    changes: bool,
     seen: HashSet<Digest>,
     next: Vec<Next>,
 }
 
 impl Check<'_> {
+    async fn all(&mut self, root: &Manifest) -> Result<()> {
+        let run = self.run;
+        self.add_entries(root, 1, false);
+        self.look_at(root, 0, false).await?;
+        while let Some(Next { descriptor, depth, reached, refers }) = self.next.pop() {
+            // What is nested too deep is refused by the copy itself.
+            if depth > run.options.max_depth || !self.seen.insert(descriptor.digest.clone()) {
+                continue;
+            }
+            let entry = run.read_entry(&descriptor, reached).await.map_err(|error| {
+                error.context(format!("reading manifest {}", descriptor.digest))
+            })?;
+            let Entry::Manifest(manifest) = entry else { continue };
+            self.add_entries(&manifest, depth + 1, refers);
+            self.look_at(&manifest, depth, refers).await?;
+        }
+        Ok(())
+    }
+
+    /// Adds what is copied of the entries of a manifest.
+    fn add_entries(&mut self, manifest: &Manifest, depth: usize, refers: bool) {
+        let selected = self.run.selected(manifest.digest());
+        let wanted =
+            |entry: &&Descriptor| selected.is_none_or(|selected| selected.contains(&entry.digest));
+        let next = |descriptor: &Descriptor| Next {
+            descriptor: descriptor.clone(),
+            depth,
+            reached: Reached::Listed,
+            refers,
+        };
+        self.next.extend(manifest.entries().filter(wanted).map(next));
+    }
+
     async fn look_at(&mut self, manifest: &Manifest, depth: usize, refers: bool) -> Result<()> {
-        let Run { from, options, .. } = self.run;
+        let Run { from, to, options, .. } = self.run;
         if let (Some(systems), false) = (&self.systems, refers) {
             systems.look_at(manifest).await?;
         }
-        if let Some(named) = self.kept {
-            refuse_conversion(manifest, options.format, named)?;
+        check_types(manifest, &**to, options)?;
+        if self.converts {
+            self.check_conversion(manifest).await?;
         }
-        if !self.unsigned && self.kept.is_none() {
+        if !self.unsigned && !self.converts {
             return Ok(());
         }
         let digest = manifest.digest();
-        if self.unsigned {
+        if self.unsigned && !self.run.strips(manifest) {
             refuse_signatures(&from.signatures(digest).await?, digest)?;
         }
         let mut referrers = Vec::new();
@@ -128,22 +149,32 @@ impl Check<'_> {
         self.next.extend(referrers.into_iter().map(next));
         Ok(())
     }
-}
 
-/// Refuses a conversion for a destination that is named by a digest: whatever becomes another
-/// changes what lists it, too.
-fn refuse_conversion(manifest: &Manifest, format: Format, named: &Digest) -> Result<()> {
-    let own = manifest.media_type();
-    match format.candidates(own, &Capabilities::default()).first() {
-        Some(other) if other != own => Err(Error::new(
-            ErrorKind::Invalid,
-            format!(
-                "the destination is named {named}, so nothing can be converted, and {} of type \
-                 {own} would become {other}",
-                manifest.digest()
-            ),
-        )),
-        _ => Ok(()),
+    /// Refuses what cannot become what was asked for: for a destination that is named by a digest
+    /// nothing, since whatever becomes another changes what lists it, too.
+    async fn check_conversion(&mut self, manifest: &Manifest) -> Result<()> {
+        let CopyOptions { format, digest, loss, .. } = &self.run.options;
+        let own = manifest.media_type();
+        let candidates = format.candidates(own, &self.capabilities);
+        let Some(other) = candidates.first().filter(|other| *other != own) else { return Ok(()) };
+        if let Some(named) = digest {
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                format!(
+                    "the destination is named {named}, so nothing can be converted, and {} of type \
+                     {own} would become {other}",
+                    manifest.digest()
+                ),
+            ));
+        }
+        match manifest.convert_to(other, *loss) {
+            Ok(_) => {}
+            // It stays as it is.
+            Err(_) if candidates.len() > 1 => return Ok(()),
+            Err(error) => return Err(error),
+        }
+        self.changes = true;
+        self.run.may_change(manifest).await
     }
 }
 

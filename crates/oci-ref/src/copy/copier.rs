@@ -54,9 +54,9 @@ impl Copier {
     /// As for [`copy`](crate::copy()).
     pub async fn copy(&self, target: &Target, tags: &[Tag]) -> Result<()> {
         let found = self.0.read_named(target).await?;
-        let chosen = select::choose(&self.0, found).await?;
-        before::check(&self.0, &chosen).await?;
-        self.0.clone().copy_one(chosen.manifest, tags).await
+        let (root, _) = select::choose_root(&self.0, found).await?;
+        before::check(&self.0, &root).await?;
+        self.0.clone().copy_one(root, tags).await
     }
 }
 

@@ -62,7 +62,7 @@ impl Run {
         tags: &[Tag],
         when: &Precondition,
     ) -> Result<Manifest> {
-        let edited = with_entries(&manifest, changed)?;
+        let edited = self.with_entries(&manifest, changed)?;
         let format = self.options.written_format();
         let candidates = format.candidates(manifest.media_type(), &self.to.capabilities());
         let mut attempts = Vec::new();
@@ -92,9 +92,13 @@ impl Run {
         Err(refused(&manifest, attempts))
     }
 
-    /// A signature is for a digest: what carries one is not changed behind its back.
-    async fn may_change(&self, manifest: &Manifest) -> Result<()> {
+    /// A signature is for a digest: what carries one is not changed behind its back. Of an index
+    /// that is stripped it has been told that they are left behind.
+    pub(super) async fn may_change(&self, manifest: &Manifest) -> Result<()> {
         let digest = manifest.digest();
+        if self.strips(manifest) {
+            return Ok(());
+        }
         if !self.options.drop_signatures && !self.from.signatures(digest).await?.is_empty() {
             return Err(Error::new(
                 ErrorKind::Invalid,
@@ -112,6 +116,36 @@ impl Run {
             ));
         }
         Ok(())
+    }
+
+    /// The list with the entries that became others, and without those that are stripped.
+    fn with_entries(
+        &self,
+        manifest: &Manifest,
+        changed: &HashMap<Digest, Descriptor>,
+    ) -> Result<Manifest> {
+        let strips = self.strips(manifest);
+        let changes = manifest.manifests().iter().any(|entry| changed.contains_key(&entry.digest));
+        if !strips && !changes {
+            return Ok(manifest.clone());
+        }
+        let mut list = List::of(manifest)?;
+        if strips && let Some(selected) = self.selected(manifest.digest()) {
+            list.retain(|entry| selected.contains(&entry.digest));
+        }
+        if changes {
+            let update = |entry: &Descriptor| {
+                let now = changed.get(&entry.digest).unwrap_or(entry);
+                ListUpdate {
+                    digest: now.digest.clone(),
+                    size: now.size,
+                    media_type: now.media_type.clone(),
+                }
+            };
+            let updates = list.instances().iter().map(update).collect();
+            list.update_instances(updates)?;
+        }
+        list.to_manifest()
     }
 }
 
@@ -136,25 +170,6 @@ fn refused(manifest: &Manifest, attempts: Vec<(&MediaType, Error)>) -> Error {
         Some((_, last)) => error.with_source(last),
         None => error,
     }
-}
-
-/// The list with the entries that became others.
-fn with_entries(manifest: &Manifest, changed: &HashMap<Digest, Descriptor>) -> Result<Manifest> {
-    if !manifest.manifests().iter().any(|entry| changed.contains_key(&entry.digest)) {
-        return Ok(manifest.clone());
-    }
-    let mut list = List::of(manifest)?;
-    let update = |entry: &Descriptor| {
-        let now = changed.get(&entry.digest).unwrap_or(entry);
-        ListUpdate {
-            digest: now.digest.clone(),
-            size: now.size,
-            media_type: now.media_type.clone(),
-        }
-    };
-    let updates = list.instances().iter().map(update).collect();
-    list.update_instances(updates)?;
-    list.to_manifest()
 }
 
 #[cfg(test)]

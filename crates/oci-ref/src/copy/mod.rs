@@ -11,6 +11,7 @@ mod progress;
 mod referrers;
 mod run;
 mod select;
+mod sparse;
 mod tagged;
 
 use std::sync::Arc;
@@ -31,7 +32,7 @@ pub use progress::{CopyEvent, OnCopyEvent};
 pub struct Copied {
     /// The manifest that the destination now has: what was asked for, or the image that was chosen of it.
     pub descriptor: Descriptor,
-    /// Manifests written.
+    /// Manifests written, each once, whatever else of it was set.
     pub manifests: u64,
     /// Blobs transferred.
     pub blobs: u64,
@@ -82,7 +83,8 @@ pub async fn copy(
 ) -> Result<Copied> {
     let run = Arc::new(run::Run::new(from, to, options));
     let found = run.read_named(target).await?;
-    let chosen = select::choose(&run, found).await?;
-    before::check(&run, &chosen).await?;
-    run.copy_root(chosen).await
+    let (root, selection) = select::choose_root(&run, found).await?;
+    run.selection.get_or_init(|| selection);
+    before::check(&run, &root).await?;
+    run.copy_root(root).await
 }

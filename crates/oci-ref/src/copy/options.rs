@@ -19,11 +19,13 @@ pub enum Select {
     /// The image that fits this platform best, in place of the index ([`host_platform`](crate::host_platform) is the
     /// system's own). Indexes in the index are looked into.
     Image(Platform),
-    /// The index, with the entries that fit these platforms best. It is unchanged, so the others stay listed but are
-    /// missing: the destination must take sparse indexes.
+    /// The index, with the entries that fit these platforms best. Indexes in the index are looked
+    /// into. It is unchanged, so the others stay listed but are missing, and the destination must
+    /// take sparse indexes, unless they are [stripped](CopyOptions::strip).
     Platforms(Vec<Platform>),
-    /// The index, with these entries. It is unchanged, so the others stay listed but are missing: the destination must
-    /// take sparse indexes. An empty selection copies the index alone.
+    /// The index, with these entries. It is unchanged, so the others stay listed but are missing,
+    /// and the destination must take sparse indexes, unless they are
+    /// [stripped](CopyOptions::strip). An empty selection copies the index alone.
     Instances(Vec<Digest>),
 }
 
@@ -41,8 +43,16 @@ pub struct CopyOptions {
     /// it: so nothing is converted, and the digest of an index is refused where one image is copied
     /// in its place.
     pub digest: Option<Digest>,
-    /// What of an index to copy.
+    /// What of an index to copy. Of what is a single image there is nothing to select: it must fit
+    /// the platforms that are asked for, or be the entry.
     pub select: Select,
+    /// Whether a single image may be for any platform, whatever was selected. An image that says of
+    /// no platform that it is for it fits each.
+    pub any_platform: bool,
+    /// Whether an index of which entries were selected is written with these alone. It then has
+    /// another digest, so its signatures and what refers to it are left behind, which
+    /// [`CopyEvent::Dropped`] tells; those of the entries go along.
+    pub strip: bool,
     /// In which format manifests are written.
     pub format: Format,
     /// What to do with what that format cannot hold.
@@ -84,6 +94,8 @@ impl Default for CopyOptions {
             when: Precondition::None,
             digest: None,
             select: Select::All,
+            any_platform: false,
+            strip: false,
             format: Format::Preserve,
             loss: Loss::Refuse,
             concurrency: 8,
@@ -122,6 +134,8 @@ impl fmt::Debug for CopyOptions {
             .field("when", &self.when)
             .field("digest", &self.digest)
             .field("select", &self.select)
+            .field("any_platform", &self.any_platform)
+            .field("strip", &self.strip)
             .field("format", &self.format)
             .field("loss", &self.loss)
             .field("concurrency", &self.concurrency)

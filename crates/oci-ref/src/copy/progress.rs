@@ -24,7 +24,8 @@ pub enum CopyEvent<'a> {
     Written(&'a Descriptor),
     /// A blob or manifest was there already.
     Skipped(&'a Descriptor),
-    /// The format in which a manifest is written cannot hold something of it.
+    /// The format in which a manifest is written cannot hold something of it, or it is another now
+    /// and something of the old one is left behind.
     Dropped(&'a Descriptor, &'a Dropped),
     /// Detached signatures may lie at this place, which the source cannot read, so none of those go
     /// along. It is told once, before anything is copied, unless signatures are to be dropped.

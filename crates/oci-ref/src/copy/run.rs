@@ -1,8 +1,8 @@
 //! A copy under way.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, hash_map};
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, Once};
+use std::sync::{Arc, Mutex, MutexGuard, Once, OnceLock};
 
 use futures_core::future::BoxFuture;
 use oci_spec_types::{Descriptor, Digest, ErrorCode, MediaType, Tag};
@@ -16,7 +16,7 @@ use super::content::Content;
 use super::limits::Limits;
 use super::options::CopyOptions;
 use super::progress::CopyEvent;
-use super::select::Chosen;
+use super::select::Selection;
 use crate::graph::Entry;
 use crate::{Error, ErrorKind, Manifest, Mounted, Precondition, Result, Source, Store, Target};
 
@@ -27,6 +27,8 @@ pub(super) struct Run {
     pub(super) limits: Limits,
     done: Mutex<HashMap<(Kind, Digest), Arc<Outcome>>>,
     counts: Mutex<Counts>,
+    /// The entries that are copied of the indexes of which not all are.
+    pub(super) selection: OnceLock<Selection>,
     /// Done once it has been told that there may be signatures elsewhere.
     elsewhere: Once,
     /// The manifests that have been admitted.
@@ -47,7 +49,8 @@ enum Kind {
 
 #[derive(Default)]
 struct Counts {
-    manifests: u64,
+    /// Whether each manifest was written; else it was there.
+    manifests: HashMap<Digest, bool>,
     blobs: u64,
     bytes: u64,
     mounted: u64,
@@ -60,6 +63,7 @@ impl Run {
             limits: Limits::new(&options),
             done: Mutex::default(),
             counts: Mutex::default(),
+            selection: OnceLock::new(),
             elsewhere: Once::new(),
             admitted: Mutex::default(),
             subjects: Mutex::default(),
@@ -89,24 +93,31 @@ impl Run {
     }
 
     /// Copies the root, what refers to it if that was asked for, and then its tags.
-    pub(super) async fn copy_root(self: Arc<Self>, chosen: Chosen) -> Result<Copied> {
-        let root = chosen.manifest;
-        let changed = self.clone().copy_references(&root, chosen.entries.as_ref(), 0).await?;
+    pub(super) async fn copy_root(self: Arc<Self>, root: Manifest) -> Result<Copied> {
+        let changed = self.clone().copy_references(&root, 0).await?;
         if self.options.referrers || self.options.tag_schemes {
             self.write(root.clone(), &changed, &[], &Precondition::None).await?;
-            lock(&self.subjects).push((root.digest().clone(), 0));
+            self.add_subject(&root, 0);
             self.clone().copy_all_referrers().await?;
         }
         let root = self.write(root, &changed, &self.options.tags, &self.options.when).await?;
         let counts = lock(&self.counts);
+        let manifests = counts.manifests.values().filter(|written| **written).count();
         Ok(Copied {
             descriptor: root.descriptor().clone(),
-            manifests: counts.manifests,
+            manifests: manifests as u64,
             blobs: counts.blobs,
             bytes: counts.bytes,
             mounted: counts.mounted,
-            skipped: counts.skipped,
+            skipped: counts.skipped + (counts.manifests.len() - manifests) as u64,
         })
+    }
+
+    /// Remembers that what refers to a manifest goes along, unless it becomes another.
+    fn add_subject(&self, manifest: &Manifest, depth: usize) {
+        if !self.strips(manifest) {
+            lock(&self.subjects).push((manifest.digest().clone(), depth));
+        }
     }
 
     /// Copies a manifest that is referenced, and all that it references; or what turns out to be a
@@ -136,14 +147,13 @@ impl Run {
         manifest: Manifest,
         depth: usize,
     ) -> Result<Option<Descriptor>> {
-        let digest = manifest.digest().clone();
-        let changed = self.clone().copy_references(&manifest, None, depth).await?;
-        let written = self.write(manifest, &changed, &[], &Precondition::None).await?;
-        let became = (*written.digest() != digest).then(|| written.descriptor().clone());
+        let changed = self.clone().copy_references(&manifest, depth).await?;
+        let written = self.write(manifest.clone(), &changed, &[], &Precondition::None).await?;
+        let became = written.digest() != manifest.digest();
         if self.options.referrers || self.options.tag_schemes {
-            lock(&self.subjects).push((digest, depth));
+            self.add_subject(&manifest, depth);
         }
-        Ok(became)
+        Ok(became.then(|| written.descriptor().clone()))
     }
 
     /// Copies one manifest of several with all that it references, and sets its tags. Without tags, one that an index
@@ -154,7 +164,7 @@ impl Run {
             let copying = self.clone().copy_read(manifest, 0);
             return self.once(Kind::Manifest, &digest, copying).await.map(|_| ());
         }
-        let changed = self.clone().copy_references(&manifest, None, 0).await?;
+        let changed = self.clone().copy_references(&manifest, 0).await?;
         self.write(manifest, &changed, tags, &self.options.when).await.map(|_| ())
     }
 
@@ -163,13 +173,14 @@ impl Run {
         std::mem::take(&mut lock(&self.subjects))
     }
 
-    /// Copies what a manifest references: of its entries these, or all. Gives the entries that became others.
+    /// Copies what a manifest references: of its entries those that were selected, or all. Gives the
+    /// entries that became others.
     async fn copy_references(
         self: Arc<Self>,
         manifest: &Manifest,
-        entries: Option<&HashSet<Digest>>,
         depth: usize,
     ) -> Result<HashMap<Digest, Descriptor>> {
+        let entries = self.selected(manifest.digest());
         let wanted =
             |entry: &&Descriptor| entries.is_none_or(|entries| entries.contains(&entry.digest));
         let children = manifest.entries().filter(wanted).cloned().collect();
@@ -256,7 +267,6 @@ impl Run {
         when: &Precondition,
     ) -> Result<()> {
         let _request = self.limits.request().await;
-        let descriptor = manifest.descriptor();
         let signatures = match self.options.drop_signatures {
             true => Vec::new(),
             false => self.from.signatures(manifest.digest()).await?,
@@ -268,8 +278,7 @@ impl Run {
             && *when == Precondition::None
             && self.is_there(manifest, tags).await?
         {
-            self.options.tell(&CopyEvent::Skipped(descriptor));
-            self.count(|counts| counts.skipped += 1);
+            self.count_manifest(manifest, false);
             return Ok(());
         }
         if !self.options.dry_run {
@@ -279,9 +288,26 @@ impl Run {
             })?;
             self.to.put_signatures(manifest.digest(), &signatures).await?;
         }
-        self.options.tell(&CopyEvent::Written(descriptor));
-        self.count(|counts| counts.manifests += 1);
+        self.count_manifest(manifest, true);
         Ok(())
+    }
+
+    /// Counts and tells what became of a manifest, once: it may be written again to get a tag.
+    pub(super) fn count_manifest(&self, manifest: &Manifest, written: bool) {
+        let is_news = match lock(&self.counts).manifests.entry(manifest.digest().clone()) {
+            hash_map::Entry::Vacant(place) => {
+                place.insert(written);
+                true
+            }
+            hash_map::Entry::Occupied(mut known) => {
+                written && !std::mem::replace(known.get_mut(), true)
+            }
+        };
+        match (is_news, written) {
+            (true, true) => self.options.tell(&CopyEvent::Written(manifest.descriptor())),
+            (true, false) => self.options.tell(&CopyEvent::Skipped(manifest.descriptor())),
+            (false, _) => {}
+        }
     }
 
     /// Whether the destination has a manifest, and every tag names it.

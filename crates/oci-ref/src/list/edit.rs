@@ -58,6 +58,11 @@ impl List {
         if removed.is_empty() { Err(not_listed(digest)) } else { Ok(removed) }
     }
 
+    /// Removes the entries that a function does not keep.
+    pub fn retain(&mut self, keep: impl FnMut(&Descriptor) -> bool) {
+        self.document.manifests.retain(keep);
+    }
+
     /// Puts an entry in the place of the one with this digest, which must be listed once.
     pub fn replace(&mut self, digest: &Digest, entry: Descriptor) -> Result<()> {
         *self.only(digest)? = entry;

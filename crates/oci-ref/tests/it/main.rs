@@ -12,6 +12,7 @@ mod copy_flow;
 mod copy_formats;
 mod copy_named;
 mod copy_options;
+mod copy_select;
 mod copy_signatures;
 mod copy_systems;
 mod copying;

@@ -28,6 +28,8 @@ pub(crate) struct Probe {
     /// The types that it refuses, whatever it says, and the code for it (an invalid manifest).
     pub(crate) refused: Vec<MediaType>,
     pub(crate) refuses_with: Option<ErrorCode>,
+    /// Whether only trying tells that it takes an index without all that this lists.
+    pub(crate) untold: bool,
     /// Whether it keeps signatures.
     pub(crate) keeps_signatures: bool,
     pub(crate) signatures: Mutex<HashMap<Digest, Vec<Bytes>>>,
@@ -143,6 +145,9 @@ impl Store for Probe {
         capabilities.operating_systems = self.systems.clone();
         capabilities.signatures = self.keeps_signatures;
         capabilities.mount = self.mounts.is_some();
+        if self.untold {
+            capabilities.sparse = None;
+        }
         capabilities
     }
 

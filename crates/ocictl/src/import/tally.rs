@@ -8,7 +8,7 @@ use oci_spec_types::{Digest, Name, Tag};
 use serde_json::{Value, json};
 
 use crate::cli::ImportArgs;
-use crate::copy::bytes;
+use crate::copy::{bytes, counted, were};
 use crate::failure::Failure;
 use crate::output;
 use crate::progress::{self, Progress};
@@ -162,22 +162,26 @@ impl Tally {
     pub(super) fn finish(self) -> Result<(), Failure> {
         let state = lock(&self.state);
         let mut text = format!(
-            "{} repositories: {} manifests and {} blobs ({}) {}, {} blobs mounted, {} were there",
-            state.repositories,
-            state.manifests,
-            state.blobs,
+            "{}: {} and {} ({}) {}, {} mounted, {} there",
+            match state.repositories {
+                1 => "1 repository".to_owned(),
+                count => format!("{count} repositories"),
+            },
+            counted(state.manifests, "manifest"),
+            counted(state.blobs, "blob"),
             bytes(state.bytes),
             if self.dry_run { "would be copied" } else { "copied" },
-            state.mounted,
-            state.skipped,
+            counted(state.mounted, "blob"),
+            were(state.skipped),
         );
         if state.left_out > 0 {
-            text += &format!("; {} manifests in Docker's schema 1 left out", state.left_out);
+            let manifests = counted(state.left_out, "manifest");
+            text += &format!("; {manifests} in Docker's schema 1 left out");
         }
         self.print(&text, &state.report())?;
         match state.problems {
             0 => Ok(()),
-            problems => Err(Failure::new(format!("{problems} problems, told above"))
+            problems => Err(Failure::new(format!("{}, told above", counted(problems, "problem")))
                 .hint("all the rest is there; the same command tries again what is missing")),
         }
     }

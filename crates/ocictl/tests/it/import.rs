@@ -102,7 +102,7 @@ fn everything_comes_into_a_registry_and_the_second_time_nothing_moves() {
 
     let below =
         done(&["import", "--repository", "team/base", &golden(), &format!("{to}/old/registry")]);
-    assert!(below.starts_with("1 repositories: 1 manifests"), "{below}");
+    assert!(below.starts_with("1 repository: 1 manifest"), "{below}");
     assert_eq!(raw(&format!("{to}/old/registry/team/base:v1")), old);
     let said = failed(&["import", "--repository", "tea", &golden(), &to], 3);
     assert!(said.contains("tea is not in the directory"), "{said}");
@@ -164,7 +164,7 @@ fn what_is_damaged_is_told_and_the_rest_is_brought_over() {
     assert!(line(&format!("legacy: {known}")).contains("schema 1"), "{said}");
     let end = "3 repositories: 7 manifests and ";
     assert!(lines.last().unwrap().starts_with(end), "{said}");
-    assert!(lines.last().unwrap().ends_with("1 manifests in Docker's schema 1 left out"), "{said}");
+    assert!(lines.last().unwrap().ends_with("1 manifest in Docker's schema 1 left out"), "{said}");
     assert!(done(&["fsck", "--data", data.to_str().unwrap()]).contains("all is well"));
 
     // Once the blob is there again, only what was missing moves.

@@ -9,7 +9,7 @@ use crate::{OCICTL, Server, done, scratch};
 /// The text of a copy on standard error, with this directory as the home.
 fn errors(home: &Path, args: &[&str]) -> String {
     let mut command = Command::new(OCICTL);
-    let output = command.arg("copy").args(args).env("HOME", home).env("NO_COLOR", "1").output();
+    let output = command.arg("copy").args(args).env("HOME", home).output();
     let output = output.unwrap();
     let errors = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{args:?}: {errors}");
@@ -46,5 +46,6 @@ fn signatures_in_lookaside_storage_are_not_left_behind_without_a_word() {
 
     fs::write(configuration.join("team.yaml"), "docker: [").unwrap();
     let said = errors(&home, &[&app, &to("broken")]);
-    assert!(said.contains("team.yaml cannot be read"), "{said}");
+    assert!(said.contains("team.yaml cannot be read") && !said.contains('\u{1b}'), "{said}");
+    assert_eq!(errors(&home, &["-q", &app, &to("quiet")]), "");
 }

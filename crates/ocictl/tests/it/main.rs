@@ -21,6 +21,7 @@ mod replicas;
 #[path = "../../../oci-registry-store/tests/it/s3.rs"]
 #[allow(dead_code, reason = "those of the store need more of it")]
 mod s3;
+mod select;
 mod signals;
 mod unfinished;
 mod upkeep;
