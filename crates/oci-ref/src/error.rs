@@ -169,7 +169,7 @@ impl Error {
         matches!(self.0.kind, ErrorKind::Unavailable | ErrorKind::Code(ErrorCode::TooManyRequests))
     }
 
-    /// The message with those of its causes, in one line: for logs, and for reports that have no room for more.
+    /// The message with those of its causes, each once, in one line: for logs, and for reports that have no room for more.
     ///
     /// ```
     /// let cause = std::io::Error::other("no such device");
@@ -177,10 +177,15 @@ impl Error {
     /// ```
     pub fn chain(&self) -> String {
         let mut text = self.to_string();
+        let mut said = text.clone();
         let mut next = StdError::source(self);
         while let Some(cause) = next {
-            text.push_str(": ");
-            text.push_str(&cause.to_string());
+            let message = cause.to_string();
+            if !said.contains(&message) {
+                text.push_str(": ");
+                text.push_str(&message);
+                said = message;
+            }
             next = cause.source();
         }
         text

@@ -83,6 +83,16 @@ impl Source for Fanout {
         Ok(found)
     }
 
+    /// Tells whether all stores have the blob.
+    async fn has_blob(&self, blob: &Descriptor) -> Result<bool> {
+        for store in self.stores() {
+            if !store.has_blob(blob).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     async fn blob(&self, digest: &Digest, range: ByteRange) -> Result<BlobRead> {
         self.first.blob(digest, range).await
     }

@@ -150,30 +150,17 @@ pub(crate) async fn read_entry(
     if descriptor.media_type.is_manifest() {
         return match read_manifest(source, descriptor).await {
             Ok(manifest) => Ok(Entry::Manifest(manifest)),
-            Err(error) if error.is_not_found() => match has_blob(source, descriptor).await? {
+            Err(error) if error.is_not_found() => match source.has_blob(descriptor).await? {
                 true => Ok(Entry::Blob),
                 false => Err(error),
             },
             Err(error) => Err(error),
         };
     }
-    if has_blob(source, descriptor).await? {
+    if source.has_blob(descriptor).await? {
         return Ok(Entry::Blob);
     }
     read_manifest(source, descriptor).await.map(Entry::Manifest)
-}
-
-async fn has_blob(source: &(impl Source + ?Sized), descriptor: &Descriptor) -> Result<bool> {
-    match source.blob_size(&descriptor.digest).await? {
-        Some(size) if size != descriptor.size => Err(Error::new(
-            ErrorCode::SizeInvalid,
-            format!(
-                "the source's blob {} has {size} bytes, expected {}",
-                descriptor.digest, descriptor.size
-            ),
-        )),
-        found => Ok(found.is_some()),
-    }
 }
 
 impl Image {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_core::stream::BoxStream;
-use oci_spec_types::{Descriptor, Digest};
+use oci_spec_types::{Descriptor, Digest, ErrorCode};
 
 use crate::{Error, Manifest, Result, Target};
 
@@ -146,6 +146,21 @@ pub trait Source: Send + Sync {
     /// The size of a blob, or `None` if it is not here.
     async fn blob_size(&self, digest: &Digest) -> Result<Option<u64>>;
 
+    /// Tells whether a blob is here, for whoever knows its size: a source that cannot tell the size
+    /// without reading the blob need not find it out for this.
+    ///
+    /// # Errors
+    /// `SIZE_INVALID` if it is here, and of another size.
+    async fn has_blob(&self, blob: &Descriptor) -> Result<bool> {
+        match self.blob_size(&blob.digest).await? {
+            Some(size) if size != blob.size => Err(Error::new(
+                ErrorCode::SizeInvalid,
+                format!("blob {} has {size} bytes, expected {}", blob.digest, blob.size),
+            )),
+            found => Ok(found.is_some()),
+        }
+    }
+
     /// A blob's bytes, or a part of them, not verified.
     async fn blob(&self, digest: &Digest, range: ByteRange) -> Result<BlobRead>;
 
@@ -225,6 +240,10 @@ impl<T: Source + ?Sized> Source for Arc<T> {
 
     async fn blob_size(&self, digest: &Digest) -> Result<Option<u64>> {
         (**self).blob_size(digest).await
+    }
+
+    async fn has_blob(&self, blob: &Descriptor) -> Result<bool> {
+        (**self).has_blob(blob).await
     }
 
     async fn blob(&self, digest: &Digest, range: ByteRange) -> Result<BlobRead> {

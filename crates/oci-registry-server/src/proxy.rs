@@ -79,6 +79,10 @@ impl Source for ReadOnly {
         self.0.blob_size(digest).await
     }
 
+    async fn has_blob(&self, blob: &Descriptor) -> Result<bool> {
+        self.0.has_blob(blob).await
+    }
+
     async fn blob(&self, digest: &Digest, range: ByteRange) -> Result<BlobRead> {
         Source::blob(&self.0, digest, range).await
     }

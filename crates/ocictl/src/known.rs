@@ -31,6 +31,10 @@ impl Source for Known {
         self.source.blob_size(digest).await
     }
 
+    async fn has_blob(&self, blob: &Descriptor) -> Result<bool> {
+        self.source.has_blob(blob).await
+    }
+
     async fn blob(&self, digest: &Digest, range: ByteRange) -> Result<BlobRead> {
         self.source.blob(digest, range).await
     }

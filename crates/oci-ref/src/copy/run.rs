@@ -363,20 +363,15 @@ impl Run {
 
     /// Whether a blob is at the destination, or belongs elsewhere.
     async fn need_not_move(&self, blob: &Descriptor) -> Result<bool> {
-        match self.to.blob_size(&blob.digest).await? {
-            Some(size) if size != blob.size => Err(Error::new(
-                ErrorCode::SizeInvalid,
-                format!(
-                    "the destination's blob {} has {size} bytes, the manifest says {}",
-                    blob.digest, blob.size
-                ),
-            )),
-            Some(_) => Ok(true),
+        match self.to.has_blob(blob).await {
             // Such a layer may lie elsewhere, and its URLs go along in the manifest.
-            None if blob.may_be_elsewhere() => {
+            Ok(false) if blob.may_be_elsewhere() => {
                 Ok(self.from.blob_size(&blob.digest).await?.is_none())
             }
-            None => Ok(false),
+            Err(error) if error.code() == Some(&ErrorCode::SizeInvalid) => {
+                Err(error.context("the destination has another blob under this digest"))
+            }
+            found => found,
         }
     }
 
