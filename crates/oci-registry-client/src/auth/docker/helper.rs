@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use oci_ref::ErrorKind;
 use oci_spec_types::Host;
-use serde::Deserialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 
@@ -25,18 +24,29 @@ const NOT_FOUND: &str = "credentials not found in native keychain";
 /// A helper, by its name.
 pub(super) struct Helper<'a> {
     pub(super) name: &'a str,
+    /// The file that names it.
+    pub(super) file: &'a Path,
     /// Where it lies; else in one of the directories in `PATH`.
     pub(super) directory: Option<&'a Path>,
     /// How long it may take.
     pub(super) timeout: Duration,
 }
 
-#[derive(Deserialize)]
-struct Found {
-    #[serde(rename = "Username", default)]
-    username: String,
-    #[serde(rename = "Secret", default)]
-    secret: String,
+/// The user name and the secret in a helper's answer. Helpers are read by Go programs, which take
+/// keys in any case.
+fn parse(answer: &[u8]) -> Option<(String, String)> {
+    let entries: serde_json::Map<String, Value> = serde_json::from_slice(answer).ok()?;
+    let read = |name: &str| {
+        let found = entries.get(name).or_else(|| {
+            let mut entries = entries.iter();
+            entries.find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+        });
+        match found {
+            None | Some(Value::Null) => Some(String::new()),
+            Some(value) => value.as_str().map(str::to_owned),
+        }
+    };
+    Some((read("Username")?, read("Secret")?))
 }
 
 impl Helper<'_> {
@@ -44,11 +54,11 @@ impl Helper<'_> {
     pub(super) async fn get(&self, host: &Host) -> Result<Option<Credentials>> {
         for key in keys::of_helpers(host) {
             let Some(answer) = self.run("get", key.as_bytes()).await? else { continue };
-            // The parser's own words could show what it read.
-            let found: Found = serde_json::from_slice(&answer).map_err(|_| {
+            // Nothing of it is shown: it is a secret.
+            let (username, secret) = parse(&answer).ok_or_else(|| {
                 self.error(ErrorKind::Invalid, "get", "its answer is not understood".to_owned())
             })?;
-            let found = of_user(found.username, found.secret);
+            let found = of_user(username, secret);
             if found.is_some() {
                 return Ok(found);
             }
@@ -80,7 +90,10 @@ impl Helper<'_> {
     }
 
     fn error(&self, kind: ErrorKind, action: &str, reason: String) -> Error {
-        Error::new(kind, format!("credential helper {:?} ({action})", self.name), reason)
+        let (name, file) = (self.name.escape_debug(), self.file.display());
+        let about =
+            format!("credential helper docker-credential-{name} ({action}), named in {file}");
+        Error::new(kind, about, reason)
     }
 
     /// The program. A name that is a path is refused: configuration must not choose any program.
@@ -110,7 +123,13 @@ impl Helper<'_> {
             .kill_on_drop(true)
             .spawn()
             .map_err(|error| {
-                fail(ErrorKind::Io, format!("it cannot be started: {error}")).with_source(error)
+                let reason = match (error.kind(), self.directory) {
+                    (std::io::ErrorKind::NotFound, None) => {
+                        "there is no such program in PATH".to_owned()
+                    }
+                    _ => format!("it cannot be started: {error}"),
+                };
+                fail(ErrorKind::Io, reason)
             })?;
         let (stdin, stdout, stderr) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take());
@@ -162,5 +181,27 @@ impl Helper<'_> {
         // What it says after it was told a secret may have the secret in it.
         let said = if action == "store" { String::new() } else { format!(": {said}") };
         Err(fail(ErrorKind::Io, format!("it failed with {status}{said}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse;
+
+    #[test]
+    fn keys_are_read_in_any_case() {
+        for (answer, expected) in [
+            (r#"{"ServerURL":"x","Username":"u","Secret":"s"}"#, Some(("u", "s"))),
+            (r#"{"username":"u","secret":"s"}"#, Some(("u", "s"))),
+            (r#"{"username":"no","Username":"u","SECRET":"s"}"#, Some(("u", "s"))),
+            (r#"{"Username":null}"#, Some(("", ""))),
+            (r#"{"Username":1,"Secret":"s"}"#, None),
+            ("[]", None),
+            ("", None),
+        ] {
+            let found = parse(answer.as_bytes());
+            let found = found.as_ref().map(|(user, secret)| (user.as_str(), secret.as_str()));
+            assert_eq!(found, expected, "{answer}");
+        }
     }
 }

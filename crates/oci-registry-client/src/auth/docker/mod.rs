@@ -124,7 +124,7 @@ impl DockerConfig {
         let helper = document.helpers(host).first().map(|name| (*name).to_owned());
         match helper {
             Some(name) => {
-                self.helper(&name).store(host, credentials).await?;
+                self.helper(file, &name).store(host, credentials).await?;
                 document.put(host, None);
             }
             None => document.put(host, Some(credentials)),
@@ -143,7 +143,7 @@ impl DockerConfig {
         for file in &self.files {
             let Some(mut document) = read(file).await? else { continue };
             for name in document.helpers(host) {
-                self.helper(name).erase(host).await?;
+                self.helper(file, name).erase(host).await?;
             }
             if document.remove(host) {
                 write(file, document).await?;
@@ -158,7 +158,7 @@ impl DockerConfig {
         for file in &self.files {
             let Some(document) = read(file).await? else { continue };
             for name in document.helpers(host) {
-                if let Some(found) = self.helper(name).get(host).await? {
+                if let Some(found) = self.helper(file, name).get(host).await? {
                     return Ok(found);
                 }
             }
@@ -172,8 +172,13 @@ impl DockerConfig {
         Ok(Credentials::Anonymous)
     }
 
-    fn helper<'a>(&'a self, name: &'a str) -> Helper<'a> {
-        Helper { name, directory: self.helper_directory.as_deref(), timeout: self.helper_timeout }
+    fn helper<'a>(&'a self, file: &'a ConfigFile, name: &'a str) -> Helper<'a> {
+        Helper {
+            name,
+            file: &file.path,
+            directory: self.helper_directory.as_deref(),
+            timeout: self.helper_timeout,
+        }
     }
 }
 
