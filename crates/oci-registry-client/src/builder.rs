@@ -12,6 +12,7 @@ use oci_spec_types::{Host, MediaType};
 use crate::auth::{CredentialProvider, StaticCredentials};
 use crate::memory::UploadMemory;
 use crate::proxy::Proxies;
+use crate::reach::Allowed;
 use crate::retry;
 use crate::tls::{TlsOptions, Trust};
 use crate::transport::{Settings, Transport};
@@ -70,6 +71,9 @@ pub(crate) struct ParallelRanges {
 pub(crate) struct Config {
     pub(crate) plain_http: PlainHttp,
     pub(crate) idle_timeout: Option<Duration>,
+    /// In bytes a second.
+    pub(crate) min_rate: Option<u64>,
+    pub(crate) allowed: Allowed,
     pub(crate) retry: Option<RetryPolicy>,
     pub(crate) on_retry: Option<retry::Handler>,
     pub(crate) credentials: Arc<dyn CredentialProvider>,
@@ -112,6 +116,8 @@ impl ClientBuilder {
             config: Config {
                 plain_http: PlainHttp::default(),
                 idle_timeout: Some(Duration::from_secs(120)),
+                min_rate: Some(1 << 10),
+                allowed: Allowed::default(),
                 retry: None,
                 on_retry: None,
                 credentials: Arc::new(StaticCredentials::new()),
@@ -195,6 +201,30 @@ impl ClientBuilder {
     /// manifest or an error, must come with at least 4 KiB a second after that. 2 minutes by default; `None` for no limit.
     pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.config.idle_timeout = timeout.into().map(|timeout| timeout.min(MAX_IDLE));
+        self
+    }
+
+    /// The fewest bytes a second in which a blob has to come, on average over the
+    /// [idle time](Self::idle_timeout) and at least 30 seconds. Time in which nobody reads it does
+    /// not count. One that comes more slowly is resumed as one that broke off; what comes so does
+    /// not let the attempts begin anew. 1 KiB by default; `None` for no limit, as without an idle
+    /// time.
+    pub fn min_rate(mut self, bytes_a_second: impl Into<Option<u64>>) -> Self {
+        self.config.min_rate = bytes_a_second.into();
+        self
+    }
+
+    /// Lets registries lead to these hosts, each with this port or any: for tokens, to read blobs
+    /// and to send them.
+    ///
+    /// A registry may lead to any public address, and to private ones (RFC 1918, 4193, 6598) if it
+    /// answers at a private address or on this machine. To this machine it may lead if it is on it,
+    /// and to link-local addresses (RFC 3927, 4291) if it answers at one. All else is an
+    /// [`Obstacle::Internal`](crate::Obstacle), unless it is named here: nobody outside is to
+    /// choose what is asked inside. Names are looked up for this, but for what goes through a
+    /// proxy, which looks names up itself.
+    pub fn allow_internal(mut self, hosts: impl IntoIterator<Item = Host>) -> Self {
+        self.config.allowed = Allowed::new(hosts.into_iter().collect());
         self
     }
 
@@ -337,8 +367,8 @@ impl ClientBuilder {
 
     /// Begins each HTTP client underneath with these settings, for what this builder has no setting
     /// for. There may be several, since each has TLS settings of its own. Redirects, decompression,
-    /// TLS, proxies, the user agent and the timeout for connecting are set by this builder in any
-    /// case. A timeout for whole requests cuts long transfers off.
+    /// TLS, proxies, what looks names up, the user agent and the timeout for connecting are set by
+    /// this builder in any case. A timeout for whole requests cuts long transfers off.
     pub fn http(
         mut self,
         http: impl Fn() -> reqwest::ClientBuilder + Send + Sync + 'static,
@@ -386,6 +416,8 @@ impl fmt::Debug for Config {
             .field("plain_http", &self.plain_http)
             .field("mirrors", &self.mirrors)
             .field("idle_timeout", &self.idle_timeout)
+            .field("min_rate", &self.min_rate)
+            .field("allowed", &self.allowed)
             .field("retry", &self.retry)
             .field("concurrency", &self.concurrency)
             .field("interval", &self.interval)

@@ -13,9 +13,11 @@ use tokio::time::Instant;
 
 use crate::auth::{Known, Learned, Tokens};
 use crate::builder::{ClientBuilder, Config};
+use crate::reach::Seen;
 use crate::registry::Registry;
 use crate::repository::{IndexUpdates, Unfinished};
 use crate::scheme::Spoken;
+use crate::secrets::Secrets;
 use crate::transport::{RegistryHttp, Transport};
 use crate::warning::Warnings;
 use crate::{Repository, Result, Retry, RetryPolicy};
@@ -37,6 +39,7 @@ struct Inner {
     transport: Transport,
     config: Config,
     tokens: Tokens,
+    secrets: Secrets,
     warnings: Warnings,
     index_updates: IndexUpdates,
     hosts: Mutex<HashMap<Host, Arc<HostState>>>,
@@ -53,6 +56,7 @@ impl Client {
             transport,
             config,
             tokens: Tokens::default(),
+            secrets: Secrets::default(),
             warnings,
             index_updates: IndexUpdates::default(),
             hosts: Mutex::default(),
@@ -94,6 +98,11 @@ impl Client {
         &self.0.tokens
     }
 
+    /// What was sent and must not be shown.
+    pub(crate) fn secrets(&self) -> &Secrets {
+        &self.0.secrets
+    }
+
     pub(crate) fn index_updates(&self) -> &IndexUpdates {
         &self.0.index_updates
     }
@@ -109,7 +118,7 @@ impl Client {
     }
 
     pub(crate) fn tell_warnings(&self, host: &Host, headers: &HeaderMap) {
-        self.0.warnings.tell(host, headers);
+        self.0.warnings.tell(host, headers, &self.0.secrets);
     }
 }
 
@@ -135,6 +144,8 @@ pub(crate) struct HostState {
     pub(crate) http: RegistryHttp,
     /// The scheme that was seen to be spoken, where it may be either.
     pub(crate) spoken: Spoken,
+    /// The zone in which it answers.
+    pub(crate) seen: Seen,
     paused_until: Mutex<Option<Instant>>,
     /// When the next request may begin, where there is a limit to how many begin in a second.
     next_turn: Mutex<Option<Instant>>,
@@ -151,6 +162,7 @@ impl HostState {
             keeps_signatures: AtomicBool::new(false),
             http: RegistryHttp::default(),
             spoken: Spoken::default(),
+            seen: Seen::default(),
             paused_until: Mutex::default(),
             next_turn: Mutex::default(),
         }

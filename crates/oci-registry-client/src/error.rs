@@ -9,6 +9,7 @@ use oci_ref::ErrorKind;
 use oci_spec_types::{ErrorBody, ErrorCode, ErrorEntry};
 use reqwest::Url;
 
+use crate::secrets::Secrets;
 use crate::{ReferrersChange, ReferrersFailure, TlsFault, redact};
 
 /// A result of this crate.
@@ -27,20 +28,39 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// ```
 pub struct Error(Box<Inner>);
 
+/// A reason, other than what a registry answered, for which it was not asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Obstacle {
+    /// The name of a host could not be looked up.
+    Name,
+    /// The credentials for the registry could not be found out.
+    Credentials,
+    /// The registry leads to this host, at a private, link-local or loopback address, where it is
+    /// not itself. [`ClientBuilder::allow_internal`](crate::ClientBuilder::allow_internal) names
+    /// hosts for which that is allowed.
+    Internal(String),
+}
+
 struct Inner {
     kind: ErrorKind,
     /// What was being done, such as `manifest 1.0 of r.example/a`.
     about: String,
     /// What came of it, shortly.
     reason: String,
+    /// What else there is to say of how it came about.
+    more: String,
     request: Option<(Method, String)>,
     status: Option<StatusCode>,
     errors: Vec<ErrorEntry>,
     body: Option<String>,
     retry_after: Option<Duration>,
     retryable: bool,
+    /// True if a connection was made and broke before an answer.
+    broken: bool,
     referrers: Option<ReferrersFailure>,
     tls_fault: Option<TlsFault>,
+    obstacle: Option<Obstacle>,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
@@ -55,34 +75,45 @@ impl Error {
             kind: kind.into(),
             about: about.into(),
             reason: reason.into(),
+            more: String::new(),
             request: None,
             status: None,
             errors: Vec::new(),
             body: None,
             retry_after: None,
             retryable: false,
+            broken: false,
             referrers: None,
             tls_fault: None,
+            obstacle: None,
             source: None,
         }))
     }
 
-    /// The error that an answer's status and body make. `missing` is what a `404` without a code means.
+    /// The error that an answer's status and body make. `missing` is what a `404` without a code
+    /// means. What the body says of secrets is blanked.
     pub(crate) fn answered(
         status: StatusCode,
         about: impl Into<String>,
         missing: &ErrorCode,
         body: &[u8],
+        secrets: &Secrets,
     ) -> Self {
-        let errors =
+        let mut errors =
             serde_json::from_slice::<ErrorBody>(body).map(|body| body.errors).unwrap_or_default();
-        let kind = kind_of(status, errors.first().map(|entry| &entry.code), missing);
+        for entry in &mut errors {
+            if let ErrorCode::Other(code) = &mut entry.code {
+                *code = secrets.blank(code).as_ref().into();
+            }
+            entry.message = secrets.blank(&entry.message).into_owned();
+            entry.detail.iter_mut().for_each(|detail| secrets.blank_json(detail));
+        }
+        let code = errors.first().map(|entry| &entry.code);
+        let kind = kind_of(status, code, missing);
         let mut error = Self::new(kind, about, describe(status));
-        error.0.retryable = is_temporary(status);
+        error.0.retryable = is_temporary(status) && !code.is_some_and(blames_the_request);
         if errors.is_empty() {
-            let shown = redact::text(&String::from_utf8_lossy(
-                body.get(..body.len().min(2 * redact::MAX_SHOWN)).unwrap_or_default(),
-            ));
+            let shown = redact::text(&secrets.blank(&String::from_utf8_lossy(body)));
             error.0.body = (!shown.is_empty()).then_some(shown);
         }
         error.0.status = Some(status);
@@ -139,6 +170,11 @@ impl Error {
         self.and(&outcome)
     }
 
+    pub(crate) fn with_obstacle(mut self, obstacle: Obstacle) -> Self {
+        self.0.obstacle = Some(obstacle);
+        self
+    }
+
     pub(crate) fn with_tls_fault(mut self, fault: TlsFault) -> Self {
         self.0.tls_fault = Some(fault);
         self
@@ -146,14 +182,18 @@ impl Error {
 
     /// Tells that a connection was made and broke before an answer.
     pub(crate) fn is_broken_connection(&self) -> bool {
-        let source = self.0.source.as_ref().and_then(|source| source.downcast_ref());
-        source.is_some_and(|error: &reqwest::Error| !error.is_connect() && !error.is_timeout())
+        self.0.broken
+    }
+
+    pub(crate) fn broken(mut self, broken: bool) -> Self {
+        self.0.broken = broken;
+        self
     }
 
     /// The same error, with what else there is to say of how it came about.
     pub(crate) fn and(mut self, more: &str) -> Self {
-        self.0.reason.push_str("; ");
-        self.0.reason.push_str(more);
+        self.0.more.push_str("; ");
+        self.0.more.push_str(more);
         self
     }
 
@@ -194,6 +234,11 @@ impl Error {
     /// The way in which TLS failed, or was missing, if that is why the registry could not be asked.
     pub fn tls_fault(&self) -> Option<TlsFault> {
         self.0.tls_fault
+    }
+
+    /// The reason for which the registry was not asked, if it is one of these.
+    pub fn obstacle(&self) -> Option<&Obstacle> {
+        self.0.obstacle.as_ref()
     }
 
     /// A manifest, blob, tag, repository or upload that is not there.
@@ -242,6 +287,20 @@ fn is_temporary(status: StatusCode) -> bool {
     }
 }
 
+/// Tells whether a code says that the request is at fault: whatever the status, the same one will
+/// not be taken later. Distribution answers 500 to manifests whose blobs it lacks.
+fn blames_the_request(code: &ErrorCode) -> bool {
+    matches!(
+        code,
+        ErrorCode::ManifestBlobUnknown
+            | ErrorCode::ManifestInvalid
+            | ErrorCode::NameInvalid
+            | ErrorCode::DigestInvalid
+            | ErrorCode::SizeInvalid
+            | ErrorCode::Unsupported
+    )
+}
+
 fn kind_of(status: StatusCode, code: Option<&ErrorCode>, missing: &ErrorCode) -> ErrorKind {
     let known = code.filter(|code| !matches!(code, ErrorCode::Other(_)));
     match (status.as_u16(), known) {
@@ -252,6 +311,7 @@ fn kind_of(status: StatusCode, code: Option<&ErrorCode>, missing: &ErrorCode) ->
         (507, _) => ErrorKind::StorageFull,
         (501, _) => ErrorCode::Unsupported.into(),
         (505 | 511, _) => ErrorKind::Internal,
+        (500, Some(code)) if blames_the_request(code) => code.clone().into(),
         (408 | 425 | 499 | 500.., _) => ErrorKind::Unavailable,
         (400..=499, Some(code)) => code.clone().into(),
         (404, None) => missing.clone().into(),
@@ -280,10 +340,11 @@ impl fmt::Display for Error {
         let said = inner.errors.iter().flat_map(|entry| [entry.code.as_str(), &entry.message]);
         let said: Vec<_> = said.filter(|text| !text.is_empty()).collect();
         match &inner.body {
-            Some(body) => write!(f, ": {body}"),
-            None if said.is_empty() => Ok(()),
-            None => write!(f, ": {}", redact::text(&said.join(": "))),
+            Some(body) => write!(f, ": {body}")?,
+            None if said.is_empty() => {}
+            None => write!(f, ": {}", redact::text(&said.join(": ")))?,
         }
+        f.write_str(&inner.more)
     }
 }
 
@@ -305,12 +366,9 @@ impl StdError for Error {
 }
 
 impl From<Error> for oci_ref::Error {
-    /// The error of the same kind, with this one as its cause.
+    /// The error of the same kind and with the same message, with this one as its cause.
     fn from(error: Error) -> Self {
-        let code =
-            error.0.errors.first().map(|entry| format!(" ({})", redact::text(entry.code.as_str())));
-        let message = format!("{}: {}{}", error.0.about, error.0.reason, code.unwrap_or_default());
-        Self::new(error.0.kind.clone(), message).with_source(error)
+        Self::new(error.0.kind.clone(), error.to_string()).with_source(error)
     }
 }
 
@@ -320,7 +378,8 @@ mod tests {
 
     fn answered(status: u16, body: &str) -> Error {
         let status = StatusCode::from_u16(status).unwrap();
-        Error::answered(status, "blob x of r.example/a", &ErrorCode::BlobUnknown, body.as_bytes())
+        let (missing, secrets) = (ErrorCode::BlobUnknown, Secrets::default());
+        Error::answered(status, "blob x of r.example/a", &missing, body.as_bytes(), &secrets)
     }
 
     // covers: M10
@@ -356,6 +415,9 @@ mod tests {
             (413, "", ErrorKind::Code(ErrorCode::SizeInvalid)),
             (429, "", ErrorKind::Code(ErrorCode::TooManyRequests)),
             (500, "", ErrorKind::Unavailable),
+            (500, &coded("UNKNOWN"), ErrorKind::Unavailable),
+            (503, &coded("MANIFEST_INVALID"), ErrorKind::Unavailable),
+            (500, &coded("MANIFEST_BLOB_UNKNOWN"), ErrorKind::Code(ErrorCode::ManifestBlobUnknown)),
             (501, "", ErrorKind::Code(ErrorCode::Unsupported)),
             (507, "", ErrorKind::StorageFull),
             (200, "", ErrorKind::Internal),
@@ -365,6 +427,8 @@ mod tests {
             assert_eq!(*error.kind(), kind, "{status} {body}");
             assert_eq!(error.status(), Some(status));
         }
+        assert!(answered(500, &coded("UNKNOWN")).is_retryable());
+        assert!(!answered(500, &coded("MANIFEST_BLOB_UNKNOWN")).is_retryable());
         let error = answered(404, &coded("UNKNOWN"));
         assert_eq!(error.code(), Some(&ErrorCode::Other("UNKNOWN".into())));
         assert!(error.is_not_found());
@@ -383,6 +447,23 @@ mod tests {
         let error = answered(400, &format!(r#"{{"errors":[{}]}}"#, [entry.as_str(); 40].join(",")));
         assert_eq!(error.errors().len(), 40);
         assert!(error.to_string().len() < 2200 && error.to_string().contains(": A: mmm"));
+    }
+
+    // What a token service answered that said what it was sent.
+    #[test]
+    fn what_was_sent_is_not_shown() {
+        let secrets = Secrets::default();
+        secrets.learn(&crate::Credentials::basic("bob", "SECRETPW"));
+        let sent = "you sent Basic Ym9iOlNFQ1JFVFBX, SECRETPW";
+        let entry = serde_json::json!({"code": sent, "message": sent, "detail": [{"a": sent}]});
+        for body in [sent.to_owned(), serde_json::json!({"errors": [entry]}).to_string()] {
+            let status = StatusCode::INTERNAL_SERVER_ERROR;
+            let missing = ErrorCode::NameUnknown;
+            let error = Error::answered(status, "x", &missing, body.as_bytes(), &secrets);
+            let all = format!("{error} {error:?} {:?} {:?}", error.errors(), error.body());
+            assert!(all.contains("you sent Basic REDACTED, REDACTED"), "{all}");
+            assert!(!all.contains("SECRETPW") && !all.contains("Ym9iOlNFQ1JFVFBX"), "{all}");
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use reqwest::Url;
 use crate::auth::challenge;
 use crate::auth::docker::document::Document;
 use crate::content_range::ContentRange;
+use crate::secrets::Secrets;
 use crate::{Credentials, Error, link, retry};
 
 /// A way to authenticate that this crate knows.
@@ -30,7 +31,7 @@ pub enum Challenge {
 
 /// `WWW-Authenticate`.
 pub fn challenge(headers: &HeaderMap) -> Option<Challenge> {
-    challenge::first_supported(headers).map(|found| match found {
+    challenge::supported(headers).into_iter().next().map(|found| match found {
         challenge::Challenge::Basic => Challenge::Basic,
         challenge::Challenge::Bearer(bearer) => {
             Challenge::Bearer { realm: bearer.realm, service: bearer.service, scope: bearer.scope }
@@ -71,7 +72,13 @@ pub fn location(value: &str, base: &str) -> Result<String, String> {
 /// The error that an answer makes.
 pub fn answered(status: u16, body: &[u8]) -> Error {
     let status = StatusCode::from_u16(status).unwrap_or_default();
-    Error::answered(status, "blob x of r.example/a", &ErrorCode::BlobUnknown, body)
+    Error::answered(
+        status,
+        "blob x of r.example/a",
+        &ErrorCode::BlobUnknown,
+        body,
+        &Secrets::default(),
+    )
 }
 
 /// A configuration file of Docker or Podman, without the helpers that it names.

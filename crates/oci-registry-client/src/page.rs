@@ -122,9 +122,8 @@ pub(crate) async fn read<'a, B: DeserializeOwned, T>(
     let (response, body) = registry.read(&request(position.url.clone()), limit).await?;
     let next = next(&response)?;
     let body: B = serde_json::from_slice(&body).map_err(|error| {
-        response
-            .error(ErrorKind::Internal, format!("the list is not understood: {error}"))
-            .with_source(error)
+        let reason = format!("the list is not understood: {error}");
+        response.error_from(ErrorKind::Internal, reason, error)
     })?;
     let names = names(body);
     let page = match &position.after {

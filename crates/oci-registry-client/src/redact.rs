@@ -1,5 +1,6 @@
 //! Addresses and texts as they may be shown: without secrets, without control characters, and not too long.
 
+use oci_spec_types::plain;
 use reqwest::Url;
 
 /// The most of an answer's body that an error shows, in bytes: 2 KiB.
@@ -42,9 +43,7 @@ pub(crate) fn text(text: &str) -> String {
     while !text.is_char_boundary(end) {
         end -= 1;
     }
-    let shown = text.get(..end).unwrap_or_default().trim();
-    let clean = |character: char| if character.is_control() { ' ' } else { character };
-    let mut shown: String = shown.chars().map(clean).collect();
+    let mut shown = plain(text.get(..end).unwrap_or_default().trim()).into_owned();
     if end < text.len() {
         shown.push('…');
     }
@@ -79,7 +78,7 @@ mod tests {
 
     #[test]
     fn texts_are_short_and_plain() {
-        assert_eq!(text(" a\r\nb\u{1b}[1m "), "a  b [1m");
+        assert_eq!(text(" a\r\nb\u{1b}[1m\u{202e} "), "a  b\u{fffd}[1m\u{fffd}");
         let long = text(&"é".repeat(3000));
         assert_eq!(long.chars().count(), MAX_SHOWN / 2 + 1);
         assert!(long.ends_with('…'));

@@ -11,9 +11,10 @@ use reqwest::Url;
 
 use crate::auth::{Purpose, Scopes};
 use crate::payload::Payload;
+use crate::reach::Lookup;
 use crate::registry::Registry;
 use crate::response::{Response, Trace};
-use crate::{Error, Result, redact};
+use crate::{Client, Error, Result, redact};
 
 /// The most hops that a request takes.
 const MAX_REDIRECTS: usize = 10;
@@ -108,9 +109,10 @@ impl<'a> Request<'a> {
         matches!(self.method, Method::POST | Method::PUT | Method::PATCH)
     }
 
-    fn trace(&self, url: &Url) -> Trace {
+    fn trace(&self, url: &Url, client: &Client) -> Trace {
         let (method, about) = (self.method.clone(), self.about.clone());
-        Trace { method, url: url.clone(), about, proxy: None }
+        let secrets = client.secrets().clone();
+        Trace { method, url: url.clone(), about, proxy: None, secrets }
     }
 }
 
@@ -205,7 +207,7 @@ impl Registry {
             }
         }
         Err(request
-            .trace(&url)
+            .trace(&url, self.client())
             .error(ErrorKind::Internal, format!("redirected more than {MAX_REDIRECTS} times")))
     }
 
@@ -216,9 +218,19 @@ impl Registry {
         authorization: Option<(&HeaderValue, &Url)>,
     ) -> Result<Response> {
         let client = self.client();
-        let mut trace = request.trace(url);
+        let mut trace = request.trace(url, client);
+        let own = is_same_origin(url, self.base()) || is_same_origin(url, self.asked_first());
+        let mut lookup = Lookup::All;
+        if !own {
+            let zone = self.state().seen.zone(self.base());
+            let checked = client.config().allowed.check(zone, url);
+            lookup = checked.map_err(|found| trace.leads_inside(found))?;
+        }
         trace.proxy = client.transport().proxies().find(url).map(redact::url);
-        let own = is_same_origin(url, self.base());
+        if trace.proxy.is_some() {
+            // The name that is looked up is the proxy's.
+            lookup = Lookup::All;
+        }
         let http = client.transport().http(&self.state().http, self.host(), own)?;
         if url.scheme() == "https"
             && let Some(platform) = &http.platform
@@ -228,6 +240,8 @@ impl Registry {
         }
         let mut raw = reqwest::Request::new(request.method.clone(), url.clone());
         *raw.headers_mut() = request.headers.clone();
+        // Without it, any coding would do (RFC 9110, 12.5.3), and digests are of what is not coded.
+        raw.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         if let Some((value, _)) = authorization.filter(|(_, origin)| is_same_origin(url, origin)) {
             raw.headers_mut().insert(header::AUTHORIZATION, value.clone());
         }
@@ -242,9 +256,15 @@ impl Registry {
         let _place = places.acquire().await.expect("the semaphore is never closed");
         self.state().turn(client.config().interval).await;
         let idle = client.config().idle_timeout;
-        let answer = progress.wait(http.client.execute(raw), idle).await;
+        let answer = progress.wait(http.client(lookup).execute(raw), idle).await;
         match answer {
-            Some(Ok(inner)) => Ok(Response::new(inner, trace, idle)),
+            Some(Ok(inner)) => {
+                if let Some(address) = inner.remote_addr().filter(|_| own && trace.proxy.is_none())
+                {
+                    self.state().seen.learn(address);
+                }
+                Ok(Response::new(inner, trace, idle))
+            }
             failed => Err(match progress.content_error(&request.about) {
                 Some(error) => error,
                 None => trace.connection(failed.and_then(Result::err)),
@@ -277,6 +297,12 @@ pub(crate) fn header_value(text: &str) -> HeaderValue {
 }
 
 impl Error {
+    /// Tells whether this may be about `HEAD` alone: registries, and what stands before them,
+    /// refuse it where they answer `GET`. One that means the content says so again.
+    pub(crate) fn refuses_head(&self) -> bool {
+        matches!(self.status(), Some(400 | 403 | 405 | 501))
+    }
+
     /// Whether there was an answer with this status.
     pub(crate) fn has_status(&self, status: u16) -> bool {
         self.status() == Some(status)

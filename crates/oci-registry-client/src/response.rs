@@ -1,5 +1,8 @@
 //! An answer: its headers, and its body within limits.
 
+use std::borrow::Cow;
+use std::error::Error as StdError;
+use std::fmt;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -10,8 +13,10 @@ use oci_spec_types::{Digest, ErrorCode};
 use reqwest::Url;
 use tokio::time::Instant;
 
+use crate::reach::{self, LookupError, Zone};
 use crate::request::{About, Request};
-use crate::{Error, Result, content_range, location, retry, tls};
+use crate::secrets::Secrets;
+use crate::{Error, Obstacle, Result, content_range, location, redact, retry, tls};
 
 /// The most of an error's body that is read, so that its codes are understood. Less of it is shown.
 const MAX_ERROR_BODY: u64 = 64 << 10;
@@ -35,11 +40,26 @@ pub(crate) struct Trace {
     pub(crate) about: About,
     /// The proxy through which it went, without its password.
     pub(crate) proxy: Option<String>,
+    /// What was sent and must not be shown.
+    pub(crate) secrets: Secrets,
 }
 
 impl Trace {
     pub(crate) fn error(&self, kind: impl Into<ErrorKind>, reason: impl Into<String>) -> Error {
+        let reason = self.secrets.blank(&reason.into()).into_owned();
         Error::new(kind, self.about.what.clone(), reason).with_request(&self.method, &self.url)
+    }
+
+    /// The same for what has a cause, which is told along unless it tells a secret.
+    fn error_from(
+        &self,
+        kind: impl Into<ErrorKind>,
+        reason: impl Into<String>,
+        cause: impl StdError + Send + Sync + 'static,
+    ) -> Error {
+        let tells = matches!(self.secrets.blank(&cause.to_string()), Cow::Owned(_));
+        let error = self.error(kind, reason);
+        if tells { error } else { error.with_source(cause) }
     }
 
     /// The error for a connection that failed, or kept silent (`None`).
@@ -51,23 +71,68 @@ impl Trace {
         // The address stands in our own error, with its secrets hidden.
         let error = error.without_url();
         let fault = tls::find_fault(&error);
-        let permanent = fault.is_some() || error.is_builder();
-        let kind = if permanent { ErrorKind::Io } else { ErrorKind::Unavailable };
-        let mut reason = error.to_string();
-        let mut cause = std::error::Error::source(&error);
-        while let Some(next) = cause {
-            reason = format!("{reason}: {next}");
-            cause = next.source();
-        }
+        let (obstacle, lookup) = match reach::find(&error) {
+            Some(failed @ LookupError::Inside(host, ..)) => {
+                (Some(Obstacle::Internal(host.clone())), Some(inside(failed)))
+            }
+            Some(failed) => (Some(Obstacle::Name), Some(chain(failed))),
+            None => (None, None),
+        };
+        let refused = matches!(obstacle, Some(Obstacle::Internal(_)));
+        let permanent = fault.is_some() || refused || error.is_builder();
+        let kind = match permanent {
+            _ if refused => ErrorKind::Internal,
+            true => ErrorKind::Io,
+            false => ErrorKind::Unavailable,
+        };
+        let mut reason = lookup.unwrap_or_else(|| chain(telling(&error)));
         if let Some(proxy) = &self.proxy {
             reason = format!("through the proxy {proxy}: {reason}");
         }
-        let failed = self.error(kind, reason).with_source(error).retryable(!permanent);
-        match fault {
-            Some(fault) => failed.with_tls_fault(fault),
-            None => failed,
+        let broken = !error.is_connect() && !error.is_timeout();
+        let failed = self.error(kind, reason).retryable(!permanent).broken(broken);
+        match (fault, obstacle) {
+            (Some(fault), _) => failed.with_tls_fault(fault),
+            (None, Some(obstacle)) => failed.with_obstacle(obstacle),
+            (None, None) => failed,
         }
     }
+
+    /// The error for an address that is not asked, since the registry must not lead there.
+    pub(crate) fn leads_inside(&self, zone: Zone) -> Error {
+        let host = self.url.host_str().unwrap_or_default().to_owned();
+        let reason = inside(format_args!("{host} is a {} address", zone.name()));
+        self.error(ErrorKind::Internal, reason).with_obstacle(Obstacle::Internal(host))
+    }
+}
+
+fn inside(why: impl fmt::Display) -> String {
+    format!("{why}, and the registry that leads there is not at one")
+}
+
+/// Returns the cause that tells what failed: those above say that it is about a request, and that
+/// it is about a connection.
+fn telling(error: &reqwest::Error) -> &(dyn StdError + 'static) {
+    let above = if error.is_connect() { 2 } else { 1 };
+    let mut told: &(dyn StdError + 'static) = error;
+    for _ in 0..above {
+        told = told.source().unwrap_or(told);
+    }
+    told
+}
+
+/// An error and its causes in one line, each once.
+fn chain(error: &(dyn StdError + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let message = cause.to_string();
+        if !text.contains(&message) {
+            text = format!("{text}: {message}");
+        }
+        next = cause.source();
+    }
+    text
 }
 
 impl Response {
@@ -98,9 +163,40 @@ impl Response {
         self.trace.error(kind, reason).with_status(self.status())
     }
 
-    /// The length of the body, or what it would be for a `GET`.
+    /// The same for what has a cause, which is told along unless it tells a secret.
+    pub(crate) fn error_from(
+        &self,
+        kind: impl Into<ErrorKind>,
+        reason: impl Into<String>,
+        cause: impl StdError + Send + Sync + 'static,
+    ) -> Error {
+        self.trace.error_from(kind, reason, cause).with_status(self.status())
+    }
+
+    /// The length of the body, or what it would be for a `GET`. Of an encoded one it says nothing.
     pub(crate) fn content_length(&self) -> Option<u64> {
-        self.header(header::CONTENT_LENGTH)?.parse().ok()
+        let length = self.header(header::CONTENT_LENGTH)?.parse().ok()?;
+        self.encoding().is_none().then_some(length)
+    }
+
+    /// The encoding of the body, if it has one (RFC 9110, 8.4). None was asked for.
+    fn encoding(&self) -> Option<&str> {
+        let encoding = self.header(header::CONTENT_ENCODING)?.trim();
+        (!encoding.is_empty() && !encoding.eq_ignore_ascii_case("identity")).then_some(encoding)
+    }
+
+    /// Fails if the body is encoded, which makes other bytes of it than those that are verified.
+    fn check_encoding(&self) -> Result<()> {
+        match self.encoding() {
+            None => Ok(()),
+            Some(encoding) => {
+                let shown = redact::text(encoding);
+                let reason = format!(
+                    "the answer is encoded (Content-Encoding: {shown}), and was asked not to be"
+                );
+                Err(self.error(ErrorKind::Internal, reason))
+            }
+        }
     }
 
     /// The digest that the registry gives (`Docker-Content-Digest`). One that is not well formed is an error.
@@ -128,10 +224,13 @@ impl Response {
 
     /// This answer if its status is one that was expected; else the error that it makes.
     pub(crate) async fn accept(self, request: &Request<'_>) -> Result<Self> {
-        if request.expects(self.status()) {
-            return Ok(self);
+        if !request.expects(self.status()) {
+            return Err(self.into_error().await);
         }
-        Err(self.into_error().await)
+        if request.method == Method::GET {
+            self.check_encoding()?;
+        }
+        Ok(self)
     }
 
     /// The error that this answer makes.
@@ -142,9 +241,13 @@ impl Response {
             StatusCode::RANGE_NOT_SATISFIABLE => self.range_size(),
             _ => None,
         };
-        // What broke off is still worth showing.
-        let body = self.beginning(MAX_ERROR_BODY).await;
-        let error = Error::answered(status, trace.about.what.clone(), &trace.about.missing, &body)
+        // What broke off is still worth showing; what was to be had, such as a token, is not.
+        let body = match self.encoding() {
+            None if !status.is_success() => self.beginning(MAX_ERROR_BODY).await,
+            _ => Bytes::new(),
+        };
+        let About { what, missing } = &trace.about;
+        let error = Error::answered(status, what.clone(), missing, &body, &trace.secrets)
             .with_request(&trace.method, &trace.url)
             .with_retry_after(wait);
         match size {
@@ -178,6 +281,7 @@ impl Response {
             ErrorKind::TooLarge { limit },
             format!("the answer has more than {limit} bytes"),
         );
+        self.check_encoding()?;
         if self.content_length().is_some_and(|length| length > limit) {
             return Err(too_large);
         }

@@ -144,6 +144,7 @@ impl Attempts {
         let Some(backoff) = (policy.backoff)(self.failed) else {
             return Err(match self.failed {
                 0 => error,
+                1 => error.and("gave up after 1 retry"),
                 retries => error.and(&format!("gave up after {retries} retries")),
             });
         };

@@ -9,6 +9,7 @@ use oci_ref::ErrorKind;
 use oci_spec_types::Host;
 
 use crate::proxy::Proxies;
+use crate::reach::{Lookup, Names};
 use crate::tls::{self, Platform, TlsOptions, Trust};
 use crate::{Error, Result};
 
@@ -35,8 +36,19 @@ pub(crate) struct Transport {
 /// An HTTP client, and the platform's certificates if they count for it.
 #[derive(Clone)]
 pub(crate) struct Http {
-    pub(crate) client: reqwest::Client,
+    client: reqwest::Client,
+    /// The same for names that must not lead inside.
+    public: reqwest::Client,
     pub(crate) platform: Option<Arc<Platform>>,
+}
+
+impl Http {
+    pub(crate) fn client(&self, lookup: Lookup) -> &reqwest::Client {
+        match lookup {
+            Lookup::All => &self.client,
+            Lookup::Public => &self.public,
+        }
+    }
 }
 
 /// The HTTP clients for one registry, made when it is reached first.
@@ -101,6 +113,14 @@ impl Transport {
 impl Settings {
     fn http(&self, trust: &Trust) -> Result<Http> {
         let tls = trust.prepare()?;
+        Ok(Http {
+            client: self.client(tls.config.clone(), Lookup::All)?,
+            public: self.client(tls.config, Lookup::Public)?,
+            platform: tls.platform,
+        })
+    }
+
+    fn client(&self, tls: rustls::ClientConfig, lookup: Lookup) -> Result<reqwest::Client> {
         let proxies = self.proxies.clone();
         let mut http = (self.base)()
             .user_agent(&self.user_agent)
@@ -112,13 +132,13 @@ impl Settings {
             .no_brotli()
             .no_zstd()
             .no_deflate()
-            .tls_backend_preconfigured(tls.config);
+            .dns_resolver(Arc::new(Names(lookup)))
+            .tls_backend_preconfigured(tls);
         if let Some(timeout) = self.connect_timeout {
             http = http.connect_timeout(timeout);
         }
-        let client = http.build().map_err(|error| {
+        http.build().map_err(|error| {
             Error::new(ErrorKind::Invalid, "HTTP client", error.to_string()).with_source(error)
-        })?;
-        Ok(Http { client, platform: tls.platform })
+        })
     }
 }

@@ -2,6 +2,8 @@
 
 use http::HeaderMap;
 
+use crate::Credentials;
+
 /// A way to authenticate that this crate knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Challenge {
@@ -25,12 +27,25 @@ pub(crate) struct BearerChallenge {
 /// The longest header that is looked at, in bytes: what it says is remembered.
 const MAX_HEADER: usize = 16 << 10;
 
-/// The first challenge that can be answered, of any header.
-pub(crate) fn first_supported(headers: &HeaderMap) -> Option<Challenge> {
+/// The challenges of ways that this crate knows, of all headers.
+pub(crate) fn supported(headers: &HeaderMap) -> Vec<Challenge> {
     let values = headers.get_all(http::header::WWW_AUTHENTICATE).iter();
     let texts = values.filter_map(|value| value.to_str().ok());
     let texts = texts.filter(|text| text.len() <= MAX_HEADER);
-    texts.flat_map(parse).find_map(Raw::into_supported)
+    texts.flat_map(parse).filter_map(Raw::into_supported).collect()
+}
+
+/// The first challenge that can be answered with these credentials, or else the first: a token may
+/// be had by nobody in particular, while user name and password have to be there.
+pub(crate) fn choose(challenges: Vec<Challenge>, credentials: &Credentials) -> Option<Challenge> {
+    let answerable = |challenge: &Challenge| match challenge {
+        Challenge::Basic => {
+            matches!(credentials, Credentials::Basic { .. } | Credentials::Bearer(_))
+        }
+        Challenge::Bearer(_) => true,
+    };
+    let first = challenges.iter().position(answerable).unwrap_or(0);
+    challenges.into_iter().nth(first)
 }
 
 /// A challenge of any scheme.
@@ -131,7 +146,7 @@ mod tests {
         for header in headers {
             map.append(http::header::WWW_AUTHENTICATE, HeaderValue::from_str(header).unwrap());
         }
-        first_supported(&map)
+        supported(&map).into_iter().next()
     }
 
     fn bearer(realm: &str, service: Option<&str>, scope: Option<&str>) -> Option<Challenge> {
@@ -174,6 +189,26 @@ mod tests {
         for (headers, expected) in cases {
             assert_eq!(first(headers), expected, "{headers:?}");
         }
+    }
+
+    #[test]
+    fn who_has_no_password_asks_for_a_token() {
+        let mut map = HeaderMap::new();
+        let both = HeaderValue::from_static("Basic realm=\"x\", Bearer realm=\"y\"");
+        map.append(http::header::WWW_AUTHENTICATE, both);
+        let token = Credentials::IdentityToken("t".into());
+        for (credentials, basic) in [
+            (Credentials::basic("a", "b"), true),
+            (Credentials::Bearer("t".into()), true),
+            (token, false),
+            (Credentials::Anonymous, false),
+        ] {
+            let chosen = choose(supported(&map), &credentials);
+            assert_eq!(chosen == Some(Challenge::Basic), basic, "{credentials:?}");
+        }
+        let only = choose(vec![Challenge::Basic], &Credentials::Anonymous);
+        assert_eq!(only, Some(Challenge::Basic));
+        assert_eq!(choose(Vec::new(), &Credentials::Anonymous), None);
     }
 
     fn quote(value: &str) -> String {

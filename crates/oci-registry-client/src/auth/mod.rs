@@ -22,7 +22,7 @@ pub(crate) use self::token::Tokens;
 use self::challenge::{BearerChallenge, Challenge};
 use self::token::TokenKey;
 use crate::registry::Registry;
-use crate::{Error, Result, redact};
+use crate::{Error, Obstacle, Result, redact};
 
 /// What a registry has demanded so far, so that it need not refuse each request first.
 #[derive(Default)]
@@ -63,20 +63,15 @@ impl Registry {
     /// The `Authorization` that the registry is known to want; `None` as long as it has demanded nothing.
     pub(crate) async fn authorization(&self, purpose: Purpose<'_>) -> Result<Option<HeaderValue>> {
         let demands = self.state().learned.lock().clone();
-        match demands.challenge {
-            None => match self.credentials(purpose.repository, None).await? {
-                Credentials::Bearer(token) => self.bearer(&token).map(Some),
-                _ => Ok(None),
-            },
-            Some(demand) => {
-                let scopes = demands.wider.get(purpose.scopes).unwrap_or(purpose.scopes).clone();
-                let credentials = self.credentials(purpose.repository, None).await?;
-                self.satisfy(demand, purpose, scopes, credentials).await
-            }
-        }
+        let Some(demand) = demands.challenge else { return Ok(None) };
+        let scopes = demands.wider.get(purpose.scopes).unwrap_or(purpose.scopes).clone();
+        let credentials = self.credentials(purpose.repository, None).await?;
+        self.satisfy(demand, purpose, scopes, credentials).await
     }
 
     /// Answers a `401`; `None` if there is nothing (more) to answer it with. `refused` is what was sent.
+    /// Not before that is it asked for who the caller is: where credentials are kept, something may
+    /// be wrong that does not matter to a registry that is open to all.
     pub(crate) async fn answer(
         &self,
         headers: &HeaderMap,
@@ -84,12 +79,16 @@ impl Registry {
         purpose: Purpose<'_>,
         refused: Option<&HeaderValue>,
     ) -> Result<Option<HeaderValue>> {
-        let Some(challenge) = challenge::first_supported(headers) else {
-            return Ok(None);
-        };
+        let mut challenges = challenge::supported(headers);
+        let mut credentials = self.credentials(purpose.repository, None).await?;
+        if challenges.is_empty() && matches!(credentials, Credentials::Bearer(_)) {
+            // What is sent as it is needs no challenge.
+            challenges.push(Challenge::Basic);
+        }
         if let Some(refused) = refused {
             self.client().tokens().forget(&self.origin_text(), refused);
         }
+        let Some(challenge) = challenge::choose(challenges, &credentials) else { return Ok(None) };
         let mut scopes = purpose.scopes.clone();
         let demand = match challenge {
             Challenge::Basic => Demand::Basic,
@@ -99,7 +98,6 @@ impl Registry {
             }
         };
         self.state().learned.remember(&demand, purpose.scopes, &scopes);
-        let mut credentials = self.credentials(purpose.repository, None).await?;
         let sent = self.sent_as(&demand, &credentials)?;
         if sent.as_ref() == refused && (sent.is_some() || matches!(demand, Demand::Basic)) {
             // They may have changed since the provider was asked.
@@ -166,6 +164,7 @@ impl Registry {
     /// reached by plain HTTP may name itself, or what may be reached so as well.
     fn realm(&self, challenge: &BearerChallenge, url: &Url) -> Result<Url> {
         let refuse = |reason: String| {
+            let reason = self.client().secrets().blank(&reason).into_owned();
             Err(Error::new(ErrorCode::Unauthorized, format!("token for {}", self.host()), reason))
         };
         let mut realm = match url.join(&challenge.realm) {
@@ -226,8 +225,10 @@ impl Registry {
                 format!("credentials for {}", self.host()),
                 format!("they could not be found out: {source}"),
             )
+            .with_obstacle(Obstacle::Credentials)
             .with_source(source)
         })?;
+        self.client().secrets().learn(&found);
         if known.len() >= MAX_KNOWN {
             known.clear();
         }

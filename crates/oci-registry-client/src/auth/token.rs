@@ -156,6 +156,7 @@ async fn fetch(registry: &Registry, key: &TokenKey, credentials: &Credentials) -
         Credentials::Anonymous | Credentials::Bearer(_) => get(registry, key, None).await?,
     };
     let unusable = |reason: String| {
+        let reason = registry.client().secrets().blank(&reason).into_owned();
         Error::new(ErrorKind::Code(ErrorCode::Unauthorized), about(key).what, reason)
     };
     let answer: Answer = serde_json::from_slice(&answer).map_err(|error| {
@@ -166,6 +167,7 @@ async fn fetch(registry: &Registry, key: &TokenKey, credentials: &Credentials) -
     let token = token.ok_or_else(|| unusable("the token service's answer has no token".into()))?;
     let header = bearer_header(token)
         .ok_or_else(|| unusable("the token has characters that no header may have".into()))?;
+    registry.client().secrets().learn_sent(&header);
     Ok(Token { header, refresh_at: asked + answer.life(jiff::Timestamp::now()) })
 }
 

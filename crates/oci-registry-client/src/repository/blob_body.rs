@@ -6,8 +6,10 @@ use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use oci_ref::{Body, ErrorKind};
 use oci_spec_types::Digest;
+use tokio::time::Instant;
 
 use super::Repository;
+use super::pace::Pace;
 use crate::response::Response;
 use crate::retry::Attempts;
 use crate::{Error, Result};
@@ -21,6 +23,19 @@ pub(super) struct BlobBody {
     /// What is still to be handed over.
     left: Range<u64>,
     attempts: Attempts,
+    ranges: Ranges,
+    pace: Pace,
+}
+
+/// What is asked for after a break.
+#[derive(Clone, Copy, PartialEq)]
+enum Ranges {
+    /// What is left, and nothing else.
+    Only,
+    /// What is left, or all of the blob if the registry does not give that (416).
+    OrAll,
+    /// All of the blob.
+    All,
 }
 
 impl BlobBody {
@@ -31,11 +46,14 @@ impl BlobBody {
         wanted: Range<u64>,
     ) -> Self {
         let attempts = repository.registry().attempts();
-        Self { repository, digest, size, left: wanted, attempts }
+        let config = repository.client().config();
+        let pace = Pace::new(config.min_rate, config.idle_timeout);
+        Self { repository, digest, size, left: wanted, attempts, ranges: Ranges::Only, pace }
     }
 
     /// The body, which begins with an answer whose first byte is the blob's byte `at`.
-    pub(super) fn start(self, response: Response, at: u64) -> Body {
+    pub(super) fn start(mut self, response: Response, at: u64) -> Body {
+        self.ranges = Ranges::OrAll;
         stream::try_unfold((self, response, at), |(mut this, mut response, mut at)| async move {
             let chunk = this.next(&mut response, &mut at).await?;
             Ok(chunk.map(|chunk| (chunk, (this, response, at))))
@@ -63,10 +81,12 @@ impl BlobBody {
             if self.left.is_empty() && self.left.end < self.size {
                 return Ok(None);
             }
-            let error = match response.chunk().await {
+            let error = match self.wait(response).await {
                 Ok(Some(chunk)) => match self.take(chunk, at, response)? {
                     Some(chunk) => {
-                        self.attempts.reset();
+                        if self.pace.is_progress() {
+                            self.attempts.reset();
+                        }
                         return Ok(Some(chunk));
                     }
                     None => continue,
@@ -82,6 +102,18 @@ impl BlobBody {
             };
             (*response, *at) = self.resume(error).await?;
         }
+    }
+
+    /// Waits for the next piece, unless those before came too slowly.
+    async fn wait(&mut self, response: &mut Response) -> Result<Option<Bytes>> {
+        if let Some(rate) = self.pace.take_fault() {
+            let reason = format!("the blob comes too slowly: less than {rate} bytes a second");
+            return Err(response.error(ErrorKind::Unavailable, reason).retryable(true));
+        }
+        let began = Instant::now();
+        let chunk = response.chunk().await?;
+        self.pace.came(began.elapsed(), chunk.as_ref().map_or(0, |chunk| chunk.len() as u64));
+        Ok(chunk)
     }
 
     /// What of a piece was asked for; `None` if nothing of it.
@@ -112,14 +144,25 @@ impl BlobBody {
     async fn open(&self) -> Result<(Response, u64)> {
         let registry = self.repository.registry();
         self.attempts.ready(registry.state()).await;
-        registry.reopen_blob(&self.repository, &self.digest, self.left.clone(), self.size).await
+        let part = match self.ranges {
+            Ranges::All => 0..self.size,
+            Ranges::Only | Ranges::OrAll => self.left.clone(),
+        };
+        registry.reopen_blob(&self.repository, &self.digest, part, self.size).await
     }
 
     /// Asks for what is left after a failure.
     async fn resume(&mut self, mut error: Error) -> Result<(Response, u64)> {
         loop {
             self.attempts.failed(self.repository.registry().state(), error).await?;
-            match self.open().await {
+            let mut opened = self.open().await;
+            if self.ranges == Ranges::OrAll
+                && opened.as_ref().is_err_and(|error| error.has_status(416))
+            {
+                self.ranges = Ranges::All;
+                opened = self.open().await;
+            }
+            match opened {
                 Ok(resumed) => return Ok(resumed),
                 Err(failed) => error = failed,
             }

@@ -13,6 +13,9 @@ use crate::request::{About, Request, header_value};
 use crate::response::Response;
 use crate::{Result, registry::Registry};
 
+/// Why a blob cannot be read whose size is needed first.
+const UNKNOWN_SIZE: &str = "neither HEAD nor GET says how many bytes it has";
+
 impl Repository {
     pub(super) fn about_blob(&self, digest: &Digest) -> About {
         self.about(format_args!("blob {digest}"), ErrorCode::BlobUnknown)
@@ -21,12 +24,35 @@ impl Repository {
     pub(super) fn blob_request(&self, method: Method, digest: &Digest) -> Request<'_> {
         let url = self.url(&format!("blobs/{digest}"));
         self.reading(method, url, self.about_blob(digest))
-            .header(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"))
     }
 
     /// The size of a blob; `None` if it is not there.
     pub(super) async fn find_blob(&self, digest: &Digest) -> Result<Option<u64>> {
-        Ok(self.ask_blob(digest).await?.map(|found| found.size))
+        match self.ask_blob(digest).await? {
+            Some(BlobHead { size: None, .. }) => {
+                Ok(self.ask_for_first_byte(digest).await?.and_then(|found| found.size))
+            }
+            found => Ok(found.and_then(|found| found.size)),
+        }
+    }
+
+    /// What the registry says of a blob along with its first byte, where it does not say it of the
+    /// blob alone; `None` if it is not there.
+    async fn ask_for_first_byte(&self, digest: &Digest) -> Result<Option<BlobHead>> {
+        let request = self.blob_request(Method::GET, digest).expect(&[200, 206]);
+        let request = request.header(header::RANGE, HeaderValue::from_static("bytes=0-0"));
+        let answer = match self.registry().send(&request).await {
+            Err(error) if error.is_not_found() => return Ok(None),
+            answer => answer?,
+        };
+        check_digest(&answer, digest)?;
+        let part = content_range(&answer)?;
+        let ranges = part.is_some();
+        let size = part.map_or_else(|| answer.content_length(), |part| part.size);
+        match size {
+            None => Err(answer.error(ErrorKind::Internal, UNKNOWN_SIZE)),
+            size => Ok(Some(BlobHead { size, ranges })),
+        }
     }
 
     /// What the registry says of a blob; `None` if it is not there.
@@ -34,13 +60,16 @@ impl Repository {
         let answer = self.registry().send(&self.blob_request(Method::HEAD, digest)).await;
         let answer = match answer {
             Err(error) if error.is_not_found() => return Ok(None),
+            Err(error) if error.refuses_head() => return self.ask_for_first_byte(digest).await,
             answer => answer?,
         };
         check_digest(&answer, digest)?;
-        match answer.content_length() {
-            Some(size) => Ok(Some(BlobHead { size, ranges: accepts_ranges(&answer) })),
-            None => Err(answer.error(ErrorKind::Internal, "the answer has no Content-Length")),
-        }
+        // Proxies leave the length of an answer without a body out, or say 0.
+        let size = match digest.verify(b"") {
+            Ok(()) => Some(0),
+            Err(_) => answer.content_length().filter(|size| *size != 0),
+        };
+        Ok(Some(BlobHead { size, ranges: accepts_ranges(&answer) }))
     }
 
     /// Reads a blob, or a part of it. A registry that gives all where a part was asked for is read until that part.
@@ -80,9 +109,13 @@ impl Repository {
         let size = match size {
             Some(size) => size,
             // An answer without its length: the size is asked for.
-            None => self.find_blob(digest).await?.ok_or_else(|| {
-                response.error(ErrorCode::BlobUnknown, "the blob vanished while it was being read")
-            })?,
+            None => {
+                let found = self.ask_blob(digest).await?.ok_or_else(|| {
+                    let reason = "the blob vanished while it was being read";
+                    response.error(ErrorCode::BlobUnknown, reason)
+                })?;
+                found.size.ok_or_else(|| response.error(ErrorKind::Internal, UNKNOWN_SIZE))?
+            }
         };
         let came = came.start..came.end.min(size);
         Ok(OpenBlob { response, size, came })
@@ -142,7 +175,8 @@ impl OpenBlob {
 
 /// What a registry says of a blob.
 pub(super) struct BlobHead {
-    pub(super) size: u64,
+    /// `None` where it does not say how many bytes it has.
+    pub(super) size: Option<u64>,
     /// Whether parts of it can be asked for.
     pub(super) ranges: bool,
 }
@@ -218,14 +252,14 @@ impl Registry {
         part: Range<u64>,
         size: u64,
     ) -> Result<(Response, u64)> {
-        let value = match part.end == size {
-            true => format!("bytes={}-", part.start),
-            false => format!("bytes={}-{}", part.start, part.end - 1),
-        };
-        let request = repository
-            .blob_request(Method::GET, digest)
-            .expect(&[200, 206])
-            .header(header::RANGE, header_value(&value));
+        let mut request = repository.blob_request(Method::GET, digest).expect(&[200, 206]);
+        if part != (0..size) {
+            let value = match part.end == size {
+                true => format!("bytes={}-", part.start),
+                false => format!("bytes={}-{}", part.start, part.end - 1),
+            };
+            request = request.header(header::RANGE, header_value(&value));
+        }
         let response = self.exchange(&request).await?;
         let Some(came) = content_range(&response)? else {
             return match response.content_length() {

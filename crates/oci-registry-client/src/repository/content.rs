@@ -20,7 +20,7 @@ const MAX_PREDECESSORS: usize = 100_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Head {
-    /// How many bytes it has.
+    /// How many bytes it has; as many as its descriptor says where the registry does not tell.
     pub size: u64,
     /// Whether parts of it can be asked for, so that a transfer that broke off can go on. Manifests come whole.
     pub ranges: bool,
@@ -47,7 +47,7 @@ impl Repository {
     /// Whether a manifest or a blob is there.
     pub async fn exists(&self, descriptor: &Descriptor) -> Result<bool> {
         if !self.is_manifest(descriptor) {
-            return Ok(self.blob_size(&descriptor.digest).await?.is_some());
+            return Ok(self.ask_blob(&descriptor.digest).await?.is_some());
         }
         match self.resolve(&Target::Digest(descriptor.digest.clone())).await {
             Ok(_) => Ok(true),
@@ -100,7 +100,10 @@ impl Repository {
     pub async fn fetch_head(&self, descriptor: &Descriptor) -> Result<Option<Head>> {
         if !self.is_manifest(descriptor) {
             let found = self.ask_blob(&descriptor.digest).await?;
-            return Ok(found.map(|found| Head { size: found.size, ranges: found.ranges }));
+            return Ok(found.map(|found| Head {
+                size: found.size.unwrap_or(descriptor.size),
+                ranges: found.ranges,
+            }));
         }
         match self.resolve(&Target::Digest(descriptor.digest.clone())).await {
             Ok(found) => Ok(Some(Head { size: found.size, ranges: false })),

@@ -45,8 +45,8 @@ impl Repository {
             if resumed < descriptor.size || descriptor.size == 0 {
                 part = match self.receive(descriptor, part, &mut received).await {
                     Ok(part) => part,
-                    // A mirror has something else. It is not asked twice.
-                    Err(error) if is_other_content(&error) && !again => {
+                    // A mirror has something else, or the registry no parts. It is not asked twice.
+                    Err(error) if begins_anew(&error) && !again => {
                         again = true;
                         let left = Part::open(part_path(&path, descriptor), descriptor.clone());
                         part = left.await?.begin_anew().await?;
@@ -70,7 +70,11 @@ impl Repository {
             return Ok(part);
         }
         match self.ask_blob(&descriptor.digest).await? {
-            Some(found) if found.size == descriptor.size && found.ranges => Ok(part),
+            Some(found)
+                if found.ranges && found.size.is_none_or(|size| size == descriptor.size) =>
+            {
+                Ok(part)
+            }
             // If it is not there, or not of that size, the next request tells.
             _ => part.begin_anew().await,
         }
@@ -190,9 +194,10 @@ impl Part {
     }
 }
 
-/// Whether what came is not what was asked for.
-fn is_other_content(error: &oci_ref::Error) -> bool {
-    matches!(error.code(), Some(ErrorCode::DigestInvalid | ErrorCode::SizeInvalid))
+/// Whether what came is not what was asked for, or nothing of it was given.
+fn begins_anew(error: &oci_ref::Error) -> bool {
+    let refused = error.find_source::<crate::Error>().is_some_and(|error| error.has_status(416));
+    refused || matches!(error.code(), Some(ErrorCode::DigestInvalid | ErrorCode::SizeInvalid))
 }
 
 /// Opens a file that only one may write, as long as it is open.

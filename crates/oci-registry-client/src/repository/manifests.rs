@@ -1,7 +1,7 @@
 //! Manifests: read, described, written, deleted (distribution-spec, "Pulling manifests", "Pushing Manifests").
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Method, header};
+use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use oci_ref::{ErrorKind, Manifest, Precondition, Target};
 use oci_spec_types::{Algorithm, Descriptor, Digest, ErrorCode, MediaType, Tag};
 
@@ -103,7 +103,7 @@ impl Repository {
                 let described = describe(&response, target.digest())?;
                 described.map(|descriptor| (descriptor, Version::of(&response)))
             }
-            Err(error) if error.has_status(405) || error.has_status(501) => None,
+            Err(error) if error.refuses_head() => None,
             Err(error) => return Err(error),
         };
         match described {
@@ -180,7 +180,8 @@ impl Repository {
             .writing(Method::PUT, url, about)
             .header(header::CONTENT_TYPE, header_value(manifest.media_type().as_str()))
             .payload(Payload::Bytes(manifest.bytes().clone()))
-            .expect(&[201]);
+            // The specification says 201; some registries have stored it and say another.
+            .expect(&[200, 201, 202]);
         if let Some((name, value)) = condition {
             request = request.header(name, value);
         }
@@ -192,7 +193,36 @@ impl Repository {
                     format!("the registry stored {claimed}, expected {}", manifest.digest()),
                 ))
             }
+            None if answer.status() != StatusCode::CREATED => {
+                self.check_stored(manifest, reference, &answer).await?;
+                Ok(answer)
+            }
             _ => Ok(answer),
+        }
+    }
+
+    /// Reads a manifest that was written, and of which neither status nor digest say that it is
+    /// stored: a page to log in on says 200, too.
+    async fn check_stored(
+        &self,
+        manifest: &Manifest,
+        reference: &str,
+        answer: &Response,
+    ) -> Result<()> {
+        let target = match reference.parse() {
+            Ok(tag) => Target::Tag(tag),
+            Err(_) => Target::Digest(manifest.digest().clone()),
+        };
+        let limit = self.client().config().manifest_limit;
+        let found = self.get_manifest(&target, limit, Some(manifest.media_type())).await;
+        let status = answer.status().as_u16();
+        match found {
+            Ok((found, _)) if found.bytes() == manifest.bytes() => Ok(()),
+            Ok((found, _)) => Err(answer.error(
+                ErrorKind::Internal,
+                format!("answered {status}, and {reference} is {} afterwards", found.digest()),
+            )),
+            Err(error) => Err(error.and(&format!("it was pushed, and answered {status}"))),
         }
     }
 
@@ -358,7 +388,9 @@ fn describe(response: &Response, expected: Option<&Digest>) -> Result<Option<Des
     // A digest that cannot be verified later is of no use.
     let digest = expected.or(claimed.as_ref()).filter(|digest| digest.known_algorithm().is_some());
     let media_type = page::media_type(response).filter(MediaType::is_manifest);
-    match (media_type, response.content_length(), digest) {
+    // Proxies leave the length of an answer without a body out, or say 0.
+    let length = response.content_length().filter(|length| *length != 0);
+    match (media_type, length, digest) {
         (Some(media_type), Some(size), Some(digest)) => {
             Ok(Some(Descriptor::new(media_type, digest.clone(), size)))
         }
@@ -377,7 +409,7 @@ fn verify(response: &Response, bytes: Bytes, expected: Option<&Digest>) -> Resul
     let digest = expected.or(claimed.as_ref().filter(|digest| digest.known_algorithm().is_some()));
     Manifest::parse(bytes, page::media_type(response).as_ref(), digest).map_err(|source| {
         let error = oci_ref::Error::from(source);
-        response.error(error.kind().clone(), error.message().to_owned()).with_source(error)
+        response.error_from(error.kind().clone(), error.message().to_owned(), error)
     })
 }
 

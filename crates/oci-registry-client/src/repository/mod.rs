@@ -7,6 +7,7 @@ mod download;
 mod index_updates;
 mod manifests;
 mod mirrored;
+mod pace;
 mod parallel;
 mod push;
 mod reader;

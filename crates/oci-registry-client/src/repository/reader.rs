@@ -84,8 +84,8 @@ impl Repository {
             .ask_blob(&descriptor.digest)
             .await?
             .ok_or_else(|| Error::new(ErrorCode::BlobUnknown, about(), "it is not there"))?;
-        if found.size != descriptor.size {
-            let reason = format!("it has {} bytes, expected {}", found.size, descriptor.size);
+        if let Some(size) = found.size.filter(|size| *size != descriptor.size) {
+            let reason = format!("it has {size} bytes, expected {}", descriptor.size);
             return Err(Error::new(ErrorCode::SizeInvalid, about(), reason));
         }
         Ok(BlobReader {

@@ -7,6 +7,7 @@ use oci_spec_types::{Descriptor, Digest, ErrorCode, ImageIndex, MediaType};
 
 use super::Repository;
 use super::index_updates::Change;
+use super::referrers_list::Tagged;
 use crate::page::{self, PageRequest};
 use crate::request::header_value;
 use crate::{Error, ReferrersStep, Result, location};
@@ -18,6 +19,16 @@ pub(super) enum Support {
     Api,
     /// Clients keep an index under a tag for each subject.
     Tags,
+}
+
+/// The answer to a question to the referrers API.
+enum Asked {
+    Listed(Referrers),
+    /// There is no such API.
+    NoApi,
+    /// There may be one, for others than this caller: where there is none, some registries refuse
+    /// the question as they refuse what is not allowed.
+    Refused(Error),
 }
 
 /// A digest that nothing has, to find out whether there is a referrers API.
@@ -37,20 +48,36 @@ impl Repository {
                 filtered: artifact_type.is_some(),
             });
         }
+        let mut refused = None;
         if self.support() != Some(Support::Tags) {
-            if let Some(found) = self.ask_referrers(subject, artifact_type, after, limit).await? {
-                self.learn_support(Support::Api);
-                return Ok(found);
+            match self.ask_referrers(subject, artifact_type, after, limit).await? {
+                Asked::Listed(found) => {
+                    self.learn_support(Support::Api);
+                    return Ok(found);
+                }
+                Asked::Refused(error) if self.support() == Some(Support::Api) => return Err(error),
+                Asked::Refused(error) => refused = Some(error),
+                Asked::NoApi if self.support() == Some(Support::Api) => {
+                    let about = format_args!("referrers of {subject}");
+                    let about = self.about(about, ErrorCode::ManifestUnknown);
+                    let reason =
+                        "the registry, which has the referrers API, answers as if it had not";
+                    return Err(Error::new(ErrorKind::Internal, about.what, reason));
+                }
+                Asked::NoApi => {
+                    self.learn_support(Support::Tags);
+                }
             }
-            if self.support() == Some(Support::Api) {
-                let about =
-                    self.about(format_args!("referrers of {subject}"), ErrorCode::ManifestUnknown);
-                let reason = "the registry, which has the referrers API, answers as if it had not";
-                return Err(Error::new(ErrorKind::Internal, about.what, reason));
-            }
-            self.learn_support(Support::Tags);
         }
-        let listed = self.read_likely_list(subject).await?.entries();
+        let listed = match (self.read_likely_list(subject).await?, refused) {
+            // That there are none is not known.
+            (Tagged::Nothing, Some(refused)) => return Err(refused),
+            (Tagged::List(list, _), Some(_)) => {
+                self.learn_support(Support::Tags);
+                list.manifests().to_vec()
+            }
+            (tagged, _) => tagged.entries(),
+        };
         let listed = self.keep_referrers(subject, listed).await?;
         let after = after.map(|after| match after {
             Cursor::After(digest) | Cursor::Opaque(digest) => digest.as_str(),
@@ -65,14 +92,14 @@ impl Repository {
         Ok(Referrers { page: Page { items: rest, next }, filtered: artifact_type.is_some() })
     }
 
-    /// A page by the API; `None` if the registry has none.
+    /// A page by the API.
     async fn ask_referrers(
         &self,
         subject: &Digest,
         artifact_type: Option<&str>,
         after: Option<&Cursor>,
         limit: usize,
-    ) -> Result<Option<Referrers>> {
+    ) -> Result<Asked> {
         let mut first = self.url(&format!("referrers/{subject}"));
         if let Some(artifact_type) = artifact_type {
             first = location::with_query(first, "artifactType", artifact_type);
@@ -87,19 +114,24 @@ impl Repository {
             .expect(&[200, 303]);
         let (answer, body) =
             match self.registry().read(&request, self.client().config().metadata_limit).await {
-                Err(error) if is_no_api(&error) => return Ok(None),
-                answer => answer?,
+                Err(error) => {
+                    return match error.status() {
+                        Some(400 | 404 | 405 | 406 | 501) => Ok(Asked::NoApi),
+                        Some(401 | 403) => Ok(Asked::Refused(error)),
+                        _ => Err(error),
+                    };
+                }
+                Ok(answer) => answer,
             };
         if answer.status() != StatusCode::OK
             || page::media_type(&answer) != Some(MediaType::OCI_IMAGE_INDEX)
         {
-            return Ok(None);
+            return Ok(Asked::NoApi);
         }
         let next = page::next(&answer)?;
         let index = ImageIndex::from_slice(&body).map_err(|error| {
-            answer
-                .error(ErrorCode::ManifestInvalid, format!("the list is not understood: {error}"))
-                .with_source(error)
+            let reason = format!("the list is not understood: {error}");
+            answer.error_from(ErrorCode::ManifestInvalid, reason, error)
         })?;
         let applied = page::is_filtered(&answer)
             || index
@@ -113,7 +145,7 @@ impl Repository {
         if !applied {
             page.items = keep(page.items, artifact_type);
         }
-        Ok(Some(Referrers { page, filtered: artifact_type.is_some() }))
+        Ok(Asked::Listed(Referrers { page, filtered: artifact_type.is_some() }))
     }
 
     /// Finds out whether the registry has the referrers API.
@@ -122,11 +154,16 @@ impl Repository {
             return Ok(support);
         }
         let zero: Digest = ZERO.parse().expect("a well-formed digest");
-        let found = self.ask_referrers(&zero, None, None, 1).await?;
-        Ok(self.learn_support(if found.is_some() { Support::Api } else { Support::Tags }))
+        Ok(match self.ask_referrers(&zero, None, None, 1).await? {
+            Asked::Listed(_) => self.learn_support(Support::Api),
+            Asked::NoApi => self.learn_support(Support::Tags),
+            Asked::Refused(_) => Support::Tags,
+        })
     }
 
-    /// After a manifest with a subject was written: sees to it that it is listed.
+    /// After a manifest with a subject was written: sees to it that it is listed. A registry that
+    /// has the API says so in its answer (`OCI-Subject`); one that does not is not asked, unless it
+    /// is known to have it.
     pub(super) async fn after_push_with_subject(
         &self,
         manifest: &Manifest,
@@ -139,18 +176,11 @@ impl Repository {
         let (Some(subject), Some(entry)) = (manifest.subject(), manifest.as_referrer()) else {
             return Ok(());
         };
-        let change = Change::Add(Box::new(entry));
-        match self.find_support_to(&change, &subject.digest).await? {
-            Support::Api => Ok(()),
-            Support::Tags => self.change_referrers_index(&subject.digest, change).await,
+        if self.support() == Some(Support::Api) {
+            return Ok(());
         }
-    }
-
-    /// Finds out whether the registry has the referrers API, in order to make a change that it
-    /// would make by itself.
-    async fn find_support_to(&self, change: &Change, subject: &Digest) -> Result<Support> {
-        let found = self.find_support().await;
-        found.map_err(|error| error.unlisted(change.failure(ReferrersStep::Detect, subject)))
+        let change = Change::Add(Box::new(entry));
+        self.change_referrers_index(&subject.digest, change).await
     }
 
     /// Deletes a manifest; first from the index of its subject's referrers, if the registry has no API.
@@ -164,21 +194,15 @@ impl Repository {
             };
             if let Some(subject) = manifest.as_ref().and_then(Manifest::subject) {
                 let change = Change::Remove(digest.clone());
-                if self.find_support_to(&change, &subject.digest).await? == Support::Tags {
+                let support = self.find_support().await.map_err(|error| {
+                    error.unlisted(change.failure(ReferrersStep::Detect, &subject.digest))
+                })?;
+                if support == Support::Tags {
                     self.change_referrers_index(&subject.digest, change).await?;
                 }
             }
         }
         self.remove_manifest_only(digest).await
-    }
-}
-
-/// Whether an error means that there is no referrers API. A repository that is not known is something else.
-fn is_no_api(error: &Error) -> bool {
-    match error.status() {
-        Some(404) => error.code() != Some(&ErrorCode::NameUnknown),
-        Some(405 | 501) => true,
-        _ => false,
     }
 }
 

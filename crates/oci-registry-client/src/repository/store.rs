@@ -10,6 +10,7 @@ use oci_ref::{
 use oci_spec_types::{Algorithm, Descriptor, Digest, Name, Tag};
 
 use super::Repository;
+use super::blobs::check_size;
 use super::staged::StagedUpload;
 
 #[async_trait]
@@ -24,6 +25,12 @@ impl Source for Repository {
 
     async fn blob_size(&self, digest: &Digest) -> Result<Option<u64>> {
         Ok(self.find_blob(digest).await?)
+    }
+
+    /// A registry that does not say how large a blob is has it all the same.
+    async fn has_blob(&self, blob: &Descriptor) -> Result<bool> {
+        let Some(found) = self.ask_blob(&blob.digest).await? else { return Ok(false) };
+        found.size.map_or(Ok(true), |size| check_size(blob, size).map(|()| true))
     }
 
     async fn blob(&self, digest: &Digest, range: ByteRange) -> Result<BlobRead> {

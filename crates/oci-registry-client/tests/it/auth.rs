@@ -309,10 +309,32 @@ async fn identity_tokens_are_exchanged_by_post_or_else_by_get() {
 
 #[tokio::test]
 async fn a_registry_token_is_sent_as_it_is() {
-    let server = Server::start(|_| Answer::ok("blob")).await;
-    let repository = as_user(&server, Credentials::Bearer("mine".into()));
-    repository.blob_size(&blob()).await.unwrap();
-    assert_eq!(server.seen()[0].header("authorization"), Some("Bearer mine"));
+    for challenge in [None, Some("Basic realm=\"x\""), Some("Bearer realm=\"/token\"")] {
+        let server = Server::start(move |seen| match (seen.header("authorization"), challenge) {
+            (Some("Bearer mine"), _) => Answer::ok("blob"),
+            (_, Some(challenge)) => Answer::status(401).header("WWW-Authenticate", challenge),
+            (_, None) => Answer::status(401),
+        })
+        .await;
+        let repository = as_user(&server, Credentials::Bearer("mine".into()));
+        for _ in 0..2 {
+            assert_eq!(repository.blob_size(&blob()).await.unwrap(), Some(4));
+        }
+        assert_eq!(server.seen().len(), 3, "once it is known it need not be refused first");
+    }
+}
+
+// covers: M12
+#[tokio::test]
+async fn nobody_in_particular_asks_for_a_token_where_a_password_would_do_too() {
+    let server = Server::start(|seen| match seen.header("authorization") {
+        _ if seen.target.starts_with("/token") => Answer::ok(r#"{"token":"t"}"#),
+        Some("Bearer t") => Answer::ok("blob"),
+        _ => Answer::status(401)
+            .header("WWW-Authenticate", r#"Basic realm="x", Bearer realm="/token""#),
+    })
+    .await;
+    assert_eq!(server.repository().blob_size(&blob()).await.unwrap(), Some(4));
 }
 
 // covers: M9, M14
@@ -362,12 +384,20 @@ async fn credentials_are_asked_for_by_the_name_in_references() {
         }
     }
     let asked = Arc::default();
-    let server = Server::start(|_| Answer::ok("blob")).await;
+    // Who needs no credentials is not stopped by what is wrong with them.
+    let open = Server::start(|_| Answer::ok("blob")).await;
+    let repository = open.repository_of(builder().credentials(Asked(Arc::clone(&asked))));
+    repository.blob_size(&blob()).await.unwrap();
+    assert!(asked.lock().unwrap().is_empty());
+
+    let server =
+        Server::start(|_| Answer::status(401).header("WWW-Authenticate", "Basic realm=\"x\""))
+            .await;
     let repository = server.repository_of(builder().credentials(Asked(Arc::clone(&asked))));
     let error = repository.blob_size(&blob()).await.unwrap_err();
     assert!(error.to_string().contains("the helper is broken"), "{error}");
     let asked: Vec<String> = asked.lock().unwrap().clone();
     assert_eq!(asked.len(), 1);
     assert!(asked[0].starts_with(server.host.as_str()) && asked[0].contains("a/b"), "{asked:?}");
-    assert!(server.seen().is_empty());
+    assert_eq!(server.seen().len(), 1);
 }

@@ -21,8 +21,11 @@ async fn errors_name_the_request_and_what_was_answered() {
     let host = &server.host;
     assert_eq!(
         error.to_string(),
-        format!("manifest 1.0 of {host}/a/b: 404 Not Found (MANIFEST_UNKNOWN)")
+        format!(
+            "GET http://{host}/v2/a/b/manifests/1.0: 404 Not Found: MANIFEST_UNKNOWN: scripted"
+        )
     );
+    assert_eq!(error.chain(), error.to_string(), "each is said once");
     let client = error.find_source::<Error>().unwrap();
     assert_eq!(
         client.to_string(),

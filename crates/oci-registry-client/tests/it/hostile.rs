@@ -1,11 +1,12 @@
 //! Servers that mean harm: they are told no secret, they make nobody wait for ever, and fill no memory.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::TryStreamExt;
-use oci_ref::{ErrorKind, Source, Store};
+use oci_ref::{Blob, ByteRange, ErrorKind, Source, Store};
 use oci_registry_client::{
     ClientBuilder, Credentials, PlainHttp, RetryPolicy, StaticCredentials, UploadMode,
 };
@@ -95,17 +96,19 @@ async fn dripping(status: u16) -> Host {
     let host = listener.local_addr().unwrap().to_string().parse().unwrap();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            let mut stream = BufStream::new(stream);
-            let mut line = String::new();
-            while line != "\r\n" {
-                line.clear();
-                stream.read_line(&mut line).await.unwrap();
-            }
-            let head = format!("HTTP/1.1 {status} Slow\r\nContent-Length: 1000000\r\n\r\n");
-            stream.write_all(head.as_bytes()).await.unwrap();
-            while stream.write_all(b" ").await.is_ok() && stream.flush().await.is_ok() {
-                tokio::time::sleep(Duration::from_secs(1)).await;
-            }
+            tokio::spawn(async move {
+                let mut stream = BufStream::new(stream);
+                let mut line = String::new();
+                while line != "\r\n" {
+                    line.clear();
+                    stream.read_line(&mut line).await.unwrap();
+                }
+                let head = format!("HTTP/1.1 {status} Slow\r\nContent-Length: 1000000\r\n\r\n");
+                stream.write_all(head.as_bytes()).await.unwrap();
+                while stream.write_all(b" ").await.is_ok() && stream.flush().await.is_ok() {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            });
         }
     });
     host
@@ -125,6 +128,101 @@ async fn an_answer_that_drips_is_not_waited_for() {
             assert!(error.to_string().contains("too slowly"), "{error}");
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_blob_that_drips_is_given_up() {
+    let host = dripping(200).await;
+    let content = vec![b' '; 1_000_000];
+    let descriptor = Descriptor::of(MediaType::OCTET_STREAM, &content);
+    for (rate, retries, within) in [(Some(2), 0, 60), (Some(1024), 3, 300), (None, 0, 0)] {
+        let retried = Arc::new(AtomicUsize::new(0));
+        let counted = retried.clone();
+        let policy =
+            RetryPolicy::new(move |retry| (retry < retries).then_some(Duration::from_secs(1)));
+        let client = builder()
+            .idle_timeout(Duration::from_secs(20))
+            .min_rate(rate)
+            .retry(policy)
+            .on_retry(move |_| {
+                counted.fetch_add(1, Ordering::Relaxed);
+            })
+            .build()
+            .unwrap();
+        let repository = client.registry(&host).unwrap().repository("a/b".parse().unwrap());
+        let begun = Instant::now();
+        let blob = Blob::open(&repository, &descriptor).await.unwrap();
+        let read = tokio::time::timeout(Duration::from_secs(900), blob.into_bytes(1 << 20)).await;
+        let Ok(read) = read else {
+            assert_eq!(rate, None, "it is waited for where that is wanted");
+            continue;
+        };
+        let error = read.unwrap_err();
+        let error: &oci_registry_client::Error = error.find_source().unwrap();
+        assert!(error.is_retryable(), "{error}");
+        assert!(error.to_string().contains("comes too slowly") || retries > 0, "{error}");
+        assert!(begun.elapsed() < Duration::from_secs(within), "{:?}", begun.elapsed());
+        assert_eq!(retried.load(Ordering::Relaxed), retries as usize);
+    }
+}
+
+#[tokio::test]
+async fn what_was_sent_is_not_shown_when_it_comes_back() {
+    let secrets = ["SECRETPW", "Ym9iOlNFQ1JFVFBX", "TOKENTOKEN"];
+    let said = "you sent Basic Ym9iOlNFQ1JFVFBX, SECRETPW and TOKENTOKEN\u{202e}";
+    let error = serde_json::json!({"code": said, "message": said, "detail": said});
+    let errors = serde_json::json!({ "errors": [error] }).to_string();
+    let echoes = [
+        Answer::status(403).body(said),
+        Answer::status(403).body(&errors),
+        Answer::ok("blob").header("Docker-Content-Digest", "sha256:SECRETPW"),
+        Answer::ok("blob").header("Content-Encoding", "TOKENTOKEN"),
+        Answer::status(206).header("Content-Range", "SECRETPW"),
+        Answer::status(307).header("Location", "ftp://x/SECRETPW"),
+        Answer::status(307).header("Location", "http://[SECRETPW"),
+        Answer::status(401).header("WWW-Authenticate", "Bearer realm=\"http://[SECRETPW\""),
+        Answer::status(403).header("Warning", "299 - \"SECRETPW and TOKENTOKEN\""),
+    ];
+    for scheme in ["Basic", "Bearer realm=\"/token\""] {
+        for echo in echoes.clone() {
+            let server = Server::start(move |seen| match seen.header("authorization") {
+                _ if seen.target.starts_with("/token") => Answer::ok(r#"{"token":"TOKENTOKEN"}"#),
+                None => Answer::status(401).header("WWW-Authenticate", scheme),
+                Some(_) => echo.clone(),
+            })
+            .await;
+            let warned: Arc<Mutex<String>> = Arc::default();
+            let kept = warned.clone();
+            let builder = knowing(&server.host, Credentials::basic("bob", "SECRETPW"));
+            let builder = builder.on_warning(move |it| kept.lock().unwrap().push_str(&it.text));
+            let repository = server.repository_of(builder);
+            let error = repository.blob(&blob(), ByteRange::All).await.err().unwrap();
+            let source: &oci_registry_client::Error = error.find_source().unwrap();
+            let shown = format!(
+                "{} {error:?} {source} {source:?} {:?} {:?} {}",
+                error.chain(),
+                source.errors(),
+                source.body(),
+                warned.lock().unwrap(),
+            );
+            let own = "TOKENTOKEN";
+            for secret in secrets {
+                // Where it was never sent, a word is a word.
+                assert!(
+                    !shown.contains(secret) || (secret == own && scheme == "Basic"),
+                    "{scheme}: {shown}"
+                );
+            }
+            assert!(!error.to_string().contains('\u{202e}'), "{error}");
+        }
+    }
+    // A token service has it from us, too.
+    let service = Server::start(move |_| Answer::status(500).body(&errors)).await;
+    let registry = sending_to(service.url("/token")).await;
+    let builder = knowing(&registry.host, Credentials::basic("bob", "SECRETPW"));
+    let error = registry.repository_of(builder).blob_size(&blob()).await.unwrap_err();
+    assert!(error.to_string().contains("you sent Basic REDACTED"), "{error}");
+    assert!(!format!("{error:?}").contains("SECRETPW"), "{error:?}");
 }
 
 #[tokio::test]

@@ -210,17 +210,6 @@ fn check(number: usize, code: ErrorCodeName, error: &Error) {
     assert_eq!(error.code(), Some(&expected), "case {number}: {error:?}");
 }
 
-#[tokio::test]
-async fn a_registry_without_head_is_asked_by_get() {
-    let server = Server::start(|seen| match seen.method.as_str() {
-        "HEAD" => Answer::status(405),
-        _ => index_answer(),
-    })
-    .await;
-    let found = server.repository().resolve(&tag().into()).await.unwrap();
-    assert_eq!(found.digest, digest());
-}
-
 // covers: M9, O11 (a length that is not known)
 #[tokio::test]
 async fn manifests_are_limited_whether_their_length_is_said_or_not() {

@@ -1,10 +1,10 @@
 //! Referrers, listed: by the API, and where there is none.
 
 use oci_ref::{ErrorKind, Precondition, Source, Store};
-use oci_spec_types::{ErrorCode, ImageIndex, MediaType};
+use oci_spec_types::{ImageIndex, MediaType};
 
 use crate::server::{Answer, Server, builder};
-use crate::tag_schema::old::push;
+use crate::tag_schema::old::{Old, push};
 use crate::tag_schema::{artifact, entries, index, numbers, subject, tag};
 
 // covers: O14, O15
@@ -88,13 +88,14 @@ async fn in_pages() {
 // covers: O14, O16, O17
 #[tokio::test]
 async fn without_the_api_by_tag() {
-    let no_api = [
-        Answer::status(404),
-        Answer::status(405),
+    // google/go-containerregistry#1962 (406), goharbor/harbor#18305 (401)
+    let refusals = [400, 401, 403, 404, 405, 406, 501].map(Answer::status);
+    let coded = ["NAME_UNKNOWN", "UNSUPPORTED"].map(|code| Answer::error(404, code));
+    let odd = [
         Answer::ok("<html>").header("Content-Type", "text/html"),
         Answer::status(303).header("Location", "http://127.0.0.1:1/broken"),
     ];
-    for answer in no_api {
+    for answer in refusals.into_iter().chain(coded).chain(odd) {
         let server = Server::start(move |seen| match seen.target.contains("/referrers/") {
             true => answer.clone(),
             false => index(&entries(&[("x", 1), ("y", 2), ("x", 3)])),
@@ -127,9 +128,16 @@ async fn what_is_no_list_and_what_is_an_error() {
     .await;
     assert_eq!(no_index.repository().predecessors(&digest).await.unwrap(), []);
 
-    let unknown = Server::start(|_| Answer::error(404, "NAME_UNKNOWN")).await;
-    let error = unknown.repository().predecessors(&digest).await.unwrap_err();
-    assert_eq!(error.code(), Some(&ErrorCode::NameUnknown));
+    // Nobody knows that there are none where neither may be asked.
+    for status in [401, 403] {
+        let refusing = Server::start(move |seen| match seen.target.contains("/referrers/") {
+            true => Answer::status(status),
+            false => Answer::status(404),
+        })
+        .await;
+        let error = refusing.repository().predecessors(&digest).await.unwrap_err();
+        assert!(error.is_unauthorized() || error.is_denied(), "{error}");
+    }
 
     let repository = nothing.repository();
     repository.set_referrers_api(true).unwrap();
@@ -157,17 +165,26 @@ async fn a_registry_that_lists_them_itself_is_believed() {
     push(&listing, builder(), &[artifact("x", 1)]).await.pop().unwrap().unwrap();
     assert_eq!(listing.seen().len(), 1);
 
-    // It does not say so, and is asked.
+    // It was seen to list them, and need not say so.
     let silent = Server::start(|seen| match seen.target.contains("/referrers/") {
         true => index(&[]),
         false => Answer::status(201),
     })
     .await;
     let repository = silent.repository();
-    for number in 1..=2 {
-        repository.put_manifest(&artifact("x", number), &[], &Precondition::None).await.unwrap();
-    }
-    let asked: Vec<_> = silent.lines().into_iter().filter(|line| line.starts_with("GET")).collect();
-    assert_eq!(asked.len(), 1);
-    assert!(asked[0].contains("sha256:0000000000"));
+    repository.predecessors(&subject().digest).await.unwrap();
+    repository.put_manifest(&artifact("x", 1), &[], &Precondition::None).await.unwrap();
+    assert_eq!(silent.seen().len(), 2);
+}
+
+/// An answer without `OCI-Subject` says that there is no API (distribution-spec, "Pushing Manifests
+/// with Subject").
+// covers: O16, O17
+#[tokio::test]
+async fn a_registry_that_does_not_list_them_is_not_asked_whether_it_does() {
+    let old = Old::default();
+    let server = old.serve().await;
+    push(&server, builder(), &[artifact("x", 1), artifact("x", 2)]).await;
+    assert_eq!(numbers(&old.listed()).len(), 2);
+    assert!(!server.lines().iter().any(|line| line.contains("/referrers/")));
 }

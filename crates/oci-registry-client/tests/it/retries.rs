@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use oci_ref::Source;
+use oci_ref::{ByteRange, Source};
 use oci_registry_client::{ClientBuilder, RetryPolicy};
 use oci_spec_types::Digest;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufStream};
@@ -71,7 +71,8 @@ async fn permanent_failures_and_clients_without_a_policy_stop_at_once() {
     for status in [400, 403, 404, 409, 501, 505, 511] {
         let server = Server::start(move |_| Answer::status(status)).await;
         let (builder, waits) = watched(thrice());
-        let _ = server.repository_of(builder).blob_size(&blob()).await;
+        let read = server.repository_of(builder).blob(&blob(), ByteRange::All).await;
+        assert!(read.is_err(), "{status}");
         assert_eq!(server.seen().len(), 1, "{status}");
         assert!(waits.lock().unwrap().is_empty());
     }

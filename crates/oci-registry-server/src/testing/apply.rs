@@ -59,6 +59,11 @@ where
     }
     for fault in faults {
         change_headers(fault, response.headers_mut(), uri.path());
+        if let Kind::Status(status) = fault.0
+            && response.status().is_success()
+        {
+            *response.status_mut() = status;
+        }
         if fault.0 == Kind::NullLists {
             response = null_lists(response).await;
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use http::header::{CONTENT_TYPE, LOCATION, RANGE, WWW_AUTHENTICATE};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, LOCATION, RANGE, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use oci_spec_types::ErrorCode;
 
@@ -16,7 +16,9 @@ impl Fault {
     pub fn every(other: &str) -> Vec<(String, Self)> {
         let mut all: Vec<(String, Self)> = Vec::new();
         let mut add = |name: &str, fault: Self| all.push((name.to_owned(), fault));
-        for status in [400, 401, 403, 404, 405, 408, 412, 413, 416, 425, 429, 500, 501, 503, 507] {
+        for status in
+            [400, 401, 403, 404, 405, 406, 408, 412, 413, 416, 425, 429, 500, 501, 503, 507]
+        {
             let status = StatusCode::from_u16(status).unwrap_or_default();
             add(&format!("status {}", status.as_u16()), FaultAnswer::new(status).into());
         }
@@ -35,6 +37,10 @@ impl Fault {
             FaultAnswer::redirect(StatusCode::TEMPORARY_REDIRECT, "").into(),
         );
         add("redirect to another", Self::redirect_to(other));
+        // Where machines in clouds have their secrets. A client must not ask there.
+        let metadata = "http://169.254.169.254";
+        add("redirect to a link-local address", Self::redirect_to(metadata));
+        add("location on a link-local address", Self::location_on(metadata));
         for (name, at) in [
             ("request", BreakAt::Request),
             ("answer", BreakAt::Answer),
@@ -51,6 +57,10 @@ impl Fault {
         add("length too small", Self::wrong_length(-5));
         add("extra bytes", Self::extra_bytes(7));
         add("corrupt", Self::corrupt(3));
+        for status in [StatusCode::OK, StatusCode::ACCEPTED] {
+            add(&format!("answered {}", status.as_u16()), Self::status(status));
+        }
+        add("encoded", Self::header(CONTENT_ENCODING, HeaderValue::from_static("gzip")));
         add("another type", Self::header(CONTENT_TYPE, HeaderValue::from_static("text/html")));
         for name in [
             LOCATION,
@@ -106,7 +116,7 @@ mod tests {
     use super::super::fault::Kind;
     use super::*;
 
-    const KINDS: usize = 16;
+    const KINDS: usize = 17;
 
     /// Whoever adds a kind is asked for its number here, and for one more in `KINDS`.
     fn number(kind: &Kind) -> usize {
@@ -127,6 +137,7 @@ mod tests {
             Kind::NoMount => 13,
             Kind::NullLists => 14,
             Kind::Location(_) => 15,
+            Kind::Status(_) => 16,
         }
     }
 

@@ -23,7 +23,7 @@ use crate::respond;
 /// | a slow registry | [`latency`](Self::latency), [`slow`](Self::slow) |
 /// | a body of another length | [`wrong_length`](Self::wrong_length), [`extra_bytes`](Self::extra_bytes) |
 /// | other content | [`corrupt`](Self::corrupt), [`wrong_digest`](Self::wrong_digest), [`null_lists`](Self::null_lists) |
-/// | a registry that can do less, or does other than asked | [`whole_for_range`](Self::whole_for_range), [`wrong_content_range`](Self::wrong_content_range), [`no_mount`](Self::no_mount), [`without_header`](Self::without_header) |
+/// | a registry that can do less, or does other than asked | [`status`](Self::status), [`whole_for_range`](Self::whole_for_range), [`wrong_content_range`](Self::wrong_content_range), [`no_mount`](Self::no_mount), [`without_header`](Self::without_header) |
 /// | an odd `Location` | [`location_relative`](Self::location_relative), [`location_on`](Self::location_on), [`location_query`](Self::location_query) |
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault(pub(super) Kind);
@@ -39,6 +39,7 @@ pub(super) enum Kind {
     Extra(u64),
     Corrupt(u64),
     Header(HeaderName, HeaderValue),
+    Status(StatusCode),
     NoHeader(HeaderName),
     WrongDigest,
     WrongContentRange,
@@ -113,6 +114,11 @@ impl Fault {
     /// The answer has this header, in place of its own.
     pub fn header(name: HeaderName, value: HeaderValue) -> Self {
         Self(Kind::Header(name, value))
+    }
+
+    /// The request is carried out, and answered with this status in place of another that says so.
+    pub fn status(status: StatusCode) -> Self {
+        Self(Kind::Status(status))
     }
 
     /// The answer lacks a header, such as `location`, `oci-subject`, `oci-filters-applied` or

@@ -7,7 +7,9 @@ mod world;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use oci_registry_server::{Endpoint, Fault, FaultRule};
+use http::header::CONTENT_LENGTH;
+use http::{HeaderValue, Method, StatusCode};
+use oci_registry_server::{Endpoint, Fault, FaultAnswer, FaultRule};
 
 use operations::{EVERY, Operation};
 use world::World;
@@ -29,6 +31,7 @@ fn passes(fault: &str) -> bool {
         || fault.starts_with("reset at ")
         || fault.starts_with("close at ")
         || ["busy", "latency", "slow", "length too large"].contains(&fault)
+        || fault.starts_with("HEAD ")
 }
 
 /// Answers that are well formed, and not true: nothing shows that they are not.
@@ -43,13 +46,13 @@ fn is_believed(operation: &str, fault: &str) -> bool {
                 .contains(&fault)
         }
         // No digest is of a part.
-        "range" | "seek" => fault == "corrupt",
+        "range" | "seek" => ["corrupt", "answered 200"].contains(&fault),
         // Only the bytes show it, and they are not asked for.
         "resolve_tag" => fault == "wrong digest",
         "referrers" | "tags" | "catalog" if fault == "null lists" => true,
         // Where there is no such API, a list is kept under a tag.
         "referrers" | "push_with_subject" | "delete_manifest" => {
-            ["status 404", "status 405", "status 501"].contains(&fault)
+            ["status 400", "status 404", "status 405", "status 406", "status 501"].contains(&fault)
                 || ["a page", "another type", "without content-type"].contains(&fault)
         }
         "delete_tag" | "delete_blob" => fault == "a page",
@@ -66,7 +69,8 @@ fn crawls(operation: &str, endpoint: Endpoint, fault: &str) -> bool {
 /// Whether a client cannot know of an upload that the registry has opened, or cannot reach it.
 fn hides_uploads(operation: &str, endpoint: Endpoint, fault: &str) -> bool {
     let location = fault.starts_with("location on") || fault.starts_with("redirect");
-    let lost = fault.contains(" at ") || fault == "without location";
+    let lost =
+        fault.contains(" at ") || fault == "without location" || fault.starts_with("answered ");
     match endpoint {
         Endpoint::BeginUpload | Endpoint::MountBlob => location || lost,
         // Where a resumption cannot ask, there is no upload to be given up; its name stays good.
@@ -76,6 +80,19 @@ fn hides_uploads(operation: &str, endpoint: Endpoint, fault: &str) -> bool {
         Endpoint::CancelUpload => true,
         _ => false,
     }
+}
+
+/// All faults, by name, as they are for whoever leads to `other`.
+fn faults(other: &str) -> Vec<(String, FaultRule)> {
+    let every = Fault::every(other).into_iter();
+    let mut all: Vec<_> = every.map(|(name, fault)| (name, FaultRule::new(fault))).collect();
+    for status in [StatusCode::FORBIDDEN, StatusCode::METHOD_NOT_ALLOWED] {
+        let refused = FaultRule::new(FaultAnswer::new(status)).method(Method::HEAD);
+        all.push((format!("HEAD refused by {}", status.as_u16()), refused));
+    }
+    let nothing = Fault::header(CONTENT_LENGTH, HeaderValue::from_static("0"));
+    all.push(("HEAD without a length".into(), FaultRule::new(nothing).method(Method::HEAD)));
+    all
 }
 
 async fn run(operation: &Operation, world: &World) -> oci_ref::Result<bool> {
@@ -93,8 +110,7 @@ async fn asked(operation: &Operation) -> BTreeSet<Endpoint> {
 
 async fn one(operation: &Operation, endpoint: Endpoint, name: &str, index: usize, times: Times) {
     let world = World::start().await;
-    let fault = Fault::every(&world.other.url()).swap_remove(index).1;
-    let rule = FaultRule::new(fault).endpoint(endpoint);
+    let rule = faults(&world.other.url()).swap_remove(index).1.endpoint(endpoint);
     world.registry.inject(if times == Times::Once { rule.first(1) } else { rule });
     let case = format!("{}, {endpoint:?}, {name}, {times:?}", operation.name);
     match run(operation, &world).await {
@@ -124,7 +140,7 @@ async fn one(operation: &Operation, endpoint: Endpoint, name: &str, index: usize
 
 async fn all_of(name: &str) {
     let operation = EVERY.iter().find(|operation| operation.name == name).unwrap();
-    let faults = Fault::every("http://other.invalid");
+    let faults = faults("http://other.invalid");
     for endpoint in asked(operation).await {
         for (index, (fault, _)) in faults.iter().enumerate() {
             // What does not pass may as well stay.

@@ -80,7 +80,7 @@ impl OldState {
 }
 
 impl Old {
-    pub(super) async fn serve(&self) -> Server {
+    pub(crate) async fn serve(&self) -> Server {
         let old = self.clone();
         Server::start(move |seen| old.answer(seen)).await
     }
@@ -162,7 +162,7 @@ impl Old {
         self.0.lock().unwrap().manifests.contains_key(digest.as_str())
     }
 
-    pub(super) fn listed(&self) -> Vec<Descriptor> {
+    pub(crate) fn listed(&self) -> Vec<Descriptor> {
         let state = self.0.lock().unwrap();
         let bytes = state.tags.get(&tag()).map(|digest| state.manifests[digest].clone());
         bytes.map(|bytes| ImageIndex::from_slice(&bytes).unwrap().manifests).unwrap_or_default()
