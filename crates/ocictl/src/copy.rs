@@ -124,12 +124,19 @@ fn failure(args: &CopyArgs, single: bool, doing: &str, error: oci_ref::Error) ->
     let converts = matches!(args.format, Some(cli::Format::Oci | cli::Format::Docker));
     let is_lost = converts && !args.lossy && error.code() == Some(&ErrorCode::ManifestInvalid);
     let misfits = error.find_source::<NoMatch>().is_some();
+    // What the reference names has been read by then.
+    let lacks_part = error.code() == Some(&ErrorCode::ManifestUnknown);
     let failure = Failure::of(doing, error);
     if misfits {
         return failure.hint(match single {
             true => "--any-platform copies it all the same",
             false => "--platform names another, and without it all of the index is copied",
         });
+    }
+    if lacks_part {
+        let source = &args.source;
+        return failure
+            .hint(format!("`ocictl inspect {source}` shows what it lists and what is missing"));
     }
     if is_lost {
         return failure

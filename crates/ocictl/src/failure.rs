@@ -6,8 +6,8 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use oci_ref::{Error, ErrorKind};
-use oci_registry_client::TlsFault;
-use oci_spec_types::ErrorCode;
+use oci_registry_client::{Obstacle, TlsFault};
+use oci_spec_types::{ErrorCode, plain};
 
 /// A failure of the tool.
 #[derive(Debug)]
@@ -68,9 +68,9 @@ impl Failure {
 
     /// Says it on standard error, if that can be written to, and gives the exit code.
     pub(crate) fn report(&self) -> ExitCode {
-        let mut text = format!("ocictl: {}\n", self.chain());
+        let mut text = format!("ocictl: {}\n", plain(&self.chain()));
         if let Some(hint) = &self.hint {
-            let _ = writeln!(text, "  hint: {hint}");
+            let _ = writeln!(text, "  hint: {}", plain(hint));
         }
         let _ = std::io::stderr().write_all(text.as_bytes());
         ExitCode::from(self.code)
@@ -108,10 +108,31 @@ fn hint_for_tls(fault: TlsFault) -> Option<&'static str> {
     })
 }
 
+/// The option that helps where the registry was not asked.
+fn hint_for_obstacle(obstacle: &Obstacle) -> Option<String> {
+    match obstacle {
+        Obstacle::Name => {
+            Some("check that name, and whether this machine has a network".to_owned())
+        }
+        Obstacle::Credentials => {
+            Some("--no-creds asks registries as nobody in particular".to_owned())
+        }
+        Obstacle::Internal(host) => {
+            Some(format!("--allow-internal {host} lets registries lead there"))
+        }
+        _ => None,
+    }
+}
+
 fn hint_for(error: &Error) -> Option<String> {
-    let fault = error.find_source::<oci_registry_client::Error>();
-    if let Some(fault) = fault.and_then(oci_registry_client::Error::tls_fault) {
-        return hint_for_tls(fault).map(str::to_owned);
+    let cause = error.find_source::<oci_registry_client::Error>();
+    if let Some(cause) = cause {
+        if let Some(fault) = cause.tls_fault() {
+            return hint_for_tls(fault).map(str::to_owned);
+        }
+        if let Some(obstacle) = cause.obstacle() {
+            return hint_for_obstacle(obstacle);
+        }
     }
     let hint = match error.kind() {
         ErrorKind::Code(ErrorCode::NameUnknown) => "check the name of the repository or layout",
@@ -119,7 +140,10 @@ fn hint_for(error: &Error) -> Option<String> {
         ErrorKind::Code(ErrorCode::ManifestBlobUnknown) => {
             "the destination wants everything that a manifest references to be there first"
         }
-        ErrorKind::Code(ErrorCode::Unauthorized) => {
+        // Who is asked for no credentials is not helped by some.
+        ErrorKind::Code(ErrorCode::Unauthorized)
+            if cause.is_none_or(|cause| cause.status() == Some(401)) =>
+        {
             "`ocictl login HOST` keeps credentials for a registry"
         }
         ErrorKind::Unlisted => {

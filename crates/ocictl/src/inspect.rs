@@ -104,16 +104,9 @@ fn describe(visit: &Visit, text: &mut String) {
     }
 }
 
-/// A text of somebody else for a terminal, which might take control characters for more than text,
-/// and characters that set the direction of writing for a reason to show something else than is
-/// there.
+/// A text of somebody else.
 fn plain(text: impl std::fmt::Display) -> String {
-    const MARKS: [char; 2] = ['\u{200e}', '\u{200f}'];
-    let turns = |found| {
-        let (embeds, isolates) = ('\u{202a}'..='\u{202e}', '\u{2066}'..='\u{2069}');
-        MARKS.contains(&found) || embeds.contains(&found) || isolates.contains(&found)
-    };
-    text.to_string().replace(|found: char| found.is_control() || turns(found), "\u{fffd}")
+    oci_spec_types::plain(&text.to_string()).into_owned()
 }
 
 fn visit_json(visit: &Visit) -> Value {

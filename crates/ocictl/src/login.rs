@@ -29,7 +29,11 @@ pub(crate) async fn login(args: LoginArgs) -> Result<(), Failure> {
     let credentials = Credentials::basic(username, password);
     let given = StaticCredentials::new().with(host.clone(), credentials.clone());
     let doing = format!("logging in to {host}");
-    let failed = |error: oci_registry_client::Error| Failure::of(&doing, error.into());
+    let failed = |error: oci_registry_client::Error| {
+        let refused = error.is_unauthorized();
+        let failure = Failure::of(&doing, error.into());
+        if refused { failure.hint("check the user name and the password") } else { failure }
+    };
     let client = args.registry.builder(host)?.credentials(given).build().map_err(failed)?;
     client.registry(host).map_err(failed)?.ping().await.map_err(failed)?;
     let kept = args.registry.credentials().store(host, &credentials).await;

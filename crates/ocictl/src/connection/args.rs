@@ -52,6 +52,13 @@ macro_rules! reach_args {
                         value_name = "HOST")]
             insecure_tls: Vec<Host>,
 
+            /// Let registries lead to this host, which is at a private, link-local or loopback
+            /// address where they are not themselves: for tokens, to read and to send. May be
+            /// repeated.
+            #[arg(long = concat!($prefix, "allow-internal"), id = concat!($prefix, "allow-internal"),
+                        value_name = "HOST")]
+            allow_internal: Vec<Host>,
+
             /// Trust the certificates in this PEM file too. A certificate that a registry presents
             /// itself may be among them.
             #[arg(long = concat!($prefix, "ca-file"), id = concat!($prefix, "ca-file"),
@@ -84,6 +91,7 @@ macro_rules! reach_args {
                 Self {
                     plain_http: args.plain_http,
                     insecure_tls: args.insecure_tls,
+                    allow_internal: args.allow_internal,
                     ca_files: args.ca_file,
                     client_certificate: args.cert.zip(args.key),
                     cert_dir: args.cert_dir,

@@ -30,6 +30,7 @@ pub(crate) struct Side {
 pub(crate) struct Reach {
     pub(super) plain_http: Vec<Whom>,
     pub(super) insecure_tls: Vec<Host>,
+    pub(super) allow_internal: Vec<Host>,
     pub(super) ca_files: Vec<PathBuf>,
     /// The certificate and its key.
     pub(super) client_certificate: Option<(PathBuf, PathBuf)>,
@@ -84,6 +85,7 @@ impl Reach {
     fn over(mut self, both: Self) -> Self {
         self.plain_http.extend(both.plain_http);
         self.insecure_tls.extend(both.insecure_tls);
+        self.allow_internal.extend(both.allow_internal);
         self.ca_files.extend(both.ca_files);
         // What one side says of certificates is about the same as what the other says.
         let own = self.client_certificate.is_some() || self.cert_dir.is_some();
@@ -107,6 +109,7 @@ impl Reach {
             .user_agent(concat!("ocictl/", env!("CARGO_PKG_VERSION")))
             .plain_http(self.plain_http())
             .certificate_directories(certs_d())
+            .allow_internal(self.allow_internal.iter().cloned())
             .retry(retry)
             .on_retry(|retry| {
                 let wait = retry.wait.as_secs_f64();

@@ -54,6 +54,7 @@ fn login_is_asked_of_the_registry_and_kept_for_copy_and_inspect() {
         let wrong = run(home, &login, "guess\n");
         assert_eq!(code(&wrong), Some(4), "{}", said(&wrong));
         assert!(!said(&wrong).contains("guess"));
+        assert!(said(&wrong).contains("hint: check the user name"), "{}", said(&wrong));
         assert!(!home.join(".docker/config.json").exists(), "what is wrong is not kept");
 
         let right = run(home, &login, "se:cret\r\n");

@@ -12,6 +12,7 @@ mod http;
 mod import;
 mod log;
 mod lookaside;
+mod messages;
 mod names;
 mod odd_manifests;
 #[path = "../../../oci-registry-store/tests/it/postgres/server.rs"]
