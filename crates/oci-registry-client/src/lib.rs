@@ -2,7 +2,8 @@
 //!
 //! What is read is verified: manifests before they are handed over, blobs while they are read through
 //! [`oci_ref::Blob`]. What is written is verified before it gets its digest. Credentials go to the registry for which
-//! they are and to the token service that it names, never along a redirect to another host.
+//! they are and to the token service that it names, never along a redirect to another host. A registry outside does not
+//! lead to addresses inside ([`ClientBuilder::allow_internal`]).
 //!
 //! # Push
 //!

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use futures_util::TryStreamExt;
-use oci_spec_types::{Descriptor, Digest, ErrorCode, Tag};
+use oci_spec_types::{Descriptor, Digest, ErrorCode, MediaType, Tag};
 
 use crate::{Blob, BlobRead, ByteRange, Error, Manifest, Result, Source, Store, Target};
 
@@ -42,6 +42,9 @@ pub(super) async fn blob_is(
     let digest = &descriptor.digest;
     let size = store.blob_size(digest).await?;
     assert_eq!(size, Some(expected.len() as u64), "size of {digest}");
+    assert!(store.has_blob(descriptor).await?, "{digest} is there");
+    let other = Descriptor { size: descriptor.size + 1, ..descriptor.clone() };
+    refused_as(ErrorCode::SizeInvalid, store.has_blob(&other).await, "a blob of another size");
     let read = store.blob(digest, ByteRange::All).await?;
     assert_eq!(read.size, expected.len() as u64, "size of {digest} when it is read");
     assert_eq!(read.range, 0..read.size, "range of all of {digest}");
@@ -55,6 +58,8 @@ pub(super) async fn blob_is(
 pub(super) async fn no_blob(store: &dyn Store, digest: &Digest) -> Result<()> {
     assert_eq!(store.blob_size(digest).await?, None, "size of {digest}, which should not be there");
     not_found(store.blob(digest, ByteRange::All).await, "a blob that should not be there");
+    let sought = Descriptor::new(MediaType::OCTET_STREAM, digest.clone(), 1);
+    assert!(!store.has_blob(&sought).await?, "{digest} should not be there");
     Ok(())
 }
 
