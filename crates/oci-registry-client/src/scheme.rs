@@ -26,7 +26,9 @@ pub enum PlainHttp {
     /// This machine, where TLS is not spoken.
     #[default]
     Loopback,
-    /// All.
+    /// All, where TLS is not spoken: each is asked by plain HTTP first, as this machine is.
+    Anywhere,
+    /// All, by nothing else.
     Always,
     /// These, and no others.
     Hosts(BTreeSet<Host>),
@@ -47,6 +49,7 @@ impl PlainHttp {
     pub(crate) fn scheme(&self, host: &Host) -> Scheme {
         match self {
             Self::Always => Scheme::Http,
+            Self::Anywhere => Scheme::Either,
             Self::Hosts(hosts) | Self::LoopbackAnd(hosts) if hosts.contains(host) => Scheme::Http,
             Self::Loopback | Self::LoopbackAnd(_) if host.is_loopback() => Scheme::Either,
             _ => Scheme::Https,
@@ -154,6 +157,8 @@ mod tests {
             (PlainHttp::Never, "localhost:5000", Scheme::Https),
             (PlainHttp::Loopback, "localhost:5000", Scheme::Either),
             (PlainHttp::Loopback, "r.example", Scheme::Https),
+            (PlainHttp::Anywhere, "localhost:5000", Scheme::Either),
+            (PlainHttp::Anywhere, "r.example", Scheme::Either),
             (PlainHttp::Always, "localhost:5000", Scheme::Http),
             (PlainHttp::Always, "r.example", Scheme::Http),
             (named.clone(), "r.example", Scheme::Http),

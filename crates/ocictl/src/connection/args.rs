@@ -39,8 +39,9 @@ macro_rules! reach_args {
         /// Options about how registries are reached.
         #[derive(Clone, Debug, Args)]
         pub(crate) struct $name {
-            /// Use HTTP instead of HTTPS for this registry, or for all; may be repeated. Registries
-            /// on this machine are asked by HTTP first, and by HTTPS if they speak it.
+            /// Use HTTP instead of HTTPS for this registry; may be repeated. Without a host, all
+            /// registries are asked by HTTP first, and by HTTPS if they speak it, as those on this
+            /// machine are in any case.
             #[arg(long = concat!($prefix, "plain-http"), id = concat!($prefix, "plain-http"),
                         value_name = "HOST",
                         num_args = 0..=1, require_equals = true, default_missing_value = "")]

@@ -143,7 +143,7 @@ impl Reach {
         let mut hosts = BTreeSet::new();
         for whom in &self.plain_http {
             match whom {
-                Whom::All => return PlainHttp::Always,
+                Whom::All => return PlainHttp::Anywhere,
                 Whom::Host(host) => hosts.insert(host.clone()),
             };
         }

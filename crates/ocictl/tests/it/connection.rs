@@ -122,7 +122,8 @@ fn a_self_signed_registry_on_this_machine_is_reached_and_beside_it_one_by_plain_
     let named = run(home, &["inspect", "--cert-dir", directory.to_str().unwrap(), &tls]);
     assert_done(&named);
 
-    assert_hint(&run(home, &["inspect", "--plain-http", &tls]), "the registry speaks HTTPS");
+    // For all: where TLS is not spoken.
+    assert_done(&run(home, &["copy", "--plain-http", &tls, &plain]));
     let by_host = format!("--plain-http={}", both.tls);
     assert_hint(&run(home, &["inspect", &by_host, &tls]), "the registry speaks HTTPS");
     let by_host = format!("--plain-http={}", both.plain);
