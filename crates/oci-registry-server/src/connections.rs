@@ -109,5 +109,42 @@ impl Drop for Open {
         // The place first: as long as the connection is known, no other one is told to end for it.
         self.place = None;
         self.connections.table().open.remove(&self.number);
+        // Who came in between has told none to end, and waits.
+        self.connections.change();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    /// Idle connections, of which one ends for each new one. Each waits for one that has ended, or
+    /// for the news that none ends any more.
+    #[tokio::test]
+    async fn who_waits_hears_of_each_end() {
+        let connections = Arc::new(Connections::default());
+        let places = Arc::new(Semaphore::new(2));
+        let add = || {
+            let place = places.clone().try_acquire_owned().unwrap();
+            connections.add(&Arc::new(Activity::new()), place)
+        };
+        let (first, second) = (add(), add());
+        connections.want(true);
+        connections.end_idlest();
+        assert_eq!(first.end().now_or_never(), Some(()), "it has been idle longest");
+        connections.end_idlest();
+        assert_eq!(second.end().now_or_never(), None, "one is enough");
+        assert_eq!(connections.changed().now_or_never(), None);
+        drop(first);
+        assert_eq!(places.available_permits(), 1);
+        assert_eq!(connections.changed().now_or_never(), Some(()));
+        let third = add();
+        assert_eq!(connections.changed().now_or_never(), Some(()), "it is idle");
+        connections.end_idlest();
+        assert_eq!(second.end().now_or_never(), Some(()));
+        drop((second, third));
     }
 }

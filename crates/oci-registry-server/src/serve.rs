@@ -72,10 +72,25 @@ pub async fn serve(
     let mut told = None;
     loop {
         let (accepted, slot) = tokio::select! {
+            // A place that is free comes before the look for one that can be made free.
+            biased;
             () = &mut shutdown => break,
             Some(ended) = tasks.join_next() => {
                 if let Err(error) = ended {
                     tracing::error!(%error, "a connection's task failed");
+                }
+                continue;
+            }
+            // The semaphore is never closed.
+            Ok(slot) = slots.clone().acquire_owned(), if waiting.is_some() => {
+                connections.want(false);
+                let Some(accepted) = waiting.take() else { continue };
+                (accepted, slot)
+            }
+            () = connections.changed(), if waiting.is_some() => {
+                // One that has just ended has made room already.
+                if slots.available_permits() == 0 {
+                    connections.end_idlest();
                 }
                 continue;
             }
@@ -96,19 +111,6 @@ pub async fn serve(
                         continue;
                     }
                 }
-            }
-            // The semaphore is never closed.
-            Ok(slot) = slots.clone().acquire_owned(), if waiting.is_some() => {
-                connections.want(false);
-                let Some(accepted) = waiting.take() else { continue };
-                (accepted, slot)
-            }
-            () = connections.changed(), if waiting.is_some() => {
-                // One that has just ended has made room already.
-                if slots.available_permits() == 0 {
-                    connections.end_idlest();
-                }
-                continue;
             }
         };
         let (stream, peer, counted) = accepted;
