@@ -50,6 +50,23 @@ fn what_is_not_there() {
 }
 
 #[test]
+fn a_part_that_is_not_there() {
+    let (scratch, layout, sample) = scratch();
+    let (_runtime, registry) = registry(None);
+    let image = format!("docker://{}/a/b:v1", registry.host());
+    let from = format!("{layout}:index");
+    let hint =
+        format!("\n  hint: `ocictl inspect {from}` shows what it lists and what is missing\n");
+    let no_platform = ["copy", "-q", "--platform", "plan9/mips", &from, &image];
+    let refused = said(scratch.path(), &registry, &no_platform);
+    assert!(refused.ends_with(&hint), "{refused}");
+    let nested = sample.nested.digest.encoded();
+    std::fs::remove_file(scratch.path().join("sample/blobs/sha256").join(nested)).unwrap();
+    let refused = said(scratch.path(), &registry, &["copy", "-q", &from, &image]);
+    assert!(refused.ends_with(&hint) && refused.contains(nested), "{refused}");
+}
+
+#[test]
 fn who_is_not_known() {
     let (scratch, _, _) = scratch();
     let (_runtime, registry) = registry(Some(TestAuth::basic().user("alice", "secret")));

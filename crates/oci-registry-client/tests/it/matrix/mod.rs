@@ -172,6 +172,21 @@ rows! {
     delete_blob,
 }
 
+/// Faults that take hours are tried in hours that pass at once, where a body is long.
+#[tokio::test(start_paused = true)]
+async fn what_drips_is_given_up() {
+    // Time does not pass while a file is being written.
+    for name in ["blob", "range", "parallel", "seek"] {
+        let operation = EVERY.iter().find(|operation| operation.name == name).unwrap();
+        let world = World::start().await;
+        let drips = Fault::slow(1, Duration::from_secs(1));
+        world.registry.inject(FaultRule::new(drips).endpoint(Endpoint::PullBlob));
+        let done = tokio::time::timeout(Duration::from_secs(3600), (operation.run)(&world)).await;
+        let error = done.unwrap_or_else(|_| panic!("{name} does not end")).unwrap_err();
+        assert!(error.is_retryable(), "{name}: {error:?}");
+    }
+}
+
 #[tokio::test]
 async fn no_operation_and_no_request_is_forgotten() {
     assert_eq!(EVERY.iter().map(|operation| operation.name).collect::<Vec<_>>(), ROWS);
