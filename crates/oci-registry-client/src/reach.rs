@@ -100,13 +100,23 @@ pub(crate) struct Seen(AtomicU8);
 
 impl Seen {
     pub(crate) fn learn(&self, address: SocketAddr) {
-        self.0.store(Zone::of(address.ip()) as u8, Ordering::Relaxed);
+        let zone = Zone::of(address.ip());
+        let at = Zone::ALL.iter().position(|other| *other == zone).unwrap_or_default();
+        self.0.store(at as u8 + 1, Ordering::Relaxed);
+    }
+
+    /// Tells whether the zone of a registry is known.
+    pub(crate) fn is_known(&self, base: &Url) -> bool {
+        self.0.load(Ordering::Relaxed) != 0 || Zone::written(base).is_some()
     }
 
     /// The zone of a registry: what is written in its address counts. One that has not been seen,
     /// and one behind a proxy, is taken for public.
     pub(crate) fn zone(&self, base: &Url) -> Zone {
-        let seen = || Zone::ALL.get(usize::from(self.0.load(Ordering::Relaxed))).copied();
+        let seen = || {
+            let at = usize::from(self.0.load(Ordering::Relaxed)).checked_sub(1)?;
+            Zone::ALL.get(at).copied()
+        };
         Zone::written(base).or_else(seen).unwrap_or(Zone::Public)
     }
 }
@@ -288,7 +298,7 @@ mod tests {
     #[test]
     fn a_registry_is_where_it_was_seen() {
         let (seen, base) = (Seen::default(), url("registry.example"));
-        assert_eq!(seen.zone(&base), Zone::Public);
+        assert_eq!((seen.zone(&base), seen.is_known(&base)), (Zone::Public, false));
         for (address, zone) in [
             ("10.0.0.1:5000", Zone::Private),
             ("[fe80::1]:5000", Zone::LinkLocal),
@@ -296,7 +306,7 @@ mod tests {
             ("192.0.2.1:443", Zone::Public),
         ] {
             seen.learn(address.parse().unwrap());
-            assert_eq!(seen.zone(&base), zone, "{address}");
+            assert_eq!((seen.zone(&base), seen.is_known(&base)), (zone, true), "{address}");
             assert_eq!(seen.zone(&url("10.0.0.1")), Zone::Private, "it is written there");
         }
     }

@@ -3,6 +3,8 @@
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use oci_ref::ErrorKind;
@@ -211,6 +213,21 @@ impl Registry {
             .error(ErrorKind::Internal, format!("redirected more than {MAX_REDIRECTS} times")))
     }
 
+    /// Asks the registry anything, to see where it answers: an upload of an earlier process may
+    /// lead elsewhere before the registry itself was asked. By a proxy that cannot be seen.
+    fn locate(&self) -> BoxFuture<'_, ()> {
+        let base = self.base().clone();
+        async move {
+            if self.client().transport().proxies().find(&base).is_none() {
+                let about = About::new(format!("registry {}", self.host()), ErrorCode::Unsupported);
+                let request = Request::new(Method::GET, base.clone(), about);
+                // What it answers does not matter, nor whether it does.
+                let _ = self.hop(&request, &base, None).await;
+            }
+        }
+        .boxed()
+    }
+
     async fn hop(
         &self,
         request: &Request<'_>,
@@ -222,6 +239,9 @@ impl Registry {
         let own = is_same_origin(url, self.base()) || is_same_origin(url, self.asked_first());
         let mut lookup = Lookup::All;
         if !own {
+            if !self.state().seen.is_known(self.base()) {
+                self.locate().await;
+            }
             let zone = self.state().seen.zone(self.base());
             let checked = client.config().allowed.check(zone, url);
             lookup = checked.map_err(|found| trace.leads_inside(found))?;

@@ -5,7 +5,7 @@ use oci_registry_client::{
     Client, ClientBuilder, Credentials, Error, Obstacle, PlainHttp, Proxies, Repository,
     StaticCredentials,
 };
-use oci_spec_types::{Descriptor, Host, MediaType};
+use oci_spec_types::{Algorithm, Descriptor, Digest, Host, MediaType};
 
 use crate::server::{Answer, Seen, Server, builder};
 
@@ -151,4 +151,39 @@ async fn a_registry_on_this_machine_does_not_lead_to_link_local_addresses() {
             refused(&way.go(&repository).await.unwrap_err());
         }
     }
+}
+
+/// An upload of an earlier process leads elsewhere before the registry itself has been asked.
+#[tokio::test]
+async fn a_registry_with_a_name_is_where_it_answers() {
+    let inside = Server::start(|seen| match seen.method.as_str() {
+        "PUT" => Answer::status(201),
+        "GET" => Answer::status(204).header("Range", "0-3").header("Location", "/upload"),
+        _ => Answer::status(202).header("Range", "0-3").header("Location", "/upload"),
+    })
+    .await;
+    let to = inside.url("/upload");
+    let registry = Server::start(move |seen| match seen.method.as_str() {
+        "POST" => Answer::status(202).header("Location", &to),
+        _ => Answer::ok("{}"),
+    })
+    .await;
+    // A name, which is known to this client alone.
+    let host = format!("registry.example:{}", registry.host.port().unwrap());
+    let open = || {
+        let known = || {
+            let here = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
+            reqwest::Client::builder().resolve("registry.example", here)
+        };
+        let client = builder().plain_http(PlainHttp::Always).chunk_size(4).http(known).build();
+        client.unwrap().repository(&format!("{host}/a/b").parse().unwrap()).unwrap()
+    };
+    let mut staged = open().stage(Algorithm::Sha256).await.unwrap();
+    staged.append("0123".into()).await.unwrap();
+    let name = staged.suspend().await.unwrap();
+    let before = registry.lines().len();
+    let staged = open().resume(&name).await.unwrap();
+    assert_eq!(staged.offset(), 4);
+    assert_eq!(registry.lines()[before..], ["GET /v2/"]);
+    staged.commit(&Digest::sha256(b"0123")).await.unwrap();
 }
