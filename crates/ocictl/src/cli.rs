@@ -12,6 +12,7 @@ pub(crate) use crate::connection::{
     ConnectionArgs, FromArgs, HostArgs, MirrorArgs, RetryArgs, ToArgs,
 };
 use crate::location::{Location, RegistryPlace};
+pub(crate) use crate::state::StateArgs;
 use oci_spec_types::{Host, Name};
 
 const LONG_ABOUT: &str = "\
@@ -28,7 +29,8 @@ REFERENCES are written as skopeo's:
 Archives are read from the standard input where the path is -, and may be compressed with gzip or
 zstd; then they are unpacked into a temporary file ($TMPDIR, or /tmp).
 
-EXIT CODES: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 not allowed, 5 try again later.";
+EXIT CODES: 0 done, 1 failed, 2 wrong usage, 3 not found, 4 not allowed, 5 try again later;
+130 and 143 when SIGINT (Ctrl-C) or SIGTERM has ended it, after it has cleaned up; a second one ends it at once.";
 
 const COPY_EXAMPLES: &str = "\
 EXAMPLES:
@@ -391,6 +393,9 @@ pub(crate) struct CopyArgs {
     #[command(flatten)]
     pub(crate) mirrors: MirrorArgs,
 
+    #[command(flatten)]
+    pub(crate) state: StateArgs,
+
     #[command(flatten, next_help_heading = "Of the source alone")]
     pub(crate) from: FromArgs,
 
@@ -463,6 +468,9 @@ pub(crate) struct ImportArgs {
     /// Show no progress.
     #[arg(long, short)]
     pub(crate) quiet: bool,
+
+    #[command(flatten)]
+    pub(crate) state: StateArgs,
 
     #[command(flatten)]
     pub(crate) connection: ConnectionArgs,

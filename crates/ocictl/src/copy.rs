@@ -11,20 +11,51 @@ use crate::cli::{self, CopyArgs};
 use crate::connection::{Connection, Side};
 use crate::failure::Failure;
 use crate::known::Known;
-use crate::location::Location;
+use crate::location::{Form, Location};
 use crate::lookaside;
+use crate::moved::Moved;
 use crate::open;
 use crate::output;
 use crate::progress::Progress;
+use crate::signals::Interrupt;
 
 /// Many small blobs move at a time, since a request to a registry that is far away costs the same for each; of large
 /// ones a few fill any line.
 const BYTES_IN_FLIGHT: u64 = 256 << 20;
 
 pub(crate) async fn run(args: CopyArgs) -> Result<(), Failure> {
+    let mut interrupt = Interrupt::take()?;
+    let moved = Moved::default();
+    match interrupt.or(copy(&args, &moved)).await {
+        Ok(done) => done,
+        Err(code) => Err(Failure::told(interrupted(&args, moved.total()), code)),
+    }
+}
+
+/// What an interruption leaves.
+fn interrupted(args: &CopyArgs, (moved, all): (u64, u64)) -> String {
+    let (moved, of) = (bytes(moved), bytes(all));
+    let again = "run the same command again to resume";
+    let left = match &args.destination {
+        _ if all == 0 => "nothing had moved".to_owned(),
+        Location::Registry(to) if args.state.uploads().is_none() => {
+            format!("{moved} of {of} sent to {}, where blobs that are whole stay", to.host())
+        }
+        Location::Registry(to) => format!("{moved} of {of} sent to {}, {again}", to.host()),
+        Location::Files { form: Form::Layout | Form::Directory, path, .. } => {
+            format!("{moved} of {of} kept in {}, {again}", path.display())
+        }
+        Location::Files { path, .. } => {
+            format!("{moved} of {of} had come for {}, and were removed", path.display())
+        }
+    };
+    format!("interrupted; {left}")
+}
+
+async fn copy(args: &CopyArgs, moved: &Moved) -> Result<(), Failure> {
     let doing = format!("copying {} to {}", args.source, args.destination);
-    let (connection, other) = connections(&args)?;
-    let select = select(&args)?;
+    let (connection, other) = connections(args)?;
+    let select = select(args)?;
     let platform = match &select {
         Select::Image(platform) => Some(platform),
         Select::Platforms(platforms) if platforms.len() == 1 => platforms.first(),
@@ -50,7 +81,7 @@ pub(crate) async fn run(args: CopyArgs) -> Result<(), Failure> {
         select,
         any_platform,
         strip: args.strip,
-        format: format(&args),
+        format: format(args),
         loss: if args.lossy { Loss::Allow } else { Loss::Refuse },
         referrers: args.referrers,
         tag_schemes: args.tag_schemes,
@@ -59,11 +90,11 @@ pub(crate) async fn run(args: CopyArgs) -> Result<(), Failure> {
         concurrency: args.concurrency.into(),
         bytes_in_flight: BYTES_IN_FLIGHT,
         mount_from: same_registry(&args.source, &args.destination),
-        progress: listen(progress.as_ref(), &left_out),
+        progress: listen(progress.as_ref(), moved, &left_out),
         ..CopyOptions::default()
     };
     let copied = oci_ref::copy(source, &target, to.store, options).await;
-    let copied = copied.map_err(|error| failure(&args, single, &doing, error))?;
+    let copied = copied.map_err(|error| failure(args, single, &doing, error))?;
     if !args.dry_run {
         let ended = to.end.reach(&copied.descriptor.digest).await;
         ended.map_err(|error| Failure::of(&doing, error))?;
@@ -76,7 +107,7 @@ pub(crate) async fn run(args: CopyArgs) -> Result<(), Failure> {
     drop(progress);
     match args.quiet {
         true => Ok(()),
-        false => report(&args, &copied, &take(&left_out)),
+        false => report(args, &copied, &take(&left_out)),
     }
 }
 
@@ -113,10 +144,11 @@ fn connections(args: &CopyArgs) -> Result<(Connection, Option<Connection>), Fail
         return Err(Failure::new(message));
     }
     let reading = open(&from, &args.source).mirrors(args.mirrors.clone());
+    let uploads = args.state.uploads();
     if one {
-        return Ok((reading, None));
+        return Ok((reading.remember(uploads), None));
     }
-    Ok((reading, Some(open(&to, &args.destination))))
+    Ok((reading, Some(open(&to, &args.destination).remember(uploads))))
 }
 
 /// What failed, and which option helps.
@@ -161,12 +193,17 @@ fn lookaside(source: &Location) -> Option<String> {
     })
 }
 
-/// The listener: tells the line that shows progress, the list of what is left out, and whoever
-/// reads warnings.
-fn listen(progress: Option<&Progress>, left_out: &Arc<Mutex<Vec<String>>>) -> Option<OnCopyEvent> {
+/// The listener: tells the line that shows progress, what has moved, the list of what is left out,
+/// and whoever reads warnings.
+fn listen(
+    progress: Option<&Progress>,
+    moved: &Moved,
+    left_out: &Arc<Mutex<Vec<String>>>,
+) -> Option<OnCopyEvent> {
     let shown = progress.map(Progress::handler);
-    let left_out = left_out.clone();
+    let (left_out, moved) = (left_out.clone(), moved.clone());
     Some(Arc::new(move |event| {
+        moved.note(event);
         match event {
             CopyEvent::Dropped(manifest, dropped) => {
                 take(&left_out).push(format!("{}: {dropped}", manifest.digest));

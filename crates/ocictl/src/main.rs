@@ -14,18 +14,25 @@ mod location;
 mod log;
 mod login;
 mod lookaside;
+mod moved;
 mod open;
 mod output;
 mod progress;
 mod serve;
 mod signals;
+mod state;
 mod upkeep;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 
 use crate::cli::{Cli, Command};
+
+/// How long to wait for work that nobody waits for any more, and that may hold temporary files. A
+/// read that blocks, as of a pipe, is left to itself then.
+const ENDING: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -51,8 +58,7 @@ fn main() -> ExitCode {
             Command::Backup(args) => upkeep::backup(args).await,
         }
     });
-    // Blocking reads of files that nobody waits for any more must not hold the process up.
-    runtime.shutdown_background();
+    runtime.shutdown_timeout(ENDING);
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(),

@@ -28,9 +28,12 @@ impl Content {
 impl Reopen for Content {
     async fn open(&self, offset: u64) -> Result<Body> {
         let tell = |event: &CopyEvent<'_>| self.run.options.tell(event);
-        match self.opened.swap(true, Ordering::Relaxed) {
-            false => tell(&CopyEvent::Begun(&self.blob)),
-            true => tell(&CopyEvent::Retried(&self.blob, offset)),
+        let first = !self.opened.swap(true, Ordering::Relaxed);
+        if first {
+            tell(&CopyEvent::Begun(&self.blob));
+        }
+        if !first || offset > 0 {
+            tell(&CopyEvent::Retried(&self.blob, offset));
         }
         let body = match &self.blob.data {
             Some(data) => Bytes::from(data.clone()).open(offset).await?,

@@ -14,7 +14,8 @@ pub enum CopyEvent<'a> {
     Begun(&'a Descriptor),
     /// So many more bytes of a blob have been read from the source.
     Bytes(&'a Descriptor, u64),
-    /// The transfer of a blob goes on, or begins again, at this byte.
+    /// The transfer of a blob goes on, or begins again, at this byte: what comes before may be there
+    /// from an earlier copy.
     Retried(&'a Descriptor, u64),
     /// A blob has been transferred.
     Transferred(&'a Descriptor),

@@ -12,6 +12,7 @@ use oci_spec_types::{Host, Reference};
 
 use self::side::Reach;
 use crate::failure::Failure;
+use crate::state::Uploads;
 
 pub(crate) use self::args::{ConnectionArgs, FromArgs, HostArgs, RetryArgs, ToArgs};
 pub(crate) use self::side::{Side, password_from};
@@ -70,6 +71,7 @@ pub(crate) struct Connection {
     retries: u32,
     mirrors: Option<MirrorArgs>,
     concurrency: Option<usize>,
+    uploads: Option<Uploads>,
     client: OnceLock<Client>,
 }
 
@@ -81,6 +83,7 @@ impl Connection {
             retries: retries.retries,
             mirrors: None,
             concurrency: None,
+            uploads: None,
             client: OnceLock::new(),
         }
     }
@@ -95,6 +98,11 @@ impl Connection {
         Self { concurrency: Some(requests), ..self }
     }
 
+    /// Where uploads are remembered that are not finished.
+    pub(crate) fn remember(self, uploads: Option<Uploads>) -> Self {
+        Self { uploads, ..self }
+    }
+
     fn client(&self) -> Result<&Client, Failure> {
         if let Some(client) = self.client.get() {
             return Ok(client);
@@ -105,6 +113,9 @@ impl Connection {
         }
         if let Some(requests) = self.concurrency {
             builder = builder.concurrency(requests);
+        }
+        if let Some(uploads) = &self.uploads {
+            builder = builder.remember_uploads(uploads.clone());
         }
         let client = builder
             .build()

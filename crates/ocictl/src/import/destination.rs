@@ -27,8 +27,9 @@ impl Destination {
             (Some(place), _) => {
                 let requests = usize::from(args.concurrency) * 2;
                 let side = args.connection.clone().into();
-                let connection =
-                    Connection::new(side, Some(&place.host), args.retries).concurrency(requests);
+                let connection = Connection::new(side, Some(&place.host), args.retries)
+                    .concurrency(requests)
+                    .remember(args.state.uploads());
                 connection.ping(&place.host).await?;
                 Ok(Self::Registry(Box::new(connection), place.clone()))
             }

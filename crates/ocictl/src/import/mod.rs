@@ -19,6 +19,7 @@ use self::destination::Destination;
 use self::tally::Tally;
 use crate::cli::ImportArgs;
 use crate::failure::Failure;
+use crate::signals::Interrupt;
 
 /// How many repositories are copied at a time, since many are small.
 const REPOSITORIES: usize = 4;
@@ -27,6 +28,7 @@ const REPOSITORIES: usize = 4;
 const BYTES_IN_FLIGHT: u64 = 128 << 20;
 
 pub(crate) async fn run(args: ImportArgs) -> Result<(), Failure> {
+    let mut interrupt = Interrupt::take()?;
     let shown = args.directory.display();
     let failed = |error| Failure::of(format!("reading {shown}"), error);
     let from = DistributionDirectory::open(&args.directory).await.map_err(|error| {
@@ -56,9 +58,12 @@ pub(crate) async fn run(args: ImportArgs) -> Result<(), Failure> {
                 Ok(())
             }
         });
-    let copied = copied.await;
+    let copied = interrupt.or(copied).await;
     to.close().await;
-    copied?;
+    copied.map_err(|code| {
+        let message = "interrupted; what was copied stays, run the same command again to go on";
+        Failure::told(message, code)
+    })??;
     tally.finish()
 }
 

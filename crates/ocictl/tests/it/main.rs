@@ -10,6 +10,7 @@ mod descriptors;
 mod files;
 mod http;
 mod import;
+mod interrupted;
 mod log;
 mod lookaside;
 mod messages;

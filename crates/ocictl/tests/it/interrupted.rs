@@ -1,0 +1,300 @@
+//! Copies that are interrupted, killed, or run over a line that breaks, and then run again.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use oci_ref::{ArtifactBuilder, LayerContent};
+use oci_spec_types::MediaType;
+
+use super::http::Http;
+use super::*;
+
+/// How large the one layer is.
+const SIZE: usize = 8 << 20;
+
+/// After how many bytes the line stops.
+const STOP: u64 = 4 << 20;
+
+/// A line to a server on which so many bytes move, both ways together, and then no more.
+#[derive(Clone)]
+struct Line(Arc<(Mutex<State>, Condvar)>);
+
+struct State {
+    moved: u64,
+    allowed: u64,
+}
+
+impl Line {
+    /// The line, and the host by which the server is reached.
+    fn to(server: &str) -> (Self, String) {
+        let state = State { moved: 0, allowed: u64::MAX };
+        let line = Self(Arc::new((Mutex::new(state), Condvar::new())));
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let host = listener.local_addr().unwrap().to_string();
+        let (this, server) = (line.clone(), server.to_owned());
+        thread::spawn(move || {
+            for client in listener.incoming() {
+                let (client, server) = (client.unwrap(), TcpStream::connect(&server).unwrap());
+                let pair = |stream: &TcpStream| stream.try_clone().unwrap();
+                for (from, to) in [(pair(&client), pair(&server)), (server, client)] {
+                    let line = this.clone();
+                    thread::spawn(move || line.carry(from, to));
+                }
+            }
+        });
+        (line, host)
+    }
+
+    fn carry(&self, mut from: TcpStream, mut to: TcpStream) {
+        let mut buffer = vec![0; 16 << 10];
+        while let Ok(count) = from.read(&mut buffer)
+            && count > 0
+        {
+            self.wait(count as u64);
+            if to.write_all(&buffer[..count]).is_err() {
+                break;
+            }
+        }
+        let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
+    }
+
+    fn wait(&self, count: u64) {
+        let (state, changed) = &*self.0;
+        let mut state = state.lock().unwrap();
+        state.moved += count;
+        changed.notify_all();
+        while state.moved > state.allowed {
+            state = changed.wait(state).unwrap();
+        }
+    }
+
+    /// Counts anew, up to so many bytes.
+    fn allow(&self, allowed: u64) {
+        let (state, changed) = &*self.0;
+        *state.lock().unwrap() = State { moved: 0, allowed };
+        changed.notify_all();
+    }
+
+    /// Waits until the line has stopped.
+    fn stopped(&self) {
+        let (state, changed) = &*self.0;
+        let state = state.lock().unwrap();
+        drop(changed.wait_while(state, |state| state.moved <= state.allowed).unwrap());
+    }
+
+    fn moved(&self) -> u64 {
+        self.0.0.lock().unwrap().moved
+    }
+}
+
+/// A layout with an artifact that has one large layer.
+fn large_layout(path: &Path) {
+    let mut seed = 1_u64;
+    let noise: Vec<u8> = std::iter::repeat_with(|| {
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        seed.to_le_bytes()
+    })
+    .take(SIZE / 8)
+    .flatten()
+    .collect();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(async {
+        let layout = Layout::create(path).await.unwrap();
+        let kind = MediaType::from_static("application/vnd.example.large");
+        let layer = LayerContent::blob(kind.clone(), Bytes::from(noise));
+        let tag = "v1".parse().unwrap();
+        ArtifactBuilder::new(kind).layer(layer).write(&layout, &[tag]).await.unwrap();
+    });
+}
+
+/// The world of one test: a server with a line to it, a layout, and a place for state.
+struct World {
+    scratch: TempDir,
+    server: Server,
+    line: Line,
+    host: String,
+    large: String,
+}
+
+impl World {
+    fn new() -> Self {
+        let scratch = TempDir::new().unwrap();
+        let server = Server::start(&scratch.path().join("data"));
+        let (line, host) = Line::to(&server.host);
+        let large = scratch.path().join("large");
+        large_layout(&large);
+        let large = format!("oci:{}:v1", large.display());
+        Self { scratch, server, line, host, large }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.scratch.path().join(name)
+    }
+
+    fn copy(&self, from: &str, to: &str) -> Command {
+        let mut command = Command::new(OCICTL);
+        command.args(["copy", from, to]).env("OCICTL_STATE_DIR", self.path("state"));
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// Runs a copy until the line stops and `ready`, and ends it by a signal.
+    fn interrupt(&self, from: &str, to: &str, signal: &str, ready: impl Fn() -> bool) -> Output {
+        self.line.allow(STOP);
+        let child = self.copy(from, to).spawn().unwrap();
+        self.line.stopped();
+        until(ready);
+        let sent = Command::new("kill").args(["-s", signal, &child.id().to_string()]).status();
+        assert!(sent.unwrap().success());
+        child.wait_with_output().unwrap()
+    }
+
+    /// Runs the same copy again, and gives how much moved.
+    fn again(&self, from: &str, to: &str) -> u64 {
+        self.line.allow(u64::MAX);
+        let output = self.copy(from, to).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        self.line.moved()
+    }
+
+    /// How many bytes the server has of the upload that is remembered.
+    fn uploaded(&self) -> u64 {
+        let Ok(mut records) = fs::read_dir(self.path("state/uploads")) else { return 0 };
+        let Some(Ok(record)) = records.next() else { return 0 };
+        let address = fs::read_to_string(record.path()).unwrap();
+        let Some(at) = address.find("/v2/") else { return 0 };
+        let answer = Http::connect(&self.server.host).ask("GET", address[at..].trim(), b"");
+        let range = answer.header("range").unwrap_or_default();
+        range.rsplit('-').next().and_then(|last| last.parse().ok()).unwrap_or(0)
+    }
+}
+
+fn until(mut ready: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(60);
+    while !ready() {
+        assert!(Instant::now() < end, "it does not come");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// The hidden entries of a directory.
+fn hidden(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten().map(|it| it.path());
+    entries.filter(|path| path.file_name().unwrap().as_encoded_bytes()[0] == b'.').collect()
+}
+
+fn size_of(files: &[PathBuf]) -> u64 {
+    files.iter().map(|file| fs::metadata(file).unwrap().len()).sum()
+}
+
+// containers/image#2045, foundriesio/aktualizr-lite#241
+#[test]
+fn a_pull_that_was_ended_goes_on() {
+    let world = World::new();
+    let registry = format!("docker://{}/a/b:v1", world.host);
+    world.again(&world.large, &registry);
+    for (signal, code) in [("KILL", None), ("INT", Some(130)), ("TERM", Some(143))] {
+        let layout = world.path(signal);
+        let to = format!("oci:{}:v1", layout.display());
+        let come = || size_of(&hidden(&layout.join("blobs"))) > STOP - (1 << 20);
+        let ended = world.interrupt(&registry, &to, signal, come);
+        assert_eq!(ended.status.code(), code);
+        let said = String::from_utf8(ended.stderr).unwrap();
+        if code.is_some() {
+            let shown = layout.display();
+            assert!(said.starts_with("ocictl: interrupted; "), "{said}");
+            assert!(said.contains(&format!(" MiB of 8.0 MiB kept in {shown}, run ")), "{said}");
+            assert_eq!(said.lines().count(), 1, "{said}");
+        }
+        let moved = world.again(&registry, &to);
+        assert!(moved < SIZE as u64 - STOP + (1 << 20), "{signal}: {moved}");
+        assert!(hidden(&layout.join("blobs")).is_empty());
+    }
+}
+
+#[test]
+fn a_push_that_was_ended_goes_on() {
+    let world = World::new();
+    for (signal, code) in [("KILL", None), ("INT", Some(130)), ("TERM", Some(143))] {
+        let name = signal.to_lowercase();
+        let registry = format!("docker://{}/{name}:v1", world.host);
+        let ended = world.interrupt(&world.large, &registry, signal, || true);
+        assert_eq!(ended.status.code(), code);
+        if code.is_some() {
+            let said = String::from_utf8(ended.stderr).unwrap();
+            assert!(said.contains(&format!("sent to {}, run the same", world.host)), "{said}");
+        }
+        // What was on the line arrives.
+        world.line.allow(u64::MAX);
+        until(|| world.uploaded() > STOP - (1 << 20));
+        let moved = world.again(&world.large, &registry);
+        assert!(moved < SIZE as u64 - STOP + (1 << 20), "{signal}: {moved}");
+        assert!(fs::read_dir(world.path("state/uploads")).unwrap().next().is_none());
+        done(&["inspect", &registry]);
+    }
+
+    // Nothing is remembered where nothing is to be.
+    let registry = format!("docker://{}/none:v1", world.host);
+    let output = world.copy(&world.large, &registry).arg("--no-state").output().unwrap();
+    assert!(output.status.success());
+}
+
+// podman#19201, skopeo#2419
+#[test]
+fn an_archive_that_was_ended_leaves_nothing_for_long() {
+    let world = World::new();
+    let registry = format!("docker://{}/a/b:v1", world.host);
+    world.again(&world.large, &registry);
+    let directory = world.path("archives");
+    fs::create_dir(&directory).unwrap();
+    let to = format!("oci-archive:{}:v1", directory.join("a.tar").display());
+    let come = || {
+        let blobs = hidden(&directory).iter().map(|it| it.join("layout/blobs")).next_back();
+        blobs.is_some_and(|blobs| size_of(&hidden(&blobs)) > 1 << 20)
+    };
+    let ended = world.interrupt(&registry, &to, "INT", come);
+    assert_eq!(ended.status.code(), Some(130));
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert!(said.contains("interrupted; ") && said.contains("removed"), "{said}");
+    assert!(fs::read_dir(&directory).unwrap().next().is_none());
+
+    let ended = world.interrupt(&registry, &to, "KILL", come);
+    assert_eq!(ended.status.code(), None);
+    assert_eq!(hidden(&directory).len(), 1);
+    world.again(&registry, &to);
+    assert!(hidden(&directory).is_empty());
+}
+
+// skopeo#2419
+#[test]
+fn a_copy_that_fails_leaves_no_temporary_files() {
+    let (scratch, layout, _) = scratch();
+    let image = format!("{layout}:index");
+    let directory = scratch.path().join("to");
+    fs::create_dir(&directory).unwrap();
+    // One of the blobs is not there.
+    let blobs = scratch.path().join("sample/blobs/sha256");
+    let largest = fs::read_dir(&blobs).unwrap().map(|it| it.unwrap().path());
+    let largest = largest.max_by_key(|it| fs::metadata(it).unwrap().len()).unwrap();
+    fs::remove_file(largest).unwrap();
+    for to in ["oci-archive:a.tar:v1", "oci:lay:v1", "dir:dir"] {
+        let output = Command::new(OCICTL)
+            .args(["copy", "--quiet", "--retries=0", &image, to])
+            .current_dir(&directory)
+            .output()
+            .unwrap();
+        assert!(!output.status.success(), "{to}");
+    }
+    let all = [directory.clone(), directory.join("lay"), directory.join("lay/blobs")];
+    for at in all.iter().chain([&directory.join("dir")]) {
+        assert!(hidden(at).is_empty(), "{:?}", hidden(at));
+    }
+}
