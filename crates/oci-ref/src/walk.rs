@@ -1,4 +1,4 @@
-//! Everything that a ref reaches, children before their parents.
+//! Everything that a ref reaches, children before their parents or after them.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
@@ -20,14 +20,27 @@ pub struct WalkOptions {
     pub max_manifests: usize,
     /// How many manifests are fetched ahead at each level.
     pub ahead: usize,
+    /// The most bytes of manifests that are fetched ahead, at all levels together, besides the next
+    /// one.
+    pub ahead_bytes: u64,
+    /// Visits each index before what it lists; else after it.
+    pub parents_first: bool,
     /// Whether a manifest that is not there is reported and passed over; else it is an error.
     pub sparse: bool,
 }
 
 impl Default for WalkOptions {
-    /// 16 levels, 100,000 manifests, 8 fetched ahead, not sparse.
+    /// 16 levels, 100,000 manifests, 8 of up to 4 MiB together fetched ahead, children first, not
+    /// sparse.
     fn default() -> Self {
-        Self { max_depth: 16, max_manifests: 100_000, ahead: 8, sparse: false }
+        Self {
+            max_depth: 16,
+            max_manifests: 100_000,
+            ahead: 8,
+            ahead_bytes: 4 << 20,
+            parents_first: false,
+            sparse: false,
+        }
     }
 }
 
@@ -83,8 +96,8 @@ pub enum Found {
     Other(crate::Manifest),
 }
 
-/// Walks a ref and all manifests that it reaches: depth first, children before their parents, each
-/// digest once. Blobs are visited where an index lists them, which is no error (image-spec,
+/// Walks a ref and all manifests that it reaches: depth first, children before their parents
+/// (or after them: [`WalkOptions::parents_first`]), each digest once. Blobs are visited where an index lists them, which is no error (image-spec,
 /// `image-index.md`).
 ///
 /// ```
@@ -144,6 +157,8 @@ pub async fn visit_refs(
 struct Walk {
     options: WalkOptions,
     stack: Vec<Frame>,
+    /// The top of the stack has just been found, and is visited before what it lists.
+    fresh: bool,
     /// What has been visited, or is on the stack.
     seen: HashSet<Digest>,
     /// What is being fetched before its turn. Whoever comes first takes it: an entry of an index may also be listed
@@ -180,6 +195,7 @@ impl Walk {
         Self {
             seen: HashSet::from([descriptor.digest.clone()]),
             stack: vec![Frame::new(RefPath::default(), descriptor, Found::Ref(root))],
+            fresh: options.parents_first,
             ahead: HashMap::new(),
             options,
         }
@@ -187,12 +203,20 @@ impl Walk {
 
     async fn next(&mut self) -> Option<Result<Visit>> {
         loop {
+            if std::mem::take(&mut self.fresh)
+                && let Some(frame) = self.stack.last()
+            {
+                return Some(Ok(frame.visit()));
+            }
             self.fetch_ahead();
             let depth = self.stack.len();
             let frame = self.stack.last_mut()?;
             let Some(position) = frame.queue.pop_front() else {
                 let frame = self.stack.pop()?;
-                return Some(Ok(frame.into_visit()));
+                match self.options.parents_first {
+                    true => continue,
+                    false => return Some(Ok(frame.visit())),
+                }
             };
             let Found::Ref(Ref::Index(index)) = &frame.found else {
                 continue;
@@ -221,7 +245,10 @@ impl Walk {
                     .with_source(error)),
             };
             match fetched {
-                Ok(found) => self.stack.push(Frame::new(path, descriptor, found)),
+                Ok(found) => {
+                    self.stack.push(Frame::new(path, descriptor, found));
+                    self.fresh = self.options.parents_first;
+                }
                 Err(error) => {
                     let what = format!("reading {} at {path}", descriptor.digest);
                     return Some(Err(error.context(what)));
@@ -238,10 +265,16 @@ impl Walk {
         let Found::Ref(Ref::Index(index)) = &frame.found else {
             return;
         };
+        let sizes = self.ahead.values().map(|ahead| ahead.descriptor.size);
+        let mut bytes = sizes.fold(0, u64::saturating_add);
         while frame.queue.len() < self.options.ahead.max(1) {
             let Some(descriptor) = index.manifests().get(frame.next) else {
                 return;
             };
+            bytes = bytes.saturating_add(descriptor.size);
+            if bytes > self.options.ahead_bytes && !frame.queue.is_empty() {
+                return;
+            }
             if !self.seen.contains(&descriptor.digest) {
                 frame.queue.push_back(frame.next);
                 let digest = descriptor.digest.clone();
@@ -265,8 +298,12 @@ impl Frame {
         Self { path, descriptor, found, next: 0, queue: VecDeque::new() }
     }
 
-    fn into_visit(self) -> Visit {
-        Visit { path: self.path, descriptor: self.descriptor, found: self.found }
+    fn visit(&self) -> Visit {
+        Visit {
+            path: self.path.clone(),
+            descriptor: self.descriptor.clone(),
+            found: self.found.clone(),
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use oci_registry_store::Storage;
 use oci_spec_types::Digest;
 
 pub(crate) use crate::connection::{
-    ConnectionArgs, FromArgs, HostArgs, MirrorArgs, RetryArgs, ToArgs,
+    ConnectionArgs, FromArgs, HostArgs, ManifestArgs, MirrorArgs, RetryArgs, ToArgs,
 };
 use crate::location::{Location, RegistryPlace};
 pub(crate) use crate::state::StateArgs;
@@ -394,6 +394,9 @@ pub(crate) struct CopyArgs {
     pub(crate) mirrors: MirrorArgs,
 
     #[command(flatten)]
+    pub(crate) manifests: ManifestArgs,
+
+    #[command(flatten)]
     pub(crate) state: StateArgs,
 
     #[command(flatten, next_help_heading = "Of the source alone")]
@@ -501,6 +504,9 @@ pub(crate) struct InspectArgs {
 
     #[command(flatten)]
     pub(crate) mirrors: MirrorArgs,
+
+    #[command(flatten)]
+    pub(crate) manifests: ManifestArgs,
 }
 
 #[derive(Debug, Args)]

@@ -65,7 +65,7 @@ async fn copy(args: &CopyArgs, moved: &Moved) -> Result<(), Failure> {
     // Before anything is made at the destination. What was read is what is copied, even if the tag moves meanwhile.
     let manifest = from.source.manifest(&from.target).await;
     let manifest =
-        manifest.map_err(|error| Failure::of(format!("reading {}", args.source), error))?;
+        manifest.map_err(|error| args.manifests.hint(format!("reading {}", args.source), error))?;
     let target = Target::Digest(manifest.digest().clone());
     let single = manifest.index().is_none();
     let signatures_elsewhere = lookaside(&args.source);
@@ -134,6 +134,7 @@ fn connections(args: &CopyArgs) -> Result<(Connection, Option<Connection>), Fail
     let open = |side: &Side, location: &Location| {
         Connection::new(side.clone(), location.host(), args.retries)
             .concurrency(args.concurrency.into())
+            .max_manifest(&args.manifests)
     };
     let one = from == to && args.source.host() == args.destination.host();
     if from.reads_stdin() && to.reads_stdin() && !one {
@@ -158,7 +159,7 @@ fn failure(args: &CopyArgs, single: bool, doing: &str, error: oci_ref::Error) ->
     let misfits = error.find_source::<NoMatch>().is_some();
     // What the reference names has been read by then.
     let lacks_part = error.code() == Some(&ErrorCode::ManifestUnknown);
-    let failure = Failure::of(doing, error);
+    let failure = args.manifests.hint(doing, error);
     if misfits {
         return failure.hint(match single {
             true => "--any-platform copies it all the same",

@@ -1,8 +1,9 @@
 //! `ocictl inspect`: what a reference names.
 
+use std::pin::pin;
 use std::sync::Arc;
 
-use futures_util::TryStreamExt;
+use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use oci_ref::{Document, Found, Manifest, Ref, RefPath, Source, Visit, WalkOptions, walk_refs};
 use oci_spec_types::Descriptor;
 use serde_json::{Value, json};
@@ -11,55 +12,98 @@ use crate::cli::InspectArgs;
 use crate::connection::Connection;
 use crate::copy::bytes;
 use crate::failure::Failure;
+use crate::location::Location;
 use crate::open;
 use crate::output::print;
 
+/// The most bytes of output that are held back until all is read: 1 MiB.
+const HELD: usize = 1 << 20;
+
 pub(crate) async fn run(args: InspectArgs) -> Result<(), Failure> {
-    let reading = || format!("reading {}", args.reference);
+    let failed = |error| args.manifests.hint(format!("reading {}", args.reference), error);
     let side = args.connection.clone().into();
-    let connection =
-        Connection::new(side, args.reference.host(), args.retries).mirrors(args.mirrors.clone());
+    let connection = Connection::new(side, args.reference.host(), args.retries)
+        .mirrors(args.mirrors.clone())
+        .max_manifest(&args.manifests);
     let from = open::source(&args.reference, &connection, None).await?;
-    let manifest =
-        from.source.manifest(&from.target).await.map_err(|error| Failure::of(reading(), error))?;
+    let manifest = from.source.manifest(&from.target).await.map_err(failed)?;
     if args.raw {
         return print(manifest.bytes());
     }
-    let visits = visits(manifest, from.source).await;
-    let visits = visits.map_err(|error| Failure::of(reading(), error))?;
-    if args.json {
-        let document = json!({
-            "reference": args.reference.to_string(),
-            "manifests": visits.iter().map(visit_json).collect::<Vec<_>>(),
-        });
-        let mut text = serde_json::to_vec_pretty(&document)
-            .map_err(|error| Failure::new("writing JSON").because(error))?;
-        text.push(b'\n');
-        return print(&text);
+    let mut out = match args.json {
+        true => Out::json(),
+        false => Out::text(&args.reference),
+    };
+    let mut visits = pin!(visits(manifest, from.source).map_err(failed)?);
+    while let Some(visit) = visits.try_next().await.map_err(failed)? {
+        out.add(&visit)?;
     }
-    let mut text = format!("{}\n", args.reference);
-    for visit in &visits {
-        describe(visit, &mut text);
-    }
-    print(text.as_bytes())
+    out.end(&args.reference)
 }
 
-/// All that a manifest lists, directly or not, from the top down.
-async fn visits(manifest: Manifest, source: Arc<dyn Source>) -> oci_ref::Result<Vec<Visit>> {
+/// All that a manifest lists, directly or not, from the top down, as it is read.
+fn visits(
+    manifest: Manifest,
+    source: Arc<dyn Source>,
+) -> oci_ref::Result<impl Stream<Item = oci_ref::Result<Visit>>> {
     if let Document::Artifact(_) | Document::Other(_) = manifest.document() {
         // What these reference is shown with them.
         let descriptor = manifest.descriptor().clone();
-        return Ok(vec![Visit {
-            path: RefPath::default(),
-            descriptor,
-            found: Found::Other(manifest),
-        }]);
+        let found = Found::Other(manifest);
+        let visit = Visit { path: RefPath::default(), descriptor, found };
+        return Ok(stream::iter([Ok(visit)]).left_stream());
     }
-    let options = WalkOptions { sparse: true, ..WalkOptions::default() };
-    let mut visits: Vec<Visit> =
-        walk_refs(Ref::new(manifest, source)?, options).try_collect().await?;
-    visits.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok(visits)
+    let options = WalkOptions { sparse: true, parents_first: true, ..WalkOptions::default() };
+    Ok(walk_refs(Ref::new(manifest, source)?, options).right_stream())
+}
+
+/// The output. It is printed when it is complete, so that a failure leaves nothing of it; or as it
+/// comes, if it is large.
+struct Out {
+    json: bool,
+    first: bool,
+    text: Vec<u8>,
+}
+
+impl Out {
+    fn text(reference: &Location) -> Self {
+        Self { json: false, first: true, text: format!("{reference}\n").into_bytes() }
+    }
+
+    fn json() -> Self {
+        Self { json: true, first: true, text: b"{\n  \"manifests\": [".to_vec() }
+    }
+
+    fn add(&mut self, visit: &Visit) -> Result<(), Failure> {
+        if self.json {
+            let comma = if std::mem::take(&mut self.first) { "" } else { "," };
+            self.text.extend_from_slice(comma.as_bytes());
+            let pretty = serde_json::to_string_pretty(&visit_json(visit))
+                .map_err(|error| Failure::new("writing JSON").because(error))?;
+            // Strings have no ends of lines.
+            for line in pretty.lines() {
+                self.text.extend_from_slice(b"\n    ");
+                self.text.extend_from_slice(line.as_bytes());
+            }
+        } else {
+            let mut text = String::new();
+            describe(visit, &mut text);
+            self.text.extend_from_slice(text.as_bytes());
+        }
+        if self.text.len() > HELD {
+            print(&std::mem::take(&mut self.text))?;
+        }
+        Ok(())
+    }
+
+    fn end(mut self, reference: &Location) -> Result<(), Failure> {
+        if self.json {
+            let reference = Value::from(reference.to_string());
+            let end = format!("\n  ],\n  \"reference\": {reference}\n}}\n");
+            self.text.extend_from_slice(end.as_bytes());
+        }
+        print(&self.text)
+    }
 }
 
 /// References of a manifest that are shown with it: what an index lists has been visited for

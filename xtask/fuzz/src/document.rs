@@ -146,7 +146,13 @@ fn check_graph(manifest: &Manifest) {
         assert!(matches!(manifest.document(), Document::Artifact(_) | Document::Other(_)));
         return;
     };
-    let bounds = WalkOptions { max_depth: 4, max_manifests: 64, ahead: 2, sparse: true };
+    let bounds = WalkOptions {
+        max_depth: 4,
+        max_manifests: 64,
+        ahead: 2,
+        sparse: true,
+        ..WalkOptions::default()
+    };
     block_on(async {
         let visits: Vec<_> = walk_refs(root.clone(), bounds).collect().await;
         assert!(visits.len() <= 65, "{} visits", visits.len());

@@ -18,7 +18,10 @@ use super::options::CopyOptions;
 use super::progress::CopyEvent;
 use super::select::Selection;
 use crate::graph::Entry;
-use crate::{Error, ErrorKind, Manifest, Mounted, Precondition, Result, Source, Store, Target};
+use crate::{
+    Error, ErrorKind, LARGE_DOCUMENT, Manifest, Mounted, Precondition, Result, Source, Store,
+    Target,
+};
 
 pub(super) struct Run {
     pub(super) from: Arc<dyn Source>,
@@ -129,12 +132,20 @@ impl Run {
         depth: usize,
     ) -> BoxFuture<'static, Result<Option<Descriptor>>> {
         Box::pin(async move {
+            let held = self.limits.manifest(descriptor.size).await;
             let request = self.limits.request().await;
             let entry = self.read_entry(&descriptor, reached).await;
             drop(request);
             match entry {
-                Ok(Entry::Manifest(manifest)) => self.copy_read(manifest, depth).await,
-                Ok(Entry::Blob) => self.copy_blob_once(&descriptor).await,
+                Ok(Entry::Manifest(manifest)) => {
+                    // Those that it lists need places of their own.
+                    let _held = manifest.entries().next().is_none().then_some(held);
+                    self.copy_read(manifest, depth).await
+                }
+                Ok(Entry::Blob) => {
+                    drop(held);
+                    self.copy_blob_once(&descriptor).await
+                }
                 Err(error) if error.is_not_found() && descriptor.may_be_elsewhere() => Ok(None),
                 Err(error) => Err(error),
             }
@@ -233,6 +244,11 @@ impl Run {
         let mut changed = HashMap::new();
         for child in children {
             let run = self.clone();
+            // A large index is copied alone: how much it lists is not known.
+            let alone = child.size > LARGE_DOCUMENT as u64 && child.media_type.is_index();
+            if alone {
+                finish(std::mem::take(&mut tasks), &mut changed).await?;
+            }
             self.make_room(&mut tasks, &mut changed).await?;
             tasks.spawn(async move {
                 let copying = run.clone().copy_entry(child.clone(), reached, depth);
@@ -241,6 +257,9 @@ impl Run {
                     .map_err(|error| error.context(format!("copying manifest {}", child.digest)))?;
                 Ok(became.map(|became| (child.digest, became)))
             });
+            if alone {
+                finish(std::mem::take(&mut tasks), &mut changed).await?;
+            }
         }
         finish(tasks, &mut changed).await?;
         Ok(changed)

@@ -1,10 +1,11 @@
 //! How a copy flows: who waits for whom, what is tried again, what is mounted, and what an end before time leaves.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt, stream};
-use oci_ref::suite::content::{image, index, tag};
+use oci_ref::suite::content::{image, image_with, index, tag};
 use oci_ref::{
     BlobRead, CopyEvent, CopyOptions, Memory, Mounted, Precondition, Store, Target, copy,
 };
@@ -172,4 +173,44 @@ async fn blobs_are_mounted_where_both_are_one_registry_and_told_when_tried_again
         assert_eq!(asked.len() as u64, if mount_from.is_some() { blobs } else { 0 });
         assert!(asked.iter().all(|from| *from == mount_from));
     }
+}
+
+/// A registry can list many images with large manifests: not all of them are held at a time.
+#[tokio::test]
+async fn few_large_manifests_are_held_at_a_time() {
+    const SIZE: usize = 3 << 20;
+    let images: Vec<_> = (0..16)
+        .map(|number| {
+            let note = move |manifest: &mut oci_spec_types::ImageManifest| {
+                manifest.annotations.insert("note".into(), "x".repeat(SIZE));
+            };
+            image_with(&number.to_string(), note).unwrap()
+        })
+        .collect();
+    let (held, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (read, peak) = (held.clone(), most.clone());
+    let hears = move |_: &oci_ref::Manifest| {
+        peak.fetch_max(read.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+    };
+    let from = Arc::new(Probe { hears: Some(Box::new(hears)), ..Probe::default() });
+    for image in &images {
+        image.put(&from.inner, &[]).await.unwrap();
+    }
+    let list = index(images.iter().map(|image| &image.manifest)).unwrap();
+    from.inner.put_manifest(&list, &[], &Precondition::None).await.unwrap();
+    let written = held.clone();
+    let options = CopyOptions {
+        progress: Some(Arc::new(move |event: &CopyEvent<'_>| {
+            if matches!(event, CopyEvent::Written(_)) {
+                written.fetch_sub(1, Ordering::SeqCst);
+            }
+        })),
+        ..CopyOptions::default()
+    };
+    let to = Arc::new(Memory::new());
+    copy(from, &Target::Digest(list.digest().clone()), to, options).await.unwrap();
+    assert_eq!(held.load(Ordering::SeqCst), 0);
+    // Two of them fit in 8 MiB, and the index is held beside them.
+    let most = most.load(Ordering::SeqCst);
+    assert!((2..=3).contains(&most), "{most}");
 }

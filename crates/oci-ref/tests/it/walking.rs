@@ -243,3 +243,42 @@ async fn wide_indexes_are_walked() {
     assert_eq!(visits.len(), 10_001);
     assert_eq!(visits[9_999].path.to_string(), "manifests/9999");
 }
+
+// covers: M4
+#[tokio::test]
+async fn parents_come_first_where_that_is_asked_for() {
+    let graph = Graph::new();
+    let memory = graph.stored(&[]).await;
+    let options = |parents_first| WalkOptions { parents_first, ..WalkOptions::default() };
+    let mut after = walk(root(memory.clone(), &graph.root).await, options(false)).await.unwrap();
+    let before = walk(root(memory, &graph.root).await, options(true)).await.unwrap();
+    after.sort_by(|a, b| a.path.cmp(&b.path));
+    assert_eq!(places(&before), places(&after));
+    assert_eq!(before[0].path, RefPath::default());
+}
+
+/// However many are fetched ahead, they are not so many that they take much memory.
+#[tokio::test]
+async fn what_is_fetched_ahead_is_bounded_in_bytes() {
+    let memory = Arc::new(Memory::new());
+    let images = ["a", "b", "c", "d", "e", "f"].map(|seed| image(seed).unwrap());
+    for image in &images {
+        image.put(&memory, &[]).await.unwrap();
+    }
+    let list = index(images.iter().map(|image| &image.manifest)).unwrap();
+    memory.put_manifest(&list, &[], &Precondition::None).await.unwrap();
+    let size = images[0].manifest.descriptor().size;
+    for (bytes, ahead) in [(0, 1), (2 * size, 2), (u64::MAX, 6)] {
+        let faults = Faults::none();
+        let source = faults.wrap(memory.clone());
+        let options = WalkOptions { ahead_bytes: bytes, ..WalkOptions::default() };
+        let root = root(source, &list).await;
+        let read = faults.log().len();
+        let mut visits = std::pin::pin!(walk_refs(root, options));
+        visits.try_next().await.unwrap().unwrap();
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(faults.log().len() - read, ahead, "up to {bytes} bytes");
+    }
+}

@@ -6,10 +6,13 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::Args;
+use oci_ref::ErrorKind;
 use oci_registry_client::DockerConfig;
 use oci_spec_types::{Host, HostError};
 
+use super::MAX_MANIFEST;
 use super::side::{Reach, Side, Who};
+use crate::failure::Failure;
 
 /// The registries that an option is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -174,6 +177,27 @@ pub(crate) struct RetryArgs {
     /// The number of times that a request that failed for a passing reason is tried again.
     #[arg(long, value_name = "N", default_value_t = 3)]
     pub(super) retries: u32,
+}
+
+/// The size of the documents that are read.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ManifestArgs {
+    /// The largest manifest that is read of a registry, in bytes. Registries must take 4 MiB, and
+    /// may take more.
+    #[arg(long, value_name = "BYTES", default_value_t = MAX_MANIFEST)]
+    pub(crate) max_manifest: u64,
+}
+
+impl ManifestArgs {
+    /// Returns the failure that an error brings, with a hint if a manifest is larger than this.
+    pub(crate) fn hint(&self, doing: impl Into<String>, error: oci_ref::Error) -> Failure {
+        let over = *error.kind() == ErrorKind::TooLarge { limit: self.max_manifest };
+        let failure = Failure::of(doing, error);
+        match over {
+            true => failure.hint("--max-manifest BYTES lets larger manifests be read"),
+            false => failure,
+        }
+    }
 }
 
 impl HostArgs {

@@ -14,8 +14,11 @@ use self::side::Reach;
 use crate::failure::Failure;
 use crate::state::Uploads;
 
-pub(crate) use self::args::{ConnectionArgs, FromArgs, HostArgs, RetryArgs, ToArgs};
+pub(crate) use self::args::{ConnectionArgs, FromArgs, HostArgs, ManifestArgs, RetryArgs, ToArgs};
 pub(crate) use self::side::{Side, password_from};
+
+/// The most bytes of a manifest that is read, unless an option says otherwise: 4 MiB.
+const MAX_MANIFEST: u64 = 4 << 20;
 
 /// Where else content is read from.
 #[derive(Clone, Debug, Args)]
@@ -72,6 +75,7 @@ pub(crate) struct Connection {
     mirrors: Option<MirrorArgs>,
     concurrency: Option<usize>,
     uploads: Option<Uploads>,
+    max_manifest: u64,
     client: OnceLock<Client>,
 }
 
@@ -84,6 +88,7 @@ impl Connection {
             mirrors: None,
             concurrency: None,
             uploads: None,
+            max_manifest: MAX_MANIFEST,
             client: OnceLock::new(),
         }
     }
@@ -103,6 +108,11 @@ impl Connection {
         Self { uploads, ..self }
     }
 
+    /// The largest manifest that is read.
+    pub(crate) fn max_manifest(self, args: &ManifestArgs) -> Self {
+        Self { max_manifest: args.max_manifest, ..self }
+    }
+
     fn client(&self) -> Result<&Client, Failure> {
         if let Some(client) = self.client.get() {
             return Ok(client);
@@ -118,6 +128,7 @@ impl Connection {
             builder = builder.remember_uploads(uploads.clone());
         }
         let client = builder
+            .manifest_limit(self.max_manifest)
             .build()
             .map_err(|error| Failure::new("preparing the HTTP client").because(error))?;
         Ok(self.client.get_or_init(|| client))

@@ -49,6 +49,29 @@ fn what_is_not_there() {
     );
 }
 
+// containers/image has the same limit: one manifest must not take all memory.
+#[test]
+fn a_manifest_that_is_too_large() {
+    let (scratch, layout, sample) = scratch();
+    let (_runtime, registry) = registry(None);
+    let image = format!("docker://{}/a/b:v1", registry.host());
+    let pushed = run(scratch.path(), &["copy", "-q", &format!("{layout}:index"), &image]);
+    assert!(pushed.status.success());
+    let hint = "\n  hint: --max-manifest BYTES lets larger manifests be read\n";
+    let to = format!("oci:{}:x", scratch.path().join("to").display());
+    for command in [vec!["inspect"], vec!["copy", "-q"]] {
+        let reference = [image.as_str(), to.as_str()];
+        let count = command.len();
+        let args = [&command[..], &["--max-manifest=100"], &reference[..count]].concat();
+        let refused = said(scratch.path(), &registry, &args);
+        assert!(refused.ends_with(hint) && refused.contains("100 bytes"), "{refused}");
+        let size = sample.index.size.to_string();
+        let enough = format!("--max-manifest={}", size.parse::<u64>().unwrap() * 10);
+        let args = [&command[..], &[&enough], &reference[..count]].concat();
+        assert!(run(scratch.path(), &args).status.success());
+    }
+}
+
 #[test]
 fn a_part_that_is_not_there() {
     let (scratch, layout, sample) = scratch();
