@@ -24,7 +24,13 @@ pub fn check(data: &[u8]) {
                 Ok(choice) => assert_eq!(index.manifests()[choice.position], choice.descriptor),
                 Err(none) => drop(none.to_string()),
             }
-            let bounds = WalkOptions { max_depth: 4, max_manifests: 64, ahead: 2, sparse: false };
+            let bounds = WalkOptions {
+                max_depth: 4,
+                max_manifests: 64,
+                ahead: 2,
+                sparse: false,
+                ..WalkOptions::default()
+            };
             if let Err(error) = block_on(choose_image(index, &wanted, &bounds)) {
                 // It tells of all candidates.
                 assert_fit_for_logs(&error, 64 << 10);

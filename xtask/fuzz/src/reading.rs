@@ -15,7 +15,13 @@ pub(crate) async fn read_all<S: Source + 'static>(source: Arc<S>, digest: &Diges
     assert_eq!(root.digest(), digest);
     source.referrers(digest, None, None, 10).await?;
     source.signatures(digest).await?;
-    let bounds = WalkOptions { max_depth: 4, max_manifests: 64, ahead: 2, sparse: true };
+    let bounds = WalkOptions {
+        max_depth: 4,
+        max_manifests: 64,
+        ahead: 2,
+        sparse: true,
+        ..WalkOptions::default()
+    };
     let visits: Vec<_> = walk_refs(root, bounds).collect().await;
     for visit in visits {
         let Found::Ref(Ref::Image(image)) = visit?.found else { continue };
