@@ -9,7 +9,7 @@ use crate::bench::target::{Kind, Target};
 use crate::process::Result;
 
 /// How many tags go into one push, where that is possible.
-const TAGS_PER_PUSH: usize = 100;
+const TAGS_PER_PUSH: usize = 50;
 
 /// How many tags a page has.
 pub(crate) const PAGE: usize = 100;
