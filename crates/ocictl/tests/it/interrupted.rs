@@ -21,19 +21,23 @@ const SIZE: usize = 8 << 20;
 /// After how many bytes the line stops.
 const STOP: u64 = 4 << 20;
 
-/// A line to a server on which so many bytes move, both ways together, and then no more.
+/// A line to a server on which so many bytes move, both ways together, and then no more. When more
+/// are allowed, connections of before are cut: what lies in their buffers, which may be all that is
+/// left, does not arrive.
 #[derive(Clone)]
 struct Line(Arc<(Mutex<State>, Condvar)>);
 
 struct State {
     moved: u64,
     allowed: u64,
+    /// How many times it has been said how many bytes are allowed.
+    turn: u64,
 }
 
 impl Line {
     /// The line, and the host by which the server is reached.
     fn to(server: &str) -> (Self, String) {
-        let state = State { moved: 0, allowed: u64::MAX };
+        let state = State { moved: 0, allowed: u64::MAX, turn: 0 };
         let line = Self(Arc::new((Mutex::new(state), Condvar::new())));
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let host = listener.local_addr().unwrap().to_string();
@@ -53,31 +57,34 @@ impl Line {
 
     fn carry(&self, mut from: TcpStream, mut to: TcpStream) {
         let mut buffer = vec![0; 16 << 10];
+        let turn = self.0.0.lock().unwrap().turn;
         while let Ok(count) = from.read(&mut buffer)
             && count > 0
-        {
-            self.wait(count as u64);
-            if to.write_all(&buffer[..count]).is_err() {
-                break;
-            }
-        }
+            && self.lets_pass(count as u64, turn)
+            && to.write_all(&buffer[..count]).is_ok()
+        {}
         let _ = (from.shutdown(Shutdown::Both), to.shutdown(Shutdown::Both));
     }
 
-    fn wait(&self, count: u64) {
+    /// Waits until bytes of a connection that began in this turn may pass. False if it is cut.
+    fn lets_pass(&self, count: u64, turn: u64) -> bool {
         let (state, changed) = &*self.0;
         let mut state = state.lock().unwrap();
-        state.moved += count;
-        changed.notify_all();
-        while state.moved > state.allowed {
+        if state.turn == turn {
+            state.moved += count;
+            changed.notify_all();
+        }
+        while state.turn == turn && state.moved > state.allowed {
             state = changed.wait(state).unwrap();
         }
+        state.turn == turn
     }
 
     /// Counts anew, up to so many bytes.
     fn allow(&self, allowed: u64) {
         let (state, changed) = &*self.0;
-        *state.lock().unwrap() = State { moved: 0, allowed };
+        let mut state = state.lock().unwrap();
+        *state = State { moved: 0, allowed, turn: state.turn + 1 };
         changed.notify_all();
     }
 
@@ -232,7 +239,7 @@ fn a_push_that_was_ended_goes_on() {
             let said = String::from_utf8(ended.stderr).unwrap();
             assert!(said.contains(&format!("sent to {}, run the same", world.host)), "{said}");
         }
-        // What was on the line arrives.
+        // The server hears that it is over, and keeps what came.
         world.line.allow(u64::MAX);
         until(|| world.uploaded() > STOP - (1 << 20));
         let moved = world.again(&world.large, &registry);
