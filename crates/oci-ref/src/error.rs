@@ -159,6 +159,11 @@ impl Error {
         self.code() == Some(&ErrorCode::Denied)
     }
 
+    /// Tells whether content is not what its descriptor says: it has another digest or another size.
+    pub fn is_other_content(&self) -> bool {
+        matches!(self.code(), Some(ErrorCode::DigestInvalid | ErrorCode::SizeInvalid))
+    }
+
     /// The source or store does not have this operation.
     pub fn is_unsupported(&self) -> bool {
         self.code() == Some(&ErrorCode::Unsupported)

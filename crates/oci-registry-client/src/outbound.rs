@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_core::Stream;
 use futures_util::{StreamExt, TryStreamExt};
 use oci_ref::{Blob, Error, Reopen, Result};
-use oci_spec_types::{Descriptor, ErrorCode, Verifier};
+use oci_spec_types::{Descriptor, Verifier};
 use tokio::time::Instant;
 
 /// After how many bytes the state of the hash is kept.
@@ -42,8 +42,7 @@ struct Sent {
 
 impl Sent {
     fn failed(&mut self, error: &Error) {
-        self.wrong |=
-            matches!(error.code(), Some(ErrorCode::DigestInvalid | ErrorCode::SizeInvalid));
+        self.wrong |= error.is_other_content();
     }
 }
 

@@ -38,7 +38,7 @@ fn interrupted(args: &CopyArgs, (moved, all): (u64, u64)) -> String {
     let again = "run the same command again to resume";
     let left = match &args.destination {
         _ if all == 0 => "nothing had moved".to_owned(),
-        Location::Registry(to) if args.state.uploads().is_none() => {
+        Location::Registry(to) if args.state.directory().is_none() => {
             format!("{moved} of {of} sent to {}, where blobs that are whole stay", to.host())
         }
         Location::Registry(to) => format!("{moved} of {of} sent to {}, {again}", to.host()),

@@ -33,6 +33,11 @@ pub(crate) struct StateArgs {
 impl StateArgs {
     /// Returns the memory for uploads, if there is to be one and a place for it.
     pub(crate) fn uploads(&self) -> Option<Uploads> {
+        Some(Uploads::new(self.directory()?.join("uploads")))
+    }
+
+    /// Returns the directory of what is remembered, if there is to be one and a place for it.
+    pub(crate) fn directory(&self) -> Option<PathBuf> {
         let absolute = |name: &str| {
             std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute())
         };
@@ -40,8 +45,7 @@ impl StateArgs {
             let home = || absolute("HOME").map(|home| home.join(".local/state"));
             absolute("XDG_STATE_HOME").or_else(home).map(|base| base.join("ocictl"))
         };
-        let directory = self.state_dir.clone().or_else(usual).filter(|_| !self.no_state)?;
-        Some(Uploads::new(directory.join("uploads")))
+        self.state_dir.clone().or_else(usual).filter(|_| !self.no_state)
     }
 }
 

@@ -368,7 +368,7 @@ impl Run {
             };
             match sent {
                 // Damaged on its way, or given by a mirror that has something else: it is read once more.
-                Err(error) if is_other_content(&error) => self.to.put_blob(blob, &content).await?,
+                Err(error) if error.is_other_content() => self.to.put_blob(blob, &content).await?,
                 sent => sent?,
             }
         }
@@ -416,11 +416,6 @@ impl Run {
     fn count(&self, change: impl FnOnce(&mut Counts)) {
         change(&mut lock(&self.counts));
     }
-}
-
-/// Whether what came is not what was asked for.
-fn is_other_content(error: &Error) -> bool {
-    matches!(error.code(), Some(ErrorCode::DigestInvalid | ErrorCode::SizeInvalid))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use oci_spec_types::{Algorithm, Descriptor, Digest, ErrorCode, Hasher, VerifyError};
+use oci_spec_types::{Algorithm, Descriptor, Digest, Hasher, VerifyError};
 use tempfile::NamedTempFile;
 
 use super::blocking;
@@ -60,8 +60,7 @@ pub(crate) async fn put_blob(
 
 /// Whether what there is of a blob is of no use.
 fn is_wrong(error: &Error) -> bool {
-    matches!(error.code(), Some(ErrorCode::DigestInvalid | ErrorCode::SizeInvalid))
-        || matches!(error.kind(), ErrorKind::RangeInvalid { .. })
+    error.is_other_content() || matches!(error.kind(), ErrorKind::RangeInvalid { .. })
 }
 
 /// A blob that is being written. Dropping it removes the file, unless it is one that is gone on

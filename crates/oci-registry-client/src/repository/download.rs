@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use futures_util::StreamExt;
 use oci_ref::{Body, ByteRange, ErrorKind, Result, Source, open_locked};
-use oci_spec_types::{Descriptor, ErrorCode, Verifier};
+use oci_spec_types::{Descriptor, Verifier};
 use tokio::sync::mpsc;
 
 use super::Repository;
@@ -197,7 +197,7 @@ impl Part {
 /// Whether what came is not what was asked for, or nothing of it was given.
 fn begins_anew(error: &oci_ref::Error) -> bool {
     let refused = error.find_source::<crate::Error>().is_some_and(|error| error.has_status(416));
-    refused || matches!(error.code(), Some(ErrorCode::DigestInvalid | ErrorCode::SizeInvalid))
+    refused || error.is_other_content()
 }
 
 /// Opens a file that only one may write, as long as it is open.
