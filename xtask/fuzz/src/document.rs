@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use oci_ref::{Document, List, Loss, Manifest, Memory, Ref, WalkOptions, walk_refs};
+use oci_ref::{Document, List, Loss, Manifest, Memory, Ref, walk_refs};
 use oci_spec_types::{Digest, ImageConfig, ImageIndex, ImageManifest, MediaType, check_document};
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value;
 
+use crate::reading::bounds;
 use crate::support::{assert_fit_for_logs, block_on};
 
 /// The longest text of an error: an excerpt of a path and of a reason, and what stands around them.
@@ -146,15 +147,8 @@ fn check_graph(manifest: &Manifest) {
         assert!(matches!(manifest.document(), Document::Artifact(_) | Document::Other(_)));
         return;
     };
-    let bounds = WalkOptions {
-        max_depth: 4,
-        max_manifests: 64,
-        ahead: 2,
-        sparse: true,
-        ..WalkOptions::default()
-    };
     block_on(async {
-        let visits: Vec<_> = walk_refs(root.clone(), bounds).collect().await;
+        let visits: Vec<_> = walk_refs(root.clone(), bounds()).collect().await;
         assert!(visits.len() <= 65, "{} visits", visits.len());
         match visits.last().expect("the root is visited at least") {
             Ok(last) => assert_eq!(last.descriptor.digest, *manifest.digest()),

@@ -6,6 +6,7 @@ use oci_ref::{Memory, Ref, WalkOptions, choose_image};
 use oci_spec_types::{MediaType, Platform};
 
 use crate::document;
+use crate::reading::bounds;
 use crate::support::{assert_fit_for_logs, block_on};
 
 /// Checks one input: a document.
@@ -24,13 +25,7 @@ pub fn check(data: &[u8]) {
                 Ok(choice) => assert_eq!(index.manifests()[choice.position], choice.descriptor),
                 Err(none) => drop(none.to_string()),
             }
-            let bounds = WalkOptions {
-                max_depth: 4,
-                max_manifests: 64,
-                ahead: 2,
-                sparse: false,
-                ..WalkOptions::default()
-            };
+            let bounds = WalkOptions { sparse: false, ..bounds() };
             if let Err(error) = block_on(choose_image(index, &wanted, &bounds)) {
                 // It tells of all candidates.
                 assert_fit_for_logs(&error, 64 << 10);
