@@ -100,7 +100,7 @@ impl Blob {
         &self.descriptor
     }
 
-    /// How many of the blob's bytes have been read, from its beginning, and their hash, by which
+    /// The number of bytes that have been read, from the beginning, and their hash, by which
     /// [`resume`](Self::resume) goes on. `None` once the stream has ended, or all of it was read.
     pub fn state(&self) -> Option<(u64, &Verifier)> {
         let verifier = self.verifier.as_ref().filter(|_| self.withheld.is_none())?;

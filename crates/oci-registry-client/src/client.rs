@@ -98,7 +98,7 @@ impl Client {
         &self.0.tokens
     }
 
-    /// What was sent and must not be shown.
+    /// The secrets that were sent and must not be shown.
     pub(crate) fn secrets(&self) -> &Secrets {
         &self.0.secrets
     }

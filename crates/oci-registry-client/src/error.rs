@@ -48,7 +48,7 @@ struct Inner {
     about: String,
     /// What came of it, shortly.
     reason: String,
-    /// What else there is to say of how it came about.
+    /// Further notes on how it came about.
     more: String,
     request: Option<(Method, String)>,
     status: Option<StatusCode>,

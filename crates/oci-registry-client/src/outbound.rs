@@ -16,7 +16,7 @@ use tokio::time::Instant;
 /// After how many bytes the state of the hash is kept.
 const STEP: u64 = 1 << 20;
 
-/// How many states are kept, the newest. What is on its way to a registry, and not there yet, is
+/// The number of states that are kept, the newest. What is on its way, and not there yet, is
 /// seldom more than they cover; beyond that the content is read from its beginning.
 const STATES: usize = 64;
 
@@ -27,12 +27,12 @@ pub(crate) struct Outbound<'a> {
     sent: Arc<Mutex<Sent>>,
 }
 
-/// What of a blob has been sent.
+/// The part of a blob that has been sent.
 #[derive(Default)]
 struct Sent {
     /// The hashes of the content's first so many bytes.
     states: VecDeque<(u64, Verifier)>,
-    /// How many bytes, from the beginning, were handed to the network at most.
+    /// The most bytes, from the beginning, that were handed to the network.
     reached: u64,
     /// When the last of them were.
     last: Option<Instant>,
@@ -55,7 +55,7 @@ impl<'a> Outbound<'a> {
         self.descriptor
     }
 
-    /// How many bytes, from the beginning, were handed to the network at most.
+    /// The most bytes, from the beginning, that were handed to the network.
     pub(crate) fn reached(&self) -> u64 {
         lock(&self.sent).reached
     }
@@ -112,7 +112,7 @@ pub(crate) struct Rest {
     first: Option<Bytes>,
     blob: Blob,
     sent: Arc<Mutex<Sent>>,
-    /// Where in the blob the next piece begins.
+    /// The offset of the next piece in the blob.
     at: u64,
 }
 

@@ -18,11 +18,11 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 /// A part of the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Zone {
-    /// What everybody reaches.
+    /// Addresses that everybody reaches.
     Public,
     /// Private and shared networks (RFC 1918, RFC 4193, RFC 6598).
     Private,
-    /// What is on the same link (RFC 3927, RFC 4291): machines in clouds have their secrets there.
+    /// The same link (RFC 3927, RFC 4291): machines in clouds have their secrets there.
     LinkLocal,
     /// This machine.
     Loopback,
@@ -79,7 +79,7 @@ impl Zone {
         other == Self::Public || other == self || (other == Self::Private && self == Self::Loopback)
     }
 
-    /// What an address there is called.
+    /// The word for an address there.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Public => "public",

@@ -40,7 +40,7 @@ pub(crate) struct Trace {
     pub(crate) about: About,
     /// The proxy through which it went, without its password.
     pub(crate) proxy: Option<String>,
-    /// What was sent and must not be shown.
+    /// The secrets that were sent and must not be shown.
     pub(crate) secrets: Secrets,
 }
 

@@ -32,7 +32,7 @@ pub(crate) async fn run(args: CopyArgs) -> Result<(), Failure> {
     }
 }
 
-/// What an interruption leaves.
+/// The words about what an interruption leaves.
 fn interrupted(args: &CopyArgs, (moved, all): (u64, u64)) -> String {
     let (moved, of) = (bytes(moved), bytes(all));
     let again = "run the same command again to resume";
@@ -287,7 +287,7 @@ pub(crate) fn counted(count: u64, what: &str) -> String {
     }
 }
 
-/// How many were, for people.
+/// A number and its verb, for people.
 pub(crate) fn were(count: u64) -> String {
     match count {
         1 => "1 was".to_owned(),

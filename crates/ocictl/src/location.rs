@@ -82,7 +82,7 @@ impl fmt::Display for RegistryPlace {
     }
 }
 
-/// What stands for the standard input in the place of an archive's path.
+/// The path that stands for the standard input in the place of an archive's.
 pub(crate) const STDIN: &str = "-";
 
 const FORMS: [(&str, Form); 4] = [

@@ -30,7 +30,7 @@ use clap::Parser;
 
 use crate::cli::{Cli, Command};
 
-/// How long to wait for work that nobody waits for any more, and that may hold temporary files. A
+/// The time for work that nobody waits for any more, and that may hold temporary files. A
 /// read that blocks, as of a pipe, is left to itself then.
 const ENDING: Duration = Duration::from_secs(5);
 

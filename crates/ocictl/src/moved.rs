@@ -1,4 +1,4 @@
-//! How far the blobs of a copy have come.
+//! The progress of the blobs of a copy.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use oci_ref::CopyEvent;
 use oci_spec_types::Digest;
 
-/// How many bytes of each blob have moved, and how many it has.
+/// The bytes of each blob that have moved, and those that it has.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Moved(Arc<Mutex<HashMap<Digest, (u64, u64)>>>);
 
@@ -32,7 +32,7 @@ impl Moved {
         }
     }
 
-    /// How many bytes have moved, and how many the blobs have that have begun to.
+    /// Returns the bytes that have moved, and those of all blobs that have begun to.
     pub(crate) fn total(&self) -> (u64, u64) {
         let blobs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         blobs.values().fold((0, 0), |(at, of), (moved, size)| (at + moved, of + size))

@@ -217,7 +217,7 @@ fn reached_at(address: SocketAddr, external_url: Option<&str>) -> String {
     external.unwrap_or_else(|| address.to_string())
 }
 
-/// What is said once the server listens.
+/// The lines that are said once the server listens.
 fn announcement(
     address: SocketAddr,
     data: &Path,

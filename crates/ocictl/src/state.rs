@@ -1,4 +1,4 @@
-//! What a run leaves to the next one: the uploads that it could not finish.
+//! State that a run leaves to the next one: the uploads that it could not finish.
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, Read as _, Seek as _, Write as _};
@@ -11,7 +11,7 @@ use oci_ref::open_locked;
 use oci_registry_client::{UploadMemory, UploadRecord};
 use oci_spec_types::{Digest, Host, Name};
 
-/// How long an upload is remembered. Few registries keep one as long.
+/// The time for which an upload is remembered. Few registries keep one as long.
 const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The longest record, in bytes.

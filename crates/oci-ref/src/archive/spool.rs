@@ -8,10 +8,10 @@ use std::path::PathBuf;
 use super::compression_of;
 use crate::{Error, ErrorKind, Result};
 
-/// How many bytes are moved at a time.
+/// The bytes that are moved at a time.
 const CHUNK: usize = 256 << 10;
 
-/// Where archives that are compressed, or come through a pipe, lie while they are read.
+/// The place of archives that are compressed, or come through a pipe, while they are read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SpoolOptions {
     /// The directory of the temporary file, which has no name in it: it is gone with the process,

@@ -16,7 +16,7 @@ use crate::{Error, ErrorKind, Result};
 
 const BLOCK: u64 = 512;
 
-/// How many bytes of two files are compared at a time.
+/// The bytes of two files that are compared at a time.
 const CHUNK: usize = 64 << 10;
 
 /// The most headers that are read.

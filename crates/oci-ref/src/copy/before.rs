@@ -70,9 +70,9 @@ struct Check<'a> {
     systems: Option<Systems<'a>>,
     /// Whether nothing of it may be signed.
     unsigned: bool,
-    /// Whether a format was asked for that may change it.
+    /// True if a format was asked for that may change it.
     converts: bool,
-    /// Whether something becomes another, and so all that lists it.
+    /// True if something becomes another, and so all that lists it.
     changes: bool,
     seen: HashSet<Digest>,
     next: Vec<Next>,

@@ -43,13 +43,13 @@ pub struct CopyOptions {
     /// it: so nothing is converted, and the digest of an index is refused where one image is copied
     /// in its place.
     pub digest: Option<Digest>,
-    /// What of an index to copy. Of what is a single image there is nothing to select: it must fit
+    /// The entries of an index to copy. Of a single image there is nothing to select: it must fit
     /// the platforms that are asked for, or be the entry.
     pub select: Select,
-    /// Whether a single image may be for any platform, whatever was selected. An image that says of
+    /// Takes a single image for any platform, whatever was selected. An image that says of
     /// no platform that it is for it fits each.
     pub any_platform: bool,
-    /// Whether an index of which entries were selected is written with these alone. It then has
+    /// Writes an index of which entries were selected with these alone. It then has
     /// another digest, so its signatures and what refers to it are left behind, which
     /// [`CopyEvent::Dropped`] tells; those of the entries go along.
     pub strip: bool,

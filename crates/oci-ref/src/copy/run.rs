@@ -52,7 +52,7 @@ enum Kind {
 
 #[derive(Default)]
 struct Counts {
-    /// Whether each manifest was written; else it was there.
+    /// True for each manifest that was written; the others were there.
     manifests: HashMap<Digest, bool>,
     blobs: u64,
     bytes: u64,

@@ -1,4 +1,4 @@
-//! What of an index is copied.
+//! The entries of an index that are copied.
 
 use std::collections::{HashMap, HashSet};
 

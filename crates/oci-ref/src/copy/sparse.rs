@@ -26,7 +26,7 @@ impl Run {
         entries.filter(move |entry| selected.is_some_and(|some| !some.contains(&entry.digest)))
     }
 
-    /// Whether an index is written without some of its entries.
+    /// Tells whether an index is written without some of its entries.
     pub(super) fn strips(&self, index: &Manifest) -> bool {
         self.options.strip && self.left_out(index).next().is_some()
     }
@@ -142,7 +142,7 @@ impl Run {
     }
 }
 
-/// Whether a destination said that it does not take an index, and not that it is unable to now.
+/// Tells whether a destination does not take an index, and not only now.
 fn is_refusal(error: &Error) -> bool {
     matches!(
         error.code(),

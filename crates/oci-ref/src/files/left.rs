@@ -1,4 +1,4 @@
-//! What writers have left behind that ended before their time.
+//! Files of writers that ended before their time.
 
 use std::fs::{self, DirEntry, File};
 use std::io;
@@ -8,15 +8,15 @@ use std::time::{Duration, SystemTime};
 use super::{PARTIAL, TEMPORARY};
 use crate::lock::is_at;
 
-/// How long a part of a blob is kept that nobody goes on with.
+/// The time for which a part of a blob is kept that nobody goes on with.
 const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What was left behind, and has been removed.
+/// Files that were left behind, and have been removed.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Left {
-    /// How many files.
+    /// The number of files.
     pub(crate) files: u64,
-    /// How many bytes they had.
+    /// The bytes that they had.
     pub(crate) bytes: u64,
 }
 

@@ -16,7 +16,7 @@ use crate::{Error, ErrorKind, Reopen, Result, Staged};
 /// How many bytes are gathered before they are written.
 const BUFFER: usize = 256 << 10;
 
-/// How large a blob must be, in bytes, for what there is of it to be worth keeping.
+/// The size of the smallest blob of which a part is worth keeping, in bytes.
 const WORTH_KEEPING: u64 = 1 << 20;
 
 /// Where blobs lie as files.
@@ -58,7 +58,7 @@ pub(crate) async fn put_blob(
     Box::new(Upload::begin(place, algorithm).await?).put(descriptor, content).await
 }
 
-/// Whether what there is of a blob is of no use.
+/// Tells whether the part of a blob that is there is of no use.
 fn is_wrong(error: &Error) -> bool {
     error.is_other_content() || matches!(error.kind(), ErrorKind::RangeInvalid { .. })
 }

@@ -230,7 +230,7 @@ async fn where_only_trying_tells_it_is_tried_before_anything_moves() {
     assert_eq!(copied, Ok(2), "{log:?}");
 }
 
-/// What is impossible is refused while nothing has moved, and nothing has been read of a blob.
+/// An impossible copy is refused while nothing has moved, and nothing has been read of a blob.
 // covers: C4, C7, C10
 #[tokio::test]
 async fn what_cannot_be_copied_fails_before_a_byte_moves() {

@@ -28,7 +28,7 @@ pub(crate) struct Probe {
     /// The types that it refuses, whatever it says, and the code for it (an invalid manifest).
     pub(crate) refused: Vec<MediaType>,
     pub(crate) refuses_with: Option<ErrorCode>,
-    /// Whether only trying tells that it takes an index without all that this lists.
+    /// True if only trying tells that it takes an index without all that this lists.
     pub(crate) untold: bool,
     /// Whether it keeps signatures.
     pub(crate) keeps_signatures: bool,

@@ -27,12 +27,12 @@ pub(super) struct BlobBody {
     pace: Pace,
 }
 
-/// What is asked for after a break.
+/// The bytes that are asked for after a break.
 #[derive(Clone, Copy, PartialEq)]
 enum Ranges {
-    /// What is left, and nothing else.
+    /// The rest, and nothing else.
     Only,
-    /// What is left, or all of the blob if the registry does not give that (416).
+    /// The rest, or all of the blob if the registry does not give that (416).
     OrAll,
     /// All of the blob.
     All,

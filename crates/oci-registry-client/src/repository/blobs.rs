@@ -13,7 +13,7 @@ use crate::request::{About, Request, header_value};
 use crate::response::Response;
 use crate::{Result, registry::Registry};
 
-/// Why a blob cannot be read whose size is needed first.
+/// The reason why a blob cannot be read whose size is needed first.
 const UNKNOWN_SIZE: &str = "neither HEAD nor GET says how many bytes it has";
 
 impl Repository {
@@ -36,8 +36,8 @@ impl Repository {
         }
     }
 
-    /// What the registry says of a blob along with its first byte, where it does not say it of the
-    /// blob alone; `None` if it is not there.
+    /// Asks for the first byte of a blob, with which the size comes, where the registry does not say
+    /// it of the blob alone; `None` if it is not there.
     async fn ask_for_first_byte(&self, digest: &Digest) -> Result<Option<BlobHead>> {
         let request = self.blob_request(Method::GET, digest).expect(&[200, 206]);
         let request = request.header(header::RANGE, HeaderValue::from_static("bytes=0-0"));

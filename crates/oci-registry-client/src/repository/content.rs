@@ -20,7 +20,7 @@ const MAX_PREDECESSORS: usize = 100_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Head {
-    /// How many bytes it has; as many as its descriptor says where the registry does not tell.
+    /// The bytes that it has; as many as its descriptor says where the registry does not tell.
     pub size: u64,
     /// Whether parts of it can be asked for, so that a transfer that broke off can go on. Manifests come whole.
     pub ranges: bool,

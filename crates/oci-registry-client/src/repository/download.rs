@@ -194,7 +194,7 @@ impl Part {
     }
 }
 
-/// Whether what came is not what was asked for, or nothing of it was given.
+/// Tells whether other content came than was asked for, or nothing of it was given.
 fn begins_anew(error: &oci_ref::Error) -> bool {
     let refused = error.find_source::<crate::Error>().is_some_and(|error| error.has_status(416));
     refused || error.is_other_content()

@@ -14,7 +14,7 @@ use crate::payload::{MAX_EAGER, Payload};
 use crate::retry::Attempts;
 use crate::{Error, Result, UploadRecord, location};
 
-/// How large a blob must be, in bytes, for its upload to be worth remembering.
+/// The size of the smallest blob whose upload is worth remembering, in bytes.
 const WORTH_REMEMBERING: u64 = 1 << 20;
 
 impl Repository {
@@ -90,7 +90,7 @@ impl Repository {
     }
 }
 
-/// What came of sending a blob.
+/// The outcome of sending a blob.
 enum Sent {
     Whole,
     /// The registry is to be sent chunks, to the session if there is one.
@@ -103,19 +103,19 @@ struct Push<'a> {
     algorithm: Algorithm,
     blob: Outbound<'a>,
     session: Option<OpenSession>,
-    /// Where the session is remembered.
+    /// The record in which the session is remembered.
     record: Option<Box<dyn UploadRecord>>,
-    /// Whether the session is one that was remembered: others have sent to it.
+    /// True if the session is one that was remembered: others have sent to it.
     found: bool,
-    /// Whether something has been sent to the session, so that the registry says where it stands.
+    /// True if something has been sent to the session, so that the registry says where it stands.
     begun: bool,
-    /// How many bytes the registry has of what is sent next.
+    /// The bytes that the registry has of what is sent next.
     offset: u64,
     /// The most bytes that the registry has said to have.
     reached: u64,
-    /// Whether the registry is asked what it has after a break, and believed.
+    /// True if the registry is asked what it has after a break, and believed.
     trusted: bool,
-    /// Whether it has refused a part that was to begin elsewhere, since it last made progress.
+    /// True if it has refused a part that was to begin elsewhere, since it last made progress.
     realigned: bool,
 }
 
@@ -257,8 +257,8 @@ impl Push<'_> {
         repository.close_session(session, digest, Payload::Nothing).await
     }
 
-    /// Whether the blob is sent in chunks because the registry says how large they are to be, and
-    /// it is more than one.
+    /// Tells whether the blob is sent in chunks because the registry says how large they are to
+    /// be, and it is more than one.
     fn wants_chunks(&self) -> bool {
         let config = self.repository.client().config();
         let min_chunk = self.session.as_ref().map_or(0, OpenSession::min_chunk);
@@ -287,7 +287,7 @@ impl Push<'_> {
         }
     }
 
-    /// What the registry says of uploads is asked no more.
+    /// Asks the registry no more about uploads.
     async fn distrust(&mut self) {
         self.trusted = false;
         self.give_up().await;

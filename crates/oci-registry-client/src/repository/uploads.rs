@@ -80,7 +80,7 @@ impl Repository {
         offset_of(&answer, known).map(|offset| offset.unwrap_or(0))
     }
 
-    /// How many bytes an upload has, by the registry; `None` if it does not say. Not repeated.
+    /// The bytes that an upload has, by the registry; `None` if it does not say. Not repeated.
     pub(super) async fn try_session_offset(
         &self,
         session: &mut Session,

@@ -76,7 +76,7 @@ impl Way {
     }
 }
 
-/// What lies inside: it would give everything.
+/// A server that lies inside: it would give everything.
 async fn inside() -> Server {
     Server::start(|seen| match seen.target.split('?').next() {
         Some("/blob") => Answer::ok(CONTENT),

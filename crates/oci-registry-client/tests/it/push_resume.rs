@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 
 use crate::server::{Answer, Breaks, Seen, Server, builder};
 
-/// How much content there is.
+/// The size of the content.
 const SIZE: usize = 3 << 20;
 
 fn content() -> Bytes {
@@ -24,7 +24,7 @@ fn descriptor(content: &[u8]) -> Descriptor {
     Descriptor::of(MediaType::OCTET_STREAM, content)
 }
 
-/// What the registry says of an upload, if it is not the truth.
+/// The words of the registry about an upload, if they are not the truth.
 type Says = Arc<dyn Fn(&State) -> Option<Answer> + Send + Sync>;
 
 /// A registry with one upload at a time.

@@ -17,7 +17,7 @@ pub(crate) struct Seen {
     pub(crate) target: String,
     headers: BTreeMap<String, String>,
     pub(crate) body: Vec<u8>,
-    /// Whether the whole body came. If not, the answer is not sent.
+    /// True if the whole body came. If not, the answer is not sent.
     pub(crate) whole: bool,
 }
 

@@ -95,7 +95,7 @@ pub(crate) enum Command {
 }
 
 impl Command {
-    /// Whether nothing but errors is to be said.
+    /// Tells whether nothing but errors is to be said.
     pub(crate) fn is_quiet(&self) -> bool {
         matches!(self, Self::Copy(args) if args.quiet)
     }

@@ -57,7 +57,7 @@ pub(crate) struct BackupArgs {
     pub(crate) data: DataArgs,
 }
 
-/// What the commands about a server's data have in common.
+/// Options that the commands about a server's data have in common.
 #[derive(Debug, Args)]
 pub(crate) struct DataArgs {
     /// Where the content lies [default: as for serve]. If a server is using it, that server does the work.

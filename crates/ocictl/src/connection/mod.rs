@@ -103,7 +103,7 @@ impl Connection {
         Self { concurrency: Some(requests), ..self }
     }
 
-    /// Where uploads are remembered that are not finished.
+    /// Remembers uploads there that are not finished.
     pub(crate) fn remember(self, uploads: Option<Uploads>) -> Self {
         Self { uploads, ..self }
     }

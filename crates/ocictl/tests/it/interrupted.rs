@@ -15,7 +15,7 @@ use oci_spec_types::MediaType;
 use super::http::Http;
 use super::*;
 
-/// How large the one layer is.
+/// The size of the one layer.
 const SIZE: usize = 8 << 20;
 
 /// After how many bytes the line stops.
@@ -30,7 +30,7 @@ struct Line(Arc<(Mutex<State>, Condvar)>);
 struct State {
     moved: u64,
     allowed: u64,
-    /// How many times it has been said how many bytes are allowed.
+    /// The number of times that it has been said how many bytes are allowed.
     turn: u64,
 }
 
@@ -172,7 +172,7 @@ impl World {
         self.line.moved()
     }
 
-    /// How many bytes the server has of the upload that is remembered.
+    /// The bytes that the server has of the upload that is remembered.
     fn uploaded(&self) -> u64 {
         let Ok(mut records) = fs::read_dir(self.path("state/uploads")) else { return 0 };
         let Some(Ok(record)) = records.next() else { return 0 };

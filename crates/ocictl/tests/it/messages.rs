@@ -1,4 +1,4 @@
-//! What people read when something fails: what, where and why, each once, and a hint that helps.
+//! The words that people read when something fails: what, where, why, each once, and a hint.
 
 use std::path::Path;
 

@@ -62,7 +62,7 @@ fn a_single_image_is_for_the_platform_that_is_asked_for() {
     done(&["copy", "--platform", "linux/amd64", &from, &to]);
 }
 
-/// What was written twice, to get a tag, is counted once.
+/// A manifest that was written twice, to get a tag, is counted once.
 #[test]
 fn counts_count_each_thing_once() {
     let (scratch, source, sample) = scratch();
