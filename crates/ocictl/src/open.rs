@@ -96,6 +96,22 @@ async fn fitting(
     }
 }
 
+/// Finds what is named, and tells whether it was chosen of several with that name as what fits the
+/// platform.
+async fn named(
+    source: &Arc<dyn Source>,
+    entry: &Entry,
+    platform: Option<&Platform>,
+    same: impl Fn(&str) -> Vec<Descriptor>,
+    resolve: impl AsyncFn(&str) -> oci_ref::Result<Descriptor>,
+) -> oci_ref::Result<(Option<Descriptor>, bool)> {
+    let Entry::Named(name) = entry else { return Ok((None, false)) };
+    match fitting(source, &same(name), platform).await? {
+        Some(fitting) => Ok((Some(fitting), true)),
+        None => Ok((Some(resolve(name).await?), false)),
+    }
+}
+
 fn with_name(entries: &[LayoutEntry], name: &str) -> Vec<Descriptor> {
     let named = entries.iter().filter(|entry| entry.name.as_deref() == Some(name));
     named.map(|entry| entry.descriptor.clone()).collect()
@@ -113,14 +129,9 @@ async fn from_layout(
     let layout = Layout::open(path).await?;
     let source: Arc<dyn Source> = Arc::new(layout.clone());
     let entries = layout.entries().await?;
-    let (mut named, mut fits) = (None, false);
-    if let Entry::Named(name) = entry {
-        named = fitting(&source, &with_name(&entries, name), platform).await?;
-        fits = named.is_some();
-        if !fits {
-            named = Some(layout.resolve_name(name).await?);
-        }
-    }
+    let same = |name: &str| with_name(&entries, name);
+    let resolve = async |name: &str| layout.resolve_name(name).await;
+    let (named, fits) = named(&source, entry, platform, same, resolve).await?;
     Ok(Files { source, named, fits, entries: listed(entries) })
 }
 
@@ -135,14 +146,9 @@ async fn from_archive(
     };
     let source: Arc<dyn Source> = Arc::new(archive.clone());
     let entries = archive.entries();
-    let (mut named, mut fits) = (None, false);
-    if let Entry::Named(name) = entry {
-        named = fitting(&source, &with_name(&entries, name), platform).await?;
-        fits = named.is_some();
-        if !fits {
-            named = Some(archive.resolve_name(name).await?);
-        }
-    }
+    let same = |name: &str| with_name(&entries, name);
+    let resolve = async |name: &str| archive.resolve_name(name).await;
+    let (named, fits) = named(&source, entry, platform, same, resolve).await?;
     Ok(Files { source, named, fits, entries: listed(entries) })
 }
 
@@ -162,15 +168,10 @@ async fn from_docker_archive(
         false => DockerArchive::open(path).await?,
     };
     let source: Arc<dyn Source> = Arc::new(archive.clone());
-    let (mut named, mut fits) = (None, false);
-    if let Entry::Named(name) = entry {
-        let same = archive.images_named(name).into_iter().map(|image| image.descriptor);
-        named = fitting(&source, &same.collect::<Vec<_>>(), platform).await?;
-        fits = named.is_some();
-        if !fits {
-            named = Some(archive.resolve_name(name)?);
-        }
-    }
+    let same =
+        |name: &str| archive.images_named(name).into_iter().map(|image| image.descriptor).collect();
+    let resolve = async |name: &str| archive.resolve_name(name);
+    let (named, fits) = named(&source, entry, platform, same, resolve).await?;
     let images = archive.images().into_iter();
     let entries = images.map(|image| (image.names.into_iter().next(), image.descriptor)).collect();
     Ok(Files { source, named, fits, entries })
