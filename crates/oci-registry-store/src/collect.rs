@@ -1,6 +1,6 @@
 //! Garbage collection: small transactions one after the other, between those of everybody else.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use oci_ref::Result;
@@ -15,6 +15,12 @@ const BLOBS: usize = 100;
 
 /// The same of manifests, each with its references.
 const MANIFESTS: usize = 32;
+
+/// The same of manifests where one transaction at a time writes to all repositories.
+const MANIFESTS_OF_ALL: usize = 8;
+
+/// The longest pause after a step.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// How many objects are listed at a time to be deleted.
 const OBJECTS: usize = 200;
@@ -102,6 +108,8 @@ pub(crate) async fn run(
         if let Some(idle) = options.uploads {
             report.uploads = engine.uploads_to_end(idle).await?;
         }
+        // Not a part of the collection: what has been deleted lets go of what referred to it.
+        finish_deletions(engine).await?;
         report.add(metadata.preview_collection(cuts).await?);
         return Ok(report);
     }
@@ -110,23 +118,46 @@ pub(crate) async fn run(
         progress(&report);
     }
     let _only = engine.collecting.lock().await;
+    finish_deletions(engine).await?;
+    let manifests = if metadata.is_shared() { MANIFESTS } else { MANIFESTS_OF_ALL };
     let mut step = CollectStep { more: cuts.manifests.is_some(), ..CollectStep::default() };
     while step.more {
         let before = cuts.manifests.unwrap_or(i64::MIN);
-        step = metadata.collect_manifests(before, cuts.now, MANIFESTS).await?;
+        let begun = Instant::now();
+        step = metadata.collect_manifests(before, cuts.now, manifests).await?;
+        step.more |= finish_deletions(engine).await?;
         report.add(step.collected);
         progress(&report);
+        pause(&step, begun).await;
     }
     step.more = true;
     while step.more {
         // From this step on, and not from the beginning: a collection can take longer than the longest read.
         let delete_after = engine.now().saturating_add(seconds(longest_read));
+        let begun = Instant::now();
         step = metadata.collect_blobs(cuts.blobs, delete_after, BLOBS).await?;
         report.add(step.collected);
         progress(&report);
+        pause(&step, begun).await;
     }
     delete_objects(engine, &mut report, progress).await?;
     Ok(report)
+}
+
+/// Leaves the database to others for half as long as a step has taken, which is longer the more there is to do for it.
+async fn pause(step: &CollectStep, begun: Instant) {
+    if step.more {
+        tokio::time::sleep((begun.elapsed() / 2).min(PAUSE)).await;
+    }
+}
+
+/// Goes on with deletions until there is nothing left to do, and tells whether there was anything.
+async fn finish_deletions(engine: &Engine) -> Result<bool> {
+    let mut any = false;
+    while engine.metadata.finish_deletions().await? {
+        any = true;
+    }
+    Ok(any)
 }
 
 fn cuts(engine: &Engine, options: &CollectOptions) -> Cuts {

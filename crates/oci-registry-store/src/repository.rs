@@ -95,18 +95,17 @@ impl Source for Repository {
     /// Who learns that a manifest is here may count on it for a while, so one that would be collected soon is renewed.
     async fn resolve(&self, target: &Target) -> Result<Descriptor> {
         let metadata = &self.engine.metadata;
-        let descriptor = metadata.resolve(&self.name, target).await?;
-        // A tag holds what it names.
-        if let Target::Digest(digest) | Target::Pinned(_, digest) = target {
-            let now = self.engine.now();
-            let stale_before = self.engine.stale_before(now);
-            if metadata.manifest_is_stale(&self.name, digest, stale_before).await?
-                && !metadata.renew_manifest(&self.name, digest, now).await?
-            {
-                return Err(self.manifest_unknown(digest));
-            }
+        let (Target::Digest(digest) | Target::Pinned(_, digest)) = target else {
+            // A tag holds what it names.
+            return metadata.resolve(&self.name, target).await;
+        };
+        let now = self.engine.now();
+        let stale_before = self.engine.stale_before(now);
+        let found = metadata.resolve_to_rely_on(&self.name, digest, stale_before).await?;
+        if found.stale && !metadata.renew_manifest(&self.name, digest, now).await? {
+            return Err(self.manifest_unknown(digest));
         }
-        Ok(descriptor)
+        Ok(found.descriptor)
     }
 
     async fn manifest(&self, target: &Target) -> Result<Manifest> {

@@ -28,6 +28,9 @@ pub(crate) use misfits::Misfit;
 pub(crate) use postgres::{Postgres, PostgresOptions, Url as PostgresUrl};
 pub(crate) use sqlite::Sqlite;
 
+/// The most referrers that become candidates in one transaction, when their subject is deleted.
+pub(crate) const REFERRERS: usize = 500;
+
 /// Where a blob's bytes lie.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Content {
@@ -35,6 +38,16 @@ pub(crate) enum Content {
     Inline(Bytes),
     /// In an object.
     Object(ObjectKey),
+}
+
+/// A manifest that a repository has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Resolved {
+    pub(crate) descriptor: Descriptor,
+    /// It may be collected soon, so that it is to be renewed before anybody relies on its existence: it is no root, and nothing
+    /// above it is one, if only candidates of later than `stale_before` count as roots beside tags. Also told of one that
+    /// is not there any more, which whoever renews it learns.
+    pub(crate) stale: bool,
 }
 
 /// A blob that a repository has.
@@ -315,6 +328,14 @@ pub(crate) trait Metadata: Send + Sync + 'static {
     /// The descriptor of a manifest, by a tag or digest that the repository has.
     async fn resolve(&self, repository: &Name, target: &Target) -> Result<Descriptor>;
 
+    /// The same by a digest, for somebody who relies on it from then on.
+    async fn resolve_to_rely_on(
+        &self,
+        repository: &Name,
+        digest: &Digest,
+        stale_before: i64,
+    ) -> Result<Resolved>;
+
     /// The bytes of a manifest that has been resolved.
     async fn manifest_bytes(&self, digest: &Digest) -> Result<Option<Bytes>>;
 
@@ -325,16 +346,6 @@ pub(crate) trait Metadata: Send + Sync + 'static {
         digest: &Digest,
         range: Range<u64>,
     ) -> Result<Option<Bytes>>;
-
-    /// Whether a manifest may be collected soon, so that it is to be renewed before anybody relies on its existence: it is no
-    /// root, and nothing above it is one, if only candidates of later than `stale_before` count as roots beside tags. One that is
-    /// not there (any more) may be told to be, which whoever renews it learns.
-    async fn manifest_is_stale(
-        &self,
-        repository: &Name,
-        digest: &Digest,
-        stale_before: i64,
-    ) -> Result<bool>;
 
     /// Makes a manifest a candidate since `now`. `false` if the repository has no such manifest (any more).
     async fn renew_manifest(&self, repository: &Name, digest: &Digest, now: i64) -> Result<bool>;
@@ -432,6 +443,10 @@ pub(crate) trait Metadata: Send + Sync + 'static {
     /// holds, together with what is above them. Both end at about `limit`. Blobs become candidates since `now`, unless they have
     /// been only since later; what was below, since when the manifest above was one, so that whole trees go.
     async fn collect_manifests(&self, before: i64, now: i64, limit: usize) -> Result<CollectStep>;
+
+    /// Goes on with the deletion of a subject that had more than [`REFERRERS`] referrers: the next so many become candidates,
+    /// as those have that the deletion itself came to. `false` if there was nothing to go on with.
+    async fn finish_deletions(&self) -> Result<bool>;
 
     /// What a whole collection would do now, exactly: manifests first, then blobs. Changes nothing, and holds nobody up.
     async fn preview_collection(&self, cuts: Cuts) -> Result<Collected>;

@@ -69,6 +69,7 @@ async fn made_older(engine: TestEngine) -> TestEngine {
                 rusqlite::Connection::open(directory.path().join("metadata.sqlite")).unwrap();
             let without = "ALTER TABLE closed_session DROP COLUMN digest";
             database.execute(without, []).unwrap();
+            database.execute("DROP TABLE deleted_subject", []).unwrap();
             database.pragma_update(None, "user_version", 3).unwrap();
         }
     }

@@ -172,11 +172,12 @@ impl TestEngine {
 pub(crate) const DAY: i64 = 24 * 60 * 60 + 60;
 
 /// Lets time pass for all that is collected.
-fn aging(seconds: i64) -> [String; 3] {
+fn aging(seconds: i64) -> [String; 4] {
     [
         ("repository_blob", "candidate_since"),
         ("repository_manifest", "candidate_since"),
         ("pending_object", "delete_after"),
+        ("deleted_subject", "since"),
     ]
     .map(|(table, column)| format!("UPDATE {table} SET {column} = {column} - {seconds}"))
 }

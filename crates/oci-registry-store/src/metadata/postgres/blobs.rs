@@ -20,8 +20,8 @@ pub(super) async fn size(
                     WHERE manifest_blob.repository = link.repository AND manifest_blob.blob = link.blob)
                 FROM blob
                 JOIN repository_blob AS link ON link.blob = blob.id
-                JOIN repository ON repository.id = link.repository
-                WHERE blob.digest = $2 AND repository.name = $1";
+                WHERE blob.digest = $2
+                AND link.repository = (SELECT id FROM repository WHERE name = $1)";
     let found = db.row(find, &[&repository.as_str(), &digest.as_str(), &stale_before]).await?;
     let Some(row) = found else { return Ok(None) };
     Ok(Some(BlobSize { size: columns::size(get(&row, 0)?)?, stale: get(&row, 1)? }))
@@ -33,9 +33,9 @@ pub(super) async fn get_blob(
     digest: &Digest,
 ) -> Outcome<Option<BlobRecord>> {
     let find = "SELECT blob.size, blob.object, blob.data FROM blob
-                JOIN repository_blob ON repository_blob.blob = blob.id
-                JOIN repository ON repository.id = repository_blob.repository
-                WHERE blob.digest = $2 AND repository.name = $1";
+                JOIN repository_blob AS link ON link.blob = blob.id
+                WHERE blob.digest = $2
+                AND link.repository = (SELECT id FROM repository WHERE name = $1)";
     let found = db.row(find, &[&repository.as_str(), &digest.as_str()]).await?;
     let Some(row) = found else { return Ok(None) };
     let content = columns::content(get(&row, 1)?, get(&row, 2)?)?;
@@ -123,9 +123,10 @@ pub(super) async fn mount(
     now: i64,
 ) -> Outcome<bool> {
     let find = "SELECT blob.id FROM blob
-                JOIN repository_blob ON repository_blob.blob = blob.id
-                JOIN repository ON repository.id = repository_blob.repository
-                WHERE blob.digest = $2 AND repository.name = $1 FOR KEY SHARE OF blob";
+                JOIN repository_blob AS link ON link.blob = blob.id
+                WHERE blob.digest = $2
+                AND link.repository = (SELECT id FROM repository WHERE name = $1)
+                FOR KEY SHARE OF blob";
     let Some(blob) = db.value(find, &[&from.as_str(), &digest.as_str()]).await? else {
         return Ok(false);
     };

@@ -13,14 +13,14 @@ use super::{blobs, remove};
 use crate::metadata::columns;
 use crate::metadata::{CollectStep, Collected};
 
-/// Manifests with all that is above them: `origin` is what each is above of. The first are given by a query for their links.
-/// UNION, and not UNION ALL, ends it in a circle.
-pub(super) fn above(origins: &str) -> String {
+/// A manifest with all that is above it, by an expression for the id of its link. UNION, and not UNION ALL, ends it in a
+/// circle. Rows come one after the other, so that whoever needs no more of them ends the walk.
+pub(super) fn above(origin: &str) -> String {
     format!(
-        "WITH RECURSIVE above (origin, id) AS (
-            SELECT origin.id, origin.id FROM ({origins}) AS origin (id)
+        "WITH RECURSIVE above (id) AS (
+            SELECT {origin}
             UNION
-            SELECT above.origin, upper.id FROM above
+            SELECT upper.id FROM above
             JOIN repository_manifest AS link ON link.id = above.id
             JOIN manifest ON manifest.id = link.manifest
             CROSS JOIN LATERAL (
@@ -37,17 +37,51 @@ pub(super) fn above(origins: &str) -> String {
     )
 }
 
-/// Those of [`above`] by their ids.
-const THESE: &str = "SELECT unnest($1::bigint[])";
-
-/// Of [`above`], the origins that nothing holds: none above has a tag, or is a candidate since later than the parameter `before`.
-pub(super) fn origins_unheld(before: &str) -> String {
+/// The condition that nothing holds a manifest: none of [`above`] has a tag, or is a candidate since later than `before`,
+/// which is an expression, too.
+pub(super) fn unheld_by(origin: &str, before: &str) -> String {
     format!(
-        "SELECT above.origin FROM above JOIN repository_manifest AS link ON link.id = above.id
-         GROUP BY above.origin
-         HAVING NOT bool_or(coalesce(link.candidate_since > {before}, false)
-             OR EXISTS (SELECT 1 FROM tag WHERE tag.manifest = above.id))"
+        "NOT EXISTS (
+            {} SELECT 1 FROM above CROSS JOIN LATERAL (
+                SELECT candidate_since FROM repository_manifest WHERE id = above.id OFFSET 0) AS link
+            WHERE link.candidate_since > {before}
+            OR (SELECT true FROM tag WHERE tag.manifest = above.id LIMIT 1))",
+        above(origin)
     )
+}
+
+/// Of several collectors, each takes the candidates of other repositories: those for which it gets this advisory lock. It is
+/// not the one of [`lock_key`], which may only be taken in order.
+const COLLECTING: i32 = 0x6f63_6972;
+
+/// As many candidates as one step takes are looked for among the oldest so many.
+const AHEAD: i64 = 8;
+
+/// The statement for the oldest candidates of a table: each with its repository, what it is called there, and the name
+/// of the repository. Those of other collectors are left out, unless `$3` says that they are waited for.
+fn candidates(table: &str, key: &str) -> String {
+    format!(
+        "SELECT link.repository, link.{key}, (SELECT name FROM repository WHERE id = link.repository)
+         FROM (SELECT repository, {key} FROM {table}
+               WHERE candidate_since <= $1 ORDER BY candidate_since LIMIT $2::bigint * {AHEAD}) AS link
+         WHERE $3 OR pg_try_advisory_xact_lock({COLLECTING}, (link.repository & 2147483647)::integer)
+         LIMIT $2"
+    )
+}
+
+/// Chooses the candidates of a step. If others have all of them, it waits for those.
+async fn choose(
+    db: &Db,
+    list: &str,
+    before: i64,
+    limit: usize,
+) -> Outcome<Vec<tokio_postgres::Row>> {
+    let limit = columns::stored_limit(limit);
+    let found = db.rows(list, &[&before, &limit, &false]).await?;
+    if !found.is_empty() {
+        return Ok(found);
+    }
+    db.rows(list, &[&before, &limit, &true]).await
 }
 
 pub(super) async fn collect_blobs(
@@ -56,18 +90,18 @@ pub(super) async fn collect_blobs(
     delete_after: i64,
     limit: usize,
 ) -> Outcome<CollectStep> {
-    let list = "SELECT link.repository, link.blob, repository.name
-                FROM (SELECT repository, blob FROM repository_blob
-                      WHERE candidate_since <= $1 ORDER BY candidate_since LIMIT $2) AS link
-                JOIN repository ON repository.id = link.repository";
-    let found = db.rows(list, &[&before, &columns::stored_limit(limit)]).await?;
+    let list = candidates("repository_blob", "blob");
+    let found = choose(db, &list, before, limit).await?;
     let more = found.len() == limit;
+    if found.is_empty() {
+        return Ok(CollectStep::default());
+    }
     let (mut repositories, mut linked) = (Vec::<i64>::new(), Vec::<i64>::new());
     for row in &found {
         repositories.push(get(row, 0)?);
         linked.push(get(row, 1)?);
     }
-    lock_found(db, &found, 2).await?;
+    lock_found(db, &found).await?;
     // Those that are candidates still, and whether something references them.
     let look = "SELECT link.repository, link.blob, EXISTS (
                     SELECT 1 FROM manifest_blob AS held
@@ -100,14 +134,14 @@ pub(super) async fn collect_manifests(
     now: i64,
     limit: usize,
 ) -> Outcome<CollectStep> {
-    let list = "SELECT link.id, repository.name
-                FROM (SELECT id, repository FROM repository_manifest
-                      WHERE candidate_since <= $1 ORDER BY candidate_since LIMIT $2) AS link
-                JOIN repository ON repository.id = link.repository";
-    let found = db.rows(list, &[&before, &columns::stored_limit(limit)]).await?;
+    let list = candidates("repository_manifest", "id");
+    let found = choose(db, &list, before, limit).await?;
     let mut step = CollectStep { more: found.len() == limit, ..CollectStep::default() };
-    let candidates = ids(&found)?;
-    lock_found(db, &found, 1).await?;
+    if found.is_empty() {
+        return Ok(step);
+    }
+    let candidates = found.iter().map(|row| get(row, 1)).collect::<Outcome<Vec<i64>>>()?;
+    lock_found(db, &found).await?;
     let still = "SELECT id FROM repository_manifest WHERE id = ANY ($1) AND candidate_since <= $2
                  ORDER BY candidate_since";
     let candidates = ids(&db.rows(still, &[&candidates, &before]).await?)?;
@@ -123,8 +157,8 @@ pub(super) async fn collect_manifests(
         }
         // From near to far. What is far above goes first, so that a step that ends in the middle leaves no parent without its
         // children.
-        let walk = format!("{} SELECT id FROM above", above(THESE));
-        for above in ids(&db.rows(&walk, &[&[*id].as_slice()]).await?)?.into_iter().rev() {
+        let walk = format!("{} SELECT id FROM above", above("$1::bigint"));
+        for above in ids(&db.rows(&walk, &[id]).await?)?.into_iter().rev() {
             if known.insert(above) {
                 going.push(above);
             }
@@ -143,13 +177,14 @@ pub(super) async fn collect_manifests(
 
 /// Those of some manifests that nothing holds.
 pub(super) async fn unheld(db: &Db, links: &[i64], before: i64) -> Outcome<HashSet<i64>> {
-    let find = format!("{} {}", above(THESE), origins_unheld("$2"));
+    let unheld = unheld_by("origin.id", "$2");
+    let find = format!("SELECT id FROM unnest($1::bigint[]) AS origin (id) WHERE {unheld}");
     Ok(ids(&db.rows(&find, &[&links, &before]).await?)?.into_iter().collect())
 }
 
-/// Locks the repositories that are named in a column.
-async fn lock_found(db: &Db, found: &[tokio_postgres::Row], column: usize) -> Outcome<()> {
-    let names = found.iter().map(|row| get(row, column)).collect::<Outcome<Vec<&str>>>()?;
+/// Locks the repositories of candidates that were chosen.
+async fn lock_found(db: &Db, found: &[tokio_postgres::Row]) -> Outcome<()> {
+    let names = found.iter().map(|row| get(row, 2)).collect::<Outcome<Vec<&str>>>()?;
     lock(db, names.into_iter()).await
 }
 
@@ -172,11 +207,13 @@ pub(super) async fn is_stale(
     digest: &Digest,
     stale_before: i64,
 ) -> Outcome<bool> {
-    let this = "SELECT link.id FROM repository_manifest AS link
-                JOIN manifest ON manifest.id = link.manifest
-                JOIN repository ON repository.id = link.repository
-                WHERE repository.name = $1 AND manifest.digest = $2";
-    let find = format!("{} {}", above(this), origins_unheld("$3"));
+    let unheld = unheld_by("origin.id", "$3");
+    let find = format!(
+        "SELECT 1 FROM repository_manifest AS origin
+         JOIN manifest ON manifest.id = origin.manifest
+         WHERE manifest.digest = $2
+         AND origin.repository = (SELECT id FROM repository WHERE name = $1) AND {unheld}"
+    );
     // Candidates since just that time are not stale yet.
     let before = stale_before.saturating_sub(1);
     Ok(!db.rows(&find, &[&name.as_str(), &digest.as_str(), &before]).await?.is_empty())

@@ -14,25 +14,33 @@ use super::{remove, rows};
 use crate::metadata::refusals::{self, check_tag};
 use crate::metadata::{NewManifest, columns};
 
+/// A manifest that was asked for.
+#[derive(Clone, Debug)]
+pub(super) struct Found {
+    pub(super) descriptor: Descriptor,
+    /// It is known to be held by something. If not, nothing is known of that.
+    pub(super) held: bool,
+}
+
 /// From the columns behind the number of what was asked for.
-fn descriptor(row: &Row) -> Outcome<Descriptor> {
+fn found(row: &Row) -> Outcome<Found> {
     let digest = columns::parse("a digest", get(row, 1)?)?;
     let media_type = columns::media_type(get(row, 2)?)?;
     let mut descriptor = Descriptor::new(media_type, digest, columns::size(get(row, 3)?)?);
     descriptor.artifact_type = get(row, 4)?;
-    Ok(descriptor)
+    Ok(Found { descriptor, held: get(row, 5)? })
 }
 
 /// What is asked for: a manifest of a repository, by its tag or by its digest.
 pub(super) type Asked = (Name, String);
 
 /// The manifests that tags stand for, each if it is there.
-pub(super) async fn by_tags(db: &Db, asked: &[Asked]) -> Outcome<Vec<Option<Descriptor>>> {
+pub(super) async fn by_tags(db: &Db, asked: &[Asked]) -> Outcome<Vec<Option<Found>>> {
     // Each for itself, by the indexes, whatever the server believes about the sizes of tables.
     let find = "SELECT asked.number, found.*
                 FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS asked (repository, name, number)
                 CROSS JOIN LATERAL (
-                    SELECT manifest.digest, link.media_type, manifest.size, link.artifact_type
+                    SELECT manifest.digest, link.media_type, manifest.size, link.artifact_type, true
                     FROM repository
                     JOIN tag ON tag.repository = repository.id
                     JOIN repository_manifest AS link ON link.id = tag.manifest
@@ -42,29 +50,33 @@ pub(super) async fn by_tags(db: &Db, asked: &[Asked]) -> Outcome<Vec<Option<Desc
 }
 
 /// The manifests of some digests, each if it is there.
-pub(super) async fn by_digests(db: &Db, asked: &[Asked]) -> Outcome<Vec<Option<Descriptor>>> {
+pub(super) async fn by_digests(db: &Db, asked: &[Asked]) -> Outcome<Vec<Option<Found>>> {
+    // What is no candidate is held, unless it refers to a subject that was deleted, and will be one.
     let find = "SELECT asked.number, found.*
                 FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS asked (repository, name, number)
                 CROSS JOIN LATERAL (
-                    SELECT manifest.digest, link.media_type, manifest.size, link.artifact_type
+                    SELECT manifest.digest, link.media_type, manifest.size, link.artifact_type,
+                        link.candidate_since IS NULL AND NOT EXISTS (
+                            SELECT 1 FROM deleted_subject WHERE repository = link.repository)
                     FROM manifest
                     JOIN repository_manifest AS link ON link.manifest = manifest.id
-                    JOIN repository ON repository.id = link.repository
-                    WHERE manifest.digest = asked.name AND repository.name = asked.repository LIMIT 1) AS found";
+                    WHERE manifest.digest = asked.name
+                    AND link.repository = (SELECT id FROM repository WHERE name = asked.repository)
+                    LIMIT 1) AS found";
     described(db, find, asked).await
 }
 
-async fn described(db: &Db, find: &str, asked: &[Asked]) -> Outcome<Vec<Option<Descriptor>>> {
+async fn described(db: &Db, find: &str, asked: &[Asked]) -> Outcome<Vec<Option<Found>>> {
     let repositories: Vec<&str> = asked.iter().map(|(repository, _)| repository.as_str()).collect();
     let names: Vec<&str> = asked.iter().map(|(_, name)| name.as_str()).collect();
-    let mut found = vec![None; asked.len()];
+    let mut all = vec![None; asked.len()];
     for row in db.rows(find, &[&repositories, &names]).await? {
         // Counted from 1.
         let number: i64 = get(&row, 0)?;
-        let place = usize::try_from(number - 1).ok().and_then(|place| found.get_mut(place));
-        *place.ok_or_else(|| absent("name that was asked for"))? = Some(descriptor(&row)?);
+        let place = usize::try_from(number - 1).ok().and_then(|place| all.get_mut(place));
+        *place.ok_or_else(|| absent("name that was asked for"))? = Some(found(&row)?);
     }
-    Ok(found)
+    Ok(all)
 }
 
 pub(super) async fn bytes(db: &Db, digest: &Digest) -> Outcome<Option<Bytes>> {
@@ -82,8 +94,8 @@ pub(super) async fn part(
 ) -> Outcome<Option<Bytes>> {
     let find = "SELECT substring(manifest.data FROM $3 FOR $4) FROM manifest
                 JOIN repository_manifest AS link ON link.manifest = manifest.id
-                JOIN repository ON repository.id = link.repository
-                WHERE manifest.digest = $2 AND repository.name = $1";
+                WHERE manifest.digest = $2
+                AND link.repository = (SELECT id FROM repository WHERE name = $1)";
     // Counted from 1. No value has more than 1 GiB.
     let number = |number: u64| i32::try_from(number).unwrap_or(i32::MAX);
     let start = number(range.start.saturating_add(1));
@@ -198,9 +210,13 @@ impl Blobs {
 
 async fn find_blobs(db: &Db, repository: i64, manifest: &Manifest) -> Outcome<Blobs> {
     let wanted: Vec<&str> = manifest.references().map(|it| it.digest.as_str()).collect();
-    let find = "SELECT blob.digest, blob.size, blob.id FROM blob
-                JOIN repository_blob ON repository_blob.blob = blob.id
-                WHERE blob.digest = ANY ($2) AND repository_blob.repository = $1";
+    // One after the other: a plan for all at once could read all blobs of the repository.
+    let find = "SELECT wanted.digest, found.size, found.id
+                FROM unnest($2::text[]) AS wanted (digest)
+                CROSS JOIN LATERAL (
+                    SELECT blob.size, blob.id FROM blob
+                    JOIN repository_blob AS link ON link.blob = blob.id
+                    WHERE blob.digest = wanted.digest AND link.repository = $1 LIMIT 1) AS found";
     let found = db.rows(find, &[&repository, &wanted]).await?;
     let here = found.iter().map(|row| get(row, 2)).collect::<Outcome<_>>()?;
     let mut blobs = Blobs { here, missing: Vec::new(), sizes: sizes(&found)? };
@@ -228,9 +244,12 @@ async fn find_manifests(
     if wanted.is_empty() {
         return Ok(Sizes::new());
     }
-    let find = "SELECT manifest.digest, manifest.size FROM manifest
-                JOIN repository_manifest AS link ON link.manifest = manifest.id
-                WHERE manifest.digest = ANY ($2) AND link.repository = $1";
+    let find = "SELECT wanted.digest, found.size
+                FROM unnest($2::text[]) AS wanted (digest)
+                CROSS JOIN LATERAL (
+                    SELECT manifest.size FROM manifest
+                    JOIN repository_manifest AS link ON link.manifest = manifest.id
+                    WHERE manifest.digest = wanted.digest AND link.repository = $1 LIMIT 1) AS found";
     sizes(&db.rows(find, &[&repository, &wanted]).await?)
 }
 

@@ -49,6 +49,7 @@ mod held;
 mod lease;
 mod lists;
 mod manifests;
+mod migrate;
 mod misfits;
 mod open;
 mod preview;
@@ -75,13 +76,13 @@ use tokio::task::JoinHandle;
 use self::existing::Existing;
 use self::failure::{Failure, Outcome};
 use self::lease::Lease;
-use self::manifests::Asked;
+use self::manifests::{Asked, Found};
 use self::run::{Begin, Db, Runner};
 use self::together::Together;
 use super::{
     BlobRecord, BlobSize, Claim, Claimed, CollectStep, Collected, Cuts, Metadata, Misfit, NewBlob,
-    NewManifest, Progress, SessionState, Stored, StoredBlob, StoredManifest, UnknownManifest,
-    refusals,
+    NewManifest, Progress, Resolved, SessionState, Stored, StoredBlob, StoredManifest,
+    UnknownManifest, refusals,
 };
 use crate::objects::ObjectKey;
 use crate::upload::{Held, SessionId};
@@ -104,8 +105,8 @@ pub(crate) struct Postgres {
     lease: Lease,
     existing: Existing,
     /// Look-ups of manifests.
-    tags: Together<Asked, Option<Descriptor>>,
-    digests: Together<Asked, Option<Descriptor>>,
+    tags: Together<Asked, Option<Found>>,
+    digests: Together<Asked, Option<Found>>,
     keeper: JoinHandle<()>,
 }
 
@@ -121,11 +122,7 @@ impl Postgres {
     }
 }
 
-async fn look_up(
-    runner: &Runner,
-    by_tag: bool,
-    asked: &[Asked],
-) -> Result<Vec<Option<Descriptor>>> {
+async fn look_up(runner: &Runner, by_tag: bool, asked: &[Asked]) -> Result<Vec<Option<Found>>> {
     let query = |db: Arc<Db>| async move {
         match by_tag {
             true => manifests::by_tags(&db, asked).await,
@@ -135,7 +132,7 @@ async fn look_up(
     runner.read("look up a manifest", query).await
 }
 
-fn look_ups(runner: &Runner, by_tag: bool) -> Together<Asked, Option<Descriptor>> {
+fn look_ups(runner: &Runner, by_tag: bool) -> Together<Asked, Option<Found>> {
     let runner = runner.clone();
     Together::new(move |asked| {
         let runner = runner.clone();
@@ -149,6 +146,23 @@ impl Postgres {
         let query = |db: Arc<Db>| async move { check::holder(&db, link).await };
         let name = self.runner.read(doing, query).await?;
         Ok(name.as_ref().map(Begin::alone))
+    }
+
+    /// Looks up a manifest together with others.
+    async fn find(&self, repository: &Name, target: &Target) -> Result<Found> {
+        let (together, by_tag, name) = match target {
+            Target::Tag(tag) => (&self.tags, true, tag.to_string()),
+            Target::Digest(digest) | Target::Pinned(_, digest) => {
+                (&self.digests, false, digest.to_string())
+            }
+        };
+        let asked = (repository.clone(), name);
+        let found = match together.get(asked.clone()).await {
+            Some(found) => found,
+            // Its own error tells what is wrong.
+            None => look_up(&self.runner, by_tag, &[asked]).await?.into_iter().next().flatten(),
+        };
+        found.ok_or_else(|| refusals::unknown(repository, target))
     }
 
     async fn put(&self, new: &NewManifest, begin: Begin, alone: bool) -> Outcome<()> {
@@ -243,19 +257,7 @@ impl Metadata for Postgres {
     }
 
     async fn resolve(&self, repository: &Name, target: &Target) -> Result<Descriptor> {
-        let (together, by_tag, name) = match target {
-            Target::Tag(tag) => (&self.tags, true, tag.to_string()),
-            Target::Digest(digest) | Target::Pinned(_, digest) => {
-                (&self.digests, false, digest.to_string())
-            }
-        };
-        let asked = (repository.clone(), name);
-        let found = match together.get(asked.clone()).await {
-            Some(found) => found,
-            // Its own error tells what is wrong.
-            None => look_up(&self.runner, by_tag, &[asked]).await?.into_iter().next().flatten(),
-        };
-        found.ok_or_else(|| refusals::unknown(repository, target))
+        Ok(self.find(repository, target).await?.descriptor)
     }
 
     async fn manifest_bytes(&self, digest: &Digest) -> Result<Option<Bytes>> {
@@ -275,16 +277,18 @@ impl Metadata for Postgres {
         self.runner.read("read a manifest", query).await
     }
 
-    async fn manifest_is_stale(
+    async fn resolve_to_rely_on(
         &self,
         repository: &Name,
         digest: &Digest,
         stale_before: i64,
-    ) -> Result<bool> {
+    ) -> Result<Resolved> {
+        let Found { descriptor, held } = self.find(repository, &digest.clone().into()).await?;
         let query = |db: Arc<Db>| async move {
             collect::is_stale(&db, repository, digest, stale_before).await
         };
-        self.runner.read("look up a manifest", query).await
+        let stale = !held && self.runner.read("look up a manifest", query).await?;
+        Ok(Resolved { descriptor, stale })
     }
 
     async fn renew_manifest(&self, repository: &Name, digest: &Digest, now: i64) -> Result<bool> {
@@ -458,6 +462,11 @@ impl Metadata for Postgres {
         let step = self.runner.write("collect manifests", Begin::default(), work).await;
         self.existing.clear();
         step
+    }
+
+    async fn finish_deletions(&self) -> Result<bool> {
+        let work = |db: Arc<Db>| async move { remove::finish_deletions(&db).await };
+        self.runner.write("finish a deletion", Begin::default(), work).await
     }
 
     async fn preview_collection(&self, cuts: Cuts) -> Result<Collected> {

@@ -10,22 +10,20 @@ use oci_ref::{Error, ErrorKind, Result};
 use tokio_postgres::NoTls;
 use tokio_postgres::error::SqlState;
 
+use super::migrate::migrate;
 use super::run::Runner;
 use super::tls::Tls;
 use super::url::Url;
 use crate::blocking;
 
 /// The version of `schema.sql`.
-const SCHEMA: i32 = 3;
-
-/// Steps by which each older version becomes the next, from version 1 on.
-const MIGRATIONS: [&str; 2] = [include_str!("migrations/2.sql"), include_str!("migrations/3.sql")];
+pub(super) const SCHEMA: i32 = 4;
 
 /// The oldest server that will do, as it gives its version.
 const OLDEST: i32 = 150_000;
 
 /// The advisory lock under which the tables are made: of several replicas that start at once, one does it.
-const MIGRATION_LOCK: i64 = 0x6f63_6972_6567_0001;
+const CREATION_LOCK: i64 = 0x6f63_6972_6567_0001;
 
 /// How long a connection, or a free one of the pool, is waited for.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -49,7 +47,7 @@ pub(super) struct Settings {
 pub(super) async fn open(url: &Url, settings: &Settings) -> Result<Runner> {
     let pool = pool(url, settings).await?;
     let mut client = pool.get().await.map_err(|error| unreachable(url, error))?;
-    prepare(url, &mut client).await?;
+    prepare(url, &pool, &mut client).await?;
     Ok(Runner::new(pool, TRANSACTION))
 }
 
@@ -115,7 +113,7 @@ fn session(settings: &Settings) -> String {
 }
 
 /// Checks what the database is, and makes or changes its tables.
-async fn prepare(url: &Url, client: &mut Object) -> Result<()> {
+async fn prepare(url: &Url, pool: &Pool, client: &mut Object) -> Result<()> {
     let failed = |error: tokio_postgres::Error| refusal(url, error);
     let row = client.query_one("SHOW server_version_num", &[]).await.map_err(failed)?;
     let version: i32 =
@@ -128,21 +126,18 @@ async fn prepare(url: &Url, client: &mut Object) -> Result<()> {
         );
         return Err(Error::new(ErrorKind::Invalid, message));
     }
-    if found(&*client).await.map_err(failed)? == Found::Version(SCHEMA) {
-        return Ok(());
+    match found(&*client).await.map_err(failed)? {
+        Found::Version(SCHEMA) => return Ok(()),
+        Found::Version(1..SCHEMA) => return migrate_apart(url, pool).await,
+        _ => {}
     }
     let transaction = client.transaction().await.map_err(failed)?;
     let lock = "SELECT pg_advisory_xact_lock($1)";
-    transaction.execute(lock, &[&MIGRATION_LOCK]).await.map_err(failed)?;
+    transaction.execute(lock, &[&CREATION_LOCK]).await.map_err(failed)?;
     // Whoever had the lock before may have made them.
     let wrong = match found(&transaction).await.map_err(failed)? {
         Found::Nothing => None,
         Found::Version(SCHEMA) => return Ok(()),
-        Found::Version(older @ 1..SCHEMA) => {
-            tracing::info!(from = older, to = SCHEMA, "bringing the metadata to a newer schema");
-            transaction.batch_execute(&migration(older)).await.map_err(failed)?;
-            return transaction.commit().await.map_err(failed);
-        }
         Found::Version(newer) if newer > SCHEMA => Some(format!(
             "has schema version {newer}, and this program knows no newer one than {SCHEMA}: use the program that wrote it, or a newer one"
         )),
@@ -169,13 +164,13 @@ async fn prepare(url: &Url, client: &mut Object) -> Result<()> {
     transaction.commit().await.map_err(failed)
 }
 
-/// Statements that make this version of an older one. It may take as long as it takes, with plans
-/// for all rows of a table.
-fn migration(from: i32) -> String {
-    let set = "SET LOCAL statement_timeout = 0; SET LOCAL enable_seqscan = on;";
-    let steps = (2..).zip(MIGRATIONS).filter(|(to, _)| *to > from).map(|(_, step)| step);
-    let steps: String = steps.collect();
-    format!("{set}\n{steps}\nUPDATE oci_registry_schema SET version = {SCHEMA}")
+/// Brings the tables to this version, on a connection of its own, with which the lock and the
+/// settings go.
+async fn migrate_apart(url: &Url, pool: &Pool) -> Result<()> {
+    let mut client = pool.get().await.map_err(|error| unreachable(url, error))?;
+    let migrated = migrate(&mut client).await.map_err(|error| refusal(url, error));
+    drop(Object::take(client));
+    migrated
 }
 
 #[derive(PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! What a collection would do, worked out in temporary tables on one state of the database, which others go on changing.
 
-use super::collect::{above, origins_unheld};
+use super::collect::{above, unheld_by};
 use super::failure::Outcome;
 use super::run::{Db, get};
 use crate::metadata::columns;
@@ -87,9 +87,11 @@ async fn manifests(db: &Db, before: i64) -> Outcome<()> {
     let mut queued = db.execute_once(first, &[&before]).await?;
     // Of the queue, what nothing holds goes, with all that is above it.
     let go = format!(
-        "{} INSERT INTO gone (id) SELECT DISTINCT id FROM above WHERE origin IN ({}) ON CONFLICT DO NOTHING",
-        above("SELECT id FROM queue"),
-        origins_unheld("$1")
+        "INSERT INTO gone (id)
+         SELECT DISTINCT above.id FROM (SELECT id FROM queue WHERE {}) AS origin
+         CROSS JOIN LATERAL ({} SELECT id FROM above) AS above ON CONFLICT DO NOTHING",
+        unheld_by("queue.id", "$1"),
+        above("origin.id")
     );
     while queued > 0 {
         db.execute_once(&go, &[&before]).await?;

@@ -31,8 +31,8 @@ pub(super) async fn make_repository(db: &Db, name: &Name) -> Outcome<i64> {
 /// A blob that a repository has.
 pub(super) async fn linked_blob(db: &Db, repository: i64, digest: &Digest) -> Outcome<Option<i64>> {
     db.value(
-        "SELECT blob.id FROM blob JOIN repository_blob ON repository_blob.blob = blob.id
-         WHERE blob.digest = $2 AND repository_blob.repository = $1",
+        "SELECT blob FROM repository_blob
+         WHERE repository = $1 AND blob = (SELECT id FROM blob WHERE digest = $2)",
         &[&repository, &digest.as_str()],
     )
     .await
@@ -45,8 +45,8 @@ pub(super) async fn linked_manifest(
     digest: &Digest,
 ) -> Outcome<Option<i64>> {
     db.value(
-        "SELECT link.id FROM manifest JOIN repository_manifest AS link ON link.manifest = manifest.id
-         WHERE manifest.digest = $2 AND link.repository = $1",
+        "SELECT id FROM repository_manifest
+         WHERE repository = $1 AND manifest = (SELECT id FROM manifest WHERE digest = $2)",
         &[&repository, &digest.as_str()],
     )
     .await

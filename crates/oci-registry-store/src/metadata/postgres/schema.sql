@@ -1,4 +1,4 @@
--- Version 2. A change of this file is a new version with its own migration; `migrations/` has those
+-- Version 4. A change of this file is a new version with its own migration; `migrations/` has those
 -- from older versions.
 --
 -- As for SQLite, references restrict: nothing that is referenced can be removed, and nothing is ever removed by cascade.
@@ -39,11 +39,13 @@ CREATE TABLE blob (
     id     bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     digest text COLLATE "C" NOT NULL UNIQUE,
     size   bigint NOT NULL CHECK (size >= 0),
-    object text COLLATE "C" UNIQUE,
+    object text COLLATE "C",
     data   bytea,
     CHECK ((object IS NULL) <> (data IS NULL)),
     CHECK (data IS NULL OR octet_length(data) = size)
 );
+-- Most have none.
+CREATE UNIQUE INDEX blob_object ON blob (object) WHERE object IS NOT NULL;
 
 CREATE TABLE repository_blob (
     repository bigint NOT NULL REFERENCES repository ON DELETE RESTRICT,
@@ -51,8 +53,12 @@ CREATE TABLE repository_blob (
     -- Since when a collector should look at it (in seconds since 1970). Never NULL while nothing references it.
     candidate_since bigint,
     PRIMARY KEY (repository, blob)
-);
-CREATE INDEX repository_blob_by_blob ON repository_blob (blob);
+)
+-- The collector writes each link once more. What is dead must not wait until it is a fifth of a table
+-- whose indexes are read as a whole to clean them.
+WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
+-- By both, since the blob that is asked for most may be the one that all repositories have.
+CREATE INDEX repository_blob_holders ON repository_blob (blob, repository);
 CREATE INDEX repository_blob_candidate ON repository_blob (candidate_since)
     WHERE candidate_since IS NOT NULL;
 
@@ -74,8 +80,9 @@ CREATE TABLE repository_manifest (
     -- Since when a collector of untagged manifests should look at it. Never NULL while nothing holds it.
     candidate_since bigint,
     UNIQUE (repository, manifest)
-);
-CREATE INDEX repository_manifest_by_manifest ON repository_manifest (manifest);
+)
+WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
+CREATE INDEX repository_manifest_holders ON repository_manifest (manifest, repository);
 CREATE INDEX repository_manifest_candidate ON repository_manifest (candidate_since)
     WHERE candidate_since IS NOT NULL;
 
@@ -129,6 +136,16 @@ CREATE TABLE referrer (
 );
 -- A type can be longer than an index entry may be.
 CREATE INDEX referrer_by_type ON referrer (repository, subject, md5(artifact_type), digest);
+
+-- Subjects that were deleted, and had so many referrers that they become candidates in steps: since
+-- `since`, and up to the digest `marked` so far.
+CREATE TABLE deleted_subject (
+    repository bigint NOT NULL,
+    digest     text COLLATE "C" NOT NULL,
+    since      bigint NOT NULL,
+    marked     text COLLATE "C" NOT NULL,
+    PRIMARY KEY (repository, digest)
+);
 
 -- Suspended uploads that have content, and uploads that were completed or cancelled, as long as their tokens could still
 -- begin them anew. In one table, so that one key keeps a session from being both. The id begins with the time of its making.

@@ -7,7 +7,7 @@ use oci_spec_types::Descriptor;
 use rusqlite::{Connection, OptionalExtension};
 
 use super::failure::Outcome;
-use super::{collect, manifests, rows};
+use super::{collect, remove, rows};
 use crate::metadata::columns;
 use crate::metadata::misfits::FORGOTTEN_LINK;
 use crate::metadata::{Content, Recorded, StoredBlob, StoredManifest, UnknownManifest};
@@ -260,7 +260,7 @@ pub(super) fn discard_manifest(db: &Connection, link: i64, now: i64) -> Outcome<
     if !find.exists([link])? {
         return Ok(false);
     }
-    manifests::unlink(db, link, now, now)?;
+    remove::unlink(db, link, now, now)?;
     Ok(true)
 }
 

@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use super::blobs::Unlinked;
 use super::failure::Outcome;
 use super::recent::Held;
-use super::{blobs, manifests};
+use super::{blobs, remove};
 use crate::metadata::columns;
 use crate::metadata::{CollectStep, Collected};
 
@@ -42,6 +42,15 @@ pub(super) const ABOVE: &str = "
 const ROOTS: &str = "
     SELECT above.id, EXISTS (SELECT 1 FROM tag WHERE tag.manifest = above.id), link.candidate_since
     FROM above JOIN repository_manifest AS link ON link.id = above.id";
+
+/// True of a manifest that has a tag, or that an index with a tag lists. A walk would take all such indexes before it looks at the first.
+const TAGGED: &str = "
+    SELECT EXISTS (SELECT 1 FROM tag WHERE tag.manifest = ?1) OR EXISTS (
+        SELECT 1 FROM repository_manifest AS link
+        JOIN manifest ON manifest.id = link.manifest
+        JOIN manifest_child AS child ON child.repository = link.repository AND child.child = manifest.digest
+        JOIN tag ON tag.manifest = child.parent
+        WHERE link.id = ?1)";
 
 pub(super) fn collect_blobs(
     db: &Connection,
@@ -101,7 +110,7 @@ pub(super) fn collect_manifests(
                 db.prepare_cached("SELECT candidate_since FROM repository_manifest WHERE id = ?1")?;
             // What is in a circle need not be a candidate itself.
             let since: Option<i64> = find.query_row([link], |row| row.get(0))?;
-            let freed = manifests::unlink(db, link, since.unwrap_or(before), now)?;
+            let freed = remove::unlink(db, link, since.unwrap_or(before), now)?;
             deleted.manifests += 1;
             deleted.bytes += freed.unwrap_or(0);
             // What it held may be due now.
@@ -124,6 +133,9 @@ pub(super) enum Hold {
 
 /// What keeps a manifest, if only tags and candidates since later than `before` are roots.
 pub(super) fn hold(db: &Connection, link: i64, before: i64, keep: usize) -> Outcome<Hold> {
+    if db.prepare_cached(TAGGED)?.query_row([link], |row| row.get(0))? {
+        return Ok(Hold::Held(Held::FAST));
+    }
     let mut walk = db.prepare_cached(&format!("{ABOVE}{ROOTS}"))?;
     let mut found = walk.query([link])?;
     let mut above = VecDeque::new();

@@ -10,7 +10,7 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use super::collect::Hold;
 use super::failure::Outcome;
 use super::recent::Held;
-use super::{collect, rows};
+use super::{collect, remove, rows};
 use crate::metadata::refusals::{self, check_tag};
 use crate::metadata::{NewManifest, columns};
 
@@ -104,7 +104,7 @@ pub(super) fn put(db: &Connection, new: &NewManifest) -> Outcome<()> {
     let Link { id: link, known } = link(db, repository, new)?;
     if !known {
         // As another type, the same bytes may reference something else.
-        release(db, link, new.now, new.now)?;
+        remove::release(db, link, new.now, new.now)?;
         add_references(db, repository, link, &new.manifest, &blobs)?;
     }
     let mut find =
@@ -297,78 +297,10 @@ pub(super) fn record_again(
     let values = (link, manifest.digest().as_str(), artifact_type);
     let repository = update.query_row(values, |row| row.get(0)).optional()?;
     let Some(repository) = repository else { return Ok(false) };
-    release(db, link, now, now)?;
+    remove::release(db, link, now, now)?;
     let blobs = find_blobs(db, repository, manifest, |_, _| Ok(()))?;
     add_references(db, repository, link, manifest, &blobs)?;
     Ok(true)
-}
-
-/// Removes all references of a manifest. Blobs become candidates since `now`, and children since `since`, unless they
-/// have been only since later.
-fn release(db: &Connection, link: i64, since: i64, now: i64) -> Outcome<()> {
-    db.prepare_cached(
-        "UPDATE repository_blob SET candidate_since = max(coalesce(candidate_since, ?2), ?2)
-         WHERE (repository, blob) IN (SELECT repository, blob FROM manifest_blob WHERE parent = ?1)",
-    )?
-    .execute((link, now))?;
-    db.prepare_cached(
-        "UPDATE repository_manifest SET candidate_since = max(coalesce(candidate_since, ?2), ?2)
-         WHERE (repository, manifest) IN
-         (SELECT repository, manifest.id FROM manifest_child JOIN manifest ON manifest.digest = child
-          WHERE parent = ?1)",
-    )?
-    .execute((link, since))?;
-    for statement in [
-        "DELETE FROM manifest_blob WHERE parent = ?1",
-        "DELETE FROM missing_blob WHERE parent = ?1",
-        "DELETE FROM manifest_child WHERE parent = ?1",
-        "DELETE FROM referrer WHERE manifest = ?1",
-    ] {
-        db.prepare_cached(statement)?.execute([link])?;
-    }
-    Ok(())
-}
-
-pub(super) fn delete(db: &Connection, name: &Name, digest: &Digest, now: i64) -> Outcome<()> {
-    let unknown = || refusals::unknown_manifest(name, digest);
-    let repository = rows::repository(db, name)?.ok_or_else(unknown)?;
-    let link = rows::linked_manifest(db, repository, digest)?.ok_or_else(unknown)?;
-    db.prepare_cached("DELETE FROM tag WHERE manifest = ?1")?.execute([link])?;
-    unlink(db, link, now, now)?;
-    Ok(())
-}
-
-/// Takes an untagged manifest out of its repository. What it held is a candidate: manifests since `since`, and blobs since
-/// `now`, unless they have been only since later. Gives its size if that was the last repository that had it.
-pub(super) fn unlink(db: &Connection, link: i64, since: i64, now: i64) -> Outcome<Option<u64>> {
-    db.prepare_cached(
-        "UPDATE repository_manifest SET candidate_since = max(coalesce(candidate_since, ?2), ?2)
-         WHERE id IN
-         (SELECT referrer.manifest FROM repository_manifest AS link
-          JOIN manifest ON manifest.id = link.manifest
-          JOIN referrer ON referrer.repository = link.repository AND referrer.subject = manifest.digest
-          WHERE link.id = ?1)",
-    )?
-    .execute((link, since))?;
-    release(db, link, since, now)?;
-    let mut delete = db.prepare_cached(
-        "DELETE FROM repository_manifest WHERE id = ?1 RETURNING repository, manifest",
-    )?;
-    let (repository, manifest): (i64, i64) =
-        delete.query_row([link], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    rows::drop_if_empty(db, repository)?;
-    drop_unlinked(db, manifest)
-}
-
-/// Deletes the bytes of a manifest that no repository has, and tells their number.
-pub(super) fn drop_unlinked(db: &Connection, manifest: i64) -> Outcome<Option<u64>> {
-    let mut drop = db.prepare_cached(
-        "DELETE FROM manifest WHERE id = ?1
-         AND NOT EXISTS (SELECT 1 FROM repository_manifest WHERE repository_manifest.manifest = ?1)
-         RETURNING size",
-    )?;
-    let size: Option<i64> = drop.query_row([manifest], |row| row.get(0)).optional()?;
-    Ok(size.map(columns::size).transpose()?)
 }
 
 pub(super) fn delete_tag(db: &Connection, name: &Name, tag: &Tag, now: i64) -> Outcome<()> {

@@ -3,7 +3,7 @@
 use rusqlite::Connection;
 
 use super::failure::Outcome;
-use super::{blobs, manifests, rows};
+use super::{blobs, remove, rows};
 use crate::metadata::Misfit;
 use crate::metadata::columns;
 use crate::metadata::misfits::FORGOTTEN_LINK;
@@ -28,7 +28,7 @@ pub(super) fn mend(db: &Connection, kind: Misfit, id: i64, delete_after: i64) ->
             Ok(db.execute(keep, [id])? == 1)
         }
         Misfit::Blob => Ok(blobs::drop_unlinked(db, id, delete_after)?.is_some()),
-        Misfit::Manifest => Ok(manifests::drop_unlinked(db, id)?.is_some()),
+        Misfit::Manifest => Ok(remove::drop_unlinked(db, id)?.is_some()),
         Misfit::Repository => rows::drop_if_empty(db, id),
     }
 }

@@ -7,6 +7,8 @@ mod blobs;
 mod check;
 mod claims;
 mod collect;
+#[cfg(test)]
+mod cost;
 mod failure;
 mod lists;
 mod log;
@@ -16,6 +18,7 @@ mod open;
 mod preview;
 mod readers;
 mod recent;
+mod remove;
 mod rows;
 mod sessions;
 mod writer;
@@ -38,7 +41,8 @@ use self::recent::Recent;
 use self::writer::Writer;
 use super::{
     BlobRecord, BlobSize, Claim, Claimed, CollectStep, Collected, Cuts, Metadata, Misfit, NewBlob,
-    NewManifest, Progress, SessionState, Stored, StoredBlob, StoredManifest, UnknownManifest,
+    NewManifest, Progress, Resolved, SessionState, Stored, StoredBlob, StoredManifest,
+    UnknownManifest,
 };
 use crate::blocking;
 use crate::objects::ObjectKey;
@@ -58,7 +62,8 @@ pub(crate) struct Sqlite {
 }
 
 impl Sqlite {
-    /// Opens the file, or creates it, and keeps up to `cache` bytes of what is found in it. Blocks.
+    /// Opens the file, or creates it, and keeps up to `cache` bytes of what is found in it: half as what names stand for, and
+    /// half as pages that the readers share out among them. Blocks.
     ///
     /// # Errors
     /// If it is damaged, of another program, or of a newer version; then it has not been changed.
@@ -66,8 +71,9 @@ impl Sqlite {
         let writer = open::writer(path, sync)?;
         let count =
             std::thread::available_parallelism().map_or(4, |cores| cores.get().clamp(2, 16));
-        let readers = (0..count).map(|_| open::reader(path)).collect::<Result<_>>()?;
-        let recent = Arc::new(Recent::new(cache));
+        let readers =
+            (0..count).map(|_| open::reader(path, cache / 2 / count)).collect::<Result<_>>()?;
+        let recent = Arc::new(Recent::new(cache / 2));
         let ended = Arc::clone(&recent);
         let writer = Writer::start(writer, open::merger(path)?, move || ended.end_transaction())?;
         let (claims, begun) = (Claims::default(), Begun::default());
@@ -276,16 +282,17 @@ impl Metadata for Sqlite {
         self.change("store a manifest", &repository, put).await
     }
 
-    async fn manifest_is_stale(
+    async fn resolve_to_rely_on(
         &self,
         repository: &Name,
         digest: &Digest,
         stale_before: i64,
-    ) -> Result<bool> {
+    ) -> Result<Resolved> {
+        let descriptor = self.resolve(repository, &digest.clone().into()).await?;
         let recent = &self.recent;
         let held = recent.get(&recent.holds, repository, digest.as_str());
         if held.is_some_and(|held| !held.is_stale(stale_before)) {
-            return Ok(false);
+            return Ok(Resolved { descriptor, stale: false });
         }
         // What was stale may have been renewed.
         let moment = recent.moment();
@@ -295,7 +302,7 @@ impl Metadata for Sqlite {
         if let Some(held) = held {
             recent.holds.insert(moment, repository, digest.as_str(), held);
         }
-        Ok(held.is_none())
+        Ok(Resolved { descriptor, stale: held.is_none() })
     }
 
     async fn renew_manifest(&self, repository: &Name, digest: &Digest, now: i64) -> Result<bool> {
@@ -306,7 +313,7 @@ impl Metadata for Sqlite {
 
     async fn delete_manifest(&self, repository: &Name, digest: &Digest, now: i64) -> Result<()> {
         let (name, digest) = (repository.clone(), digest.clone());
-        let work = move |db: &_| manifests::delete(db, &name, &digest, now);
+        let work = move |db: &_| remove::delete(db, &name, &digest, now);
         self.change("delete a manifest", repository, work).await
     }
 
@@ -467,6 +474,10 @@ impl Metadata for Sqlite {
             Ok(step)
         };
         self.writer.run("collect manifests", work).await
+    }
+
+    async fn finish_deletions(&self) -> Result<bool> {
+        self.writer.run("finish a deletion", remove::finish_deletions).await
     }
 
     async fn preview_collection(&self, cuts: Cuts) -> Result<Collected> {

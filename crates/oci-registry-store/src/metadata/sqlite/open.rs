@@ -14,18 +14,22 @@ use super::writer::run_alone;
 const APPLICATION: i32 = 0x6f63_6972;
 
 /// The version of `schema.sql`.
-const SCHEMA: i32 = 5;
+const SCHEMA: i32 = 6;
 
 /// How each older version becomes the next, from version 1 on.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     include_str!("migrations/2.sql"),
     include_str!("migrations/3.sql"),
     include_str!("migrations/4.sql"),
     include_str!("migrations/5.sql"),
+    include_str!("migrations/6.sql"),
 ];
 
 /// Prepared statements kept for each connection.
 const STATEMENTS: usize = 64;
+
+/// The least memory of a connection that reads, for pages of the database.
+const READER_CACHE: usize = 2 << 20;
 
 /// Opens the connection that writes, creates the tables in a new file, and brings those of an older version to this one.
 pub(super) fn writer(path: &Path, sync: bool) -> Result<Connection> {
@@ -44,12 +48,15 @@ pub(super) fn writer(path: &Path, sync: bool) -> Result<Connection> {
     Ok(connection)
 }
 
-/// Opens a connection that reads.
-pub(super) fn reader(path: &Path) -> Result<Connection> {
+/// Opens a connection that reads, with so many bytes for pages of the database.
+pub(super) fn reader(path: &Path, cache: usize) -> Result<Connection> {
     let open = || {
         let connection = connect(path)?;
         keep_statements(&connection)?;
         connection.pragma_update(None, "query_only", true)?;
+        // In KiB, if negative.
+        let cache = i64::try_from(cache.max(READER_CACHE) >> 10).unwrap_or(i64::MAX);
+        connection.pragma_update(None, "cache_size", -cache)?;
         Ok(connection)
     };
     open().map_err(|error| sql_error("open a connection", error))
@@ -186,7 +193,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("db");
         let writer = writer(&path, false).unwrap();
-        let reader = reader(&path).unwrap();
+        let reader = reader(&path, 0).unwrap();
         for connection in [&writer, &reader] {
             let mut find = connection
                 .prepare_cached(

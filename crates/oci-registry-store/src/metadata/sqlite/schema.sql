@@ -1,4 +1,4 @@
--- Version 4. A change of this file is a new version with its own migration; `migrations/` has those
+-- Version 6. A change of this file is a new version with its own migration; `migrations/` has those
 -- from older versions.
 --
 -- References restrict: nothing that is referenced can be removed, and nothing is ever removed by cascade.
@@ -115,6 +115,16 @@ CREATE TABLE referrer (
     PRIMARY KEY (repository, subject, digest)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX referrer_by_type ON referrer (repository, subject, artifact_type, digest);
+
+-- Subjects that were deleted, and had so many referrers that they become candidates in steps: since
+-- `since`, and up to the digest `marked` so far.
+CREATE TABLE deleted_subject (
+    repository INTEGER NOT NULL,
+    digest     TEXT NOT NULL,
+    since      INTEGER NOT NULL,
+    marked     TEXT NOT NULL,
+    PRIMARY KEY (repository, digest)
+) STRICT, WITHOUT ROWID;
 
 -- Suspended uploads that have content. The id begins with the time of its making.
 CREATE TABLE session (

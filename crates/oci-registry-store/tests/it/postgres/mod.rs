@@ -6,10 +6,13 @@ mod backup;
 #[cfg(feature = "clouds")]
 mod bucket;
 mod claims;
+mod collectors;
 mod interleavings;
+mod migration;
 mod model;
 mod opening;
 mod outage;
 mod pages;
 mod replicas;
+mod statements;
 mod tls;

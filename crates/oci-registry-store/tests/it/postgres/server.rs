@@ -34,6 +34,8 @@ pub(crate) struct Server {
     port: u16,
     /// How it is reached by the network.
     network: &'static str,
+    /// How it is made to count what statements cost, if it is.
+    counting: &'static str,
     /// Stops the server when it is dropped, and when this process ends: it waits for the end of its input.
     _watch: Child,
 }
@@ -42,6 +44,15 @@ impl Server {
     /// Starts a server, if its programs can be found.
     pub(crate) fn start() -> Option<Self> {
         let server = Self::prepare()?;
+        server.resume();
+        Some(server)
+    }
+
+    /// Starts a server that counts what each statement costs, and syncs its log, by the extension `pg_stat_statements`, which
+    /// distributions have with the server.
+    pub(crate) fn start_counting() -> Option<Self> {
+        let mut server = Self::prepare()?;
+        server.counting = "-c shared_preload_libraries=pg_stat_statements -c fsync=on";
         server.resume();
         Some(server)
     }
@@ -102,7 +113,7 @@ impl Server {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        Some(Self { directory, programs, port: 5432, network: "", _watch: watch })
+        Some(Self { directory, programs, port: 5432, network: "", counting: "", _watch: watch })
     }
 
     fn control(&self, arguments: &[&str]) -> Command {
@@ -119,10 +130,11 @@ impl Server {
     pub(crate) fn resume(&self) {
         let own = self.directory.path().join("own");
         let options = format!(
-            "-c listen_addresses={} -c port={} -k {} -c max_connections=400 -c fsync=off -c shared_buffers=32MB",
+            "-c listen_addresses={} -c port={} -k {} -c max_connections=400 -c fsync=off -c shared_buffers=32MB {}",
             self.network,
             self.port,
-            own.display()
+            own.display(),
+            self.counting
         );
         run(self.control(&["start", "-o", &options]).arg("--log").arg(own.join("log")));
     }
