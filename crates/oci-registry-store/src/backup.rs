@@ -96,8 +96,7 @@ async fn copy(engine: &Engine, to: &Files, blob: &StoredBlob) -> Result<bool> {
     let Content::Object(key) = &blob.content else { return Ok(false) };
     let mut writer = to.create(key, Arc::new(Unnoted)).await?;
     let (from, pace) = (&*engine.objects, &mut Pace::new(None));
-    let damage =
-        verify(from, &blob.content, &blob.digest, blob.size, pace, Some(&mut *writer)).await?;
+    let damage = verify(from, key, &blob.digest, blob.size, pace, Some(&mut *writer)).await?;
     if let Some(damage) = damage {
         let message = format!(
             "blob {} cannot be backed up: {damage}; mend that with fsck first, and begin in a new directory",

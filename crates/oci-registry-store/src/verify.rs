@@ -6,12 +6,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use oci_ref::{Error, ErrorKind, Result};
-use oci_spec_types::{Digest, VerifyError};
+use oci_spec_types::{Digest, Verifier, VerifyError};
 use tokio::time::Instant;
 
 use crate::blocking;
-use crate::metadata::Content;
-use crate::objects::{ObjectWrite, Objects};
+use crate::objects::{ObjectKey, ObjectWrite, Objects};
 
 /// What is wrong with stored bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,32 +52,35 @@ impl Pace {
     }
 }
 
-/// Reads content and checks it, and writes it somewhere else if asked to. Memory is bounded by a few chunks.
+/// What is wrong with bytes that are there.
+///
+/// # Errors
+/// If they cannot be checked, which says nothing about what they are.
+pub(crate) fn verify_bytes(bytes: &[u8], digest: &Digest, size: u64) -> Result<Option<Damage>> {
+    if bytes.len() as u64 != size {
+        return Ok(Some(Damage::Size { found: bytes.len() as u64, expected: size }));
+    }
+    let mut verifier = digest.verifier()?;
+    verifier.update(bytes);
+    damage(verifier, digest)
+}
+
+/// Reads an object and checks it, and writes it somewhere else if asked to. Memory is bounded by a few chunks.
 ///
 /// # Errors
 /// If it cannot be read or written, which says nothing about what it is.
 pub(crate) async fn verify(
     objects: &dyn Objects,
-    content: &Content,
+    key: &ObjectKey,
     digest: &Digest,
     size: u64,
     pace: &mut Pace,
     mut to: Option<&mut dyn ObjectWrite>,
 ) -> Result<Option<Damage>> {
-    let mut body = match content {
-        Content::Inline(data) => {
-            if data.len() as u64 != size {
-                return Ok(Some(Damage::Size { found: data.len() as u64, expected: size }));
-            }
-            futures_util::stream::iter([Ok(data.clone())]).boxed()
-        }
-        Content::Object(key) => match objects.size(key).await? {
-            None => return Ok(Some(Damage::Missing)),
-            Some(found) if found != size => {
-                return Ok(Some(Damage::Size { found, expected: size }));
-            }
-            Some(_) => objects.open(key, 0..size).await?,
-        },
+    let mut body = match objects.size(key).await? {
+        None => return Ok(Some(Damage::Missing)),
+        Some(found) if found != size => return Ok(Some(Damage::Size { found, expected: size })),
+        Some(_) => objects.open(key, 0..size).await?,
     };
     let mut verifier = digest.verifier()?;
     while let Some(chunk) = body.next().await {
@@ -94,6 +96,10 @@ pub(crate) async fn verify(
         .await?;
         pace.count(length).await;
     }
+    damage(verifier, digest)
+}
+
+fn damage(verifier: Verifier, digest: &Digest) -> Result<Option<Damage>> {
     match verifier.finish() {
         Ok(()) => Ok(None),
         Err(VerifyError::Mismatch { actual, .. }) => Ok(Some(Damage::Digest { found: actual })),

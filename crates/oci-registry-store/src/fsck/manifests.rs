@@ -10,7 +10,13 @@ use crate::blocking;
 use crate::metadata::{Recorded, StoredManifest};
 
 /// How many are listed at a time.
-const PAGE: usize = 100;
+const PAGE: usize = 200;
+
+/// How many bytes are parsed at a time, if it is more than one manifest.
+const PART: usize = 64 << 10;
+
+/// What its bytes are found to be: how what is recorded differs from them, with what they say.
+type Found = std::result::Result<Option<(String, Manifest)>, ManifestError>;
 
 impl Check<'_> {
     pub(super) async fn manifests(&mut self, mut after: i64) -> Result<()> {
@@ -18,8 +24,21 @@ impl Check<'_> {
         loop {
             let page = self.engine.metadata.stored_manifests(after, PAGE).await?;
             let Some(end) = page.last().map(|manifest| manifest.id) else { return Ok(()) };
-            for stored in page {
-                self.manifest(stored).await?;
+            let mut page = page.into_iter().peekable();
+            while page.peek().is_some() {
+                let mut bytes = 0;
+                let part = std::iter::from_fn(|| {
+                    let next =
+                        page.next_if(|next| bytes == 0 || bytes + next.bytes.len() <= PART)?;
+                    bytes += next.bytes.len().max(1);
+                    Some(next)
+                });
+                let part: Vec<_> = part.collect();
+                let found =
+                    blocking::run(move || Ok(part.into_iter().map(find).collect::<Vec<_>>()));
+                for (stored, found) in found.await? {
+                    self.manifest(stored, found).await?;
+                }
             }
             after = end;
             self.progress(FsckStage::Manifests, after as f64 / last.max(1) as f64);
@@ -28,17 +47,18 @@ impl Check<'_> {
     }
 
     /// All of one come from one state of the database, and bytes never change, so there is no need to look again.
-    async fn manifest(&mut self, stored: StoredManifest) -> Result<()> {
-        let (descriptor, bytes) = (stored.descriptor.clone(), stored.bytes.clone());
-        let length = bytes.len() as u64;
-        let parsed = blocking::run(move || Ok(Manifest::verify(&descriptor, bytes))).await?;
+    async fn manifest(&mut self, stored: StoredManifest, found: Found) -> Result<()> {
+        let length = stored.bytes.len() as u64;
         self.pace.count(length).await;
         self.report.manifests += 1;
         self.report.bytes += length;
+        if !stored.forgotten && matches!(found, Ok(None)) {
+            return Ok(());
+        }
         let shown =
             format!("manifest {} of repository {}", stored.descriptor.digest, stored.repository);
-        let manifest = match parsed {
-            Ok(manifest) => manifest,
+        let difference = match found {
+            Ok(difference) => difference,
             // Its bytes are as they were pushed.
             Err(error) if !is_damage(&error) => {
                 self.problem(format!("{shown} cannot be understood: {error}"), None);
@@ -64,7 +84,7 @@ impl Check<'_> {
                 return Ok(());
             }
         };
-        if let Some(difference) = difference(&manifest, &stored) {
+        if let Some((difference, manifest)) = difference {
             let what =
                 format!("the references of {shown} are not recorded as they are: {difference}");
             let remedy = "they are recorded anew from its bytes";
@@ -88,6 +108,12 @@ impl Check<'_> {
         }
         Ok(())
     }
+}
+
+fn find(stored: StoredManifest) -> (StoredManifest, Found) {
+    let parsed = Manifest::verify(&stored.descriptor, stored.bytes.clone());
+    let found = parsed.map(|manifest| Some((difference(&manifest, &stored)?, manifest)));
+    (stored, found)
 }
 
 /// Tells that bytes are not those that they should be.

@@ -13,6 +13,24 @@ pub(crate) enum Misfit {
     Repository,
 }
 
+/// The statement that looks at links, in both dialects: after the one of the first and second parameters, its blob and its
+/// repository; of blobs up to the third parameter; no more than the fourth. Each comes with the blob's digest and the repository's
+/// name if it is forgotten. A blob may have very many links, and each step looks at a bounded number of them: in the order of an
+/// index, and each by another one. PostgreSQL may read all references at once for EXISTS, and does not for a value.
+pub(super) const LINKS: &str = "
+    SELECT link.blob, link.repository,
+        CASE WHEN forgotten THEN (SELECT digest FROM blob WHERE blob.id = link.blob) END,
+        CASE WHEN forgotten THEN (SELECT name FROM repository WHERE repository.id = link.repository) END
+    FROM (
+        SELECT link.blob, link.repository, link.candidate_since IS NULL AND (
+            SELECT 1 FROM manifest_blob AS held
+            WHERE held.repository = link.repository AND held.blob = link.blob LIMIT 1) IS NULL AS forgotten
+        FROM repository_blob AS link
+        WHERE (link.blob, link.repository) > ($1, $2) AND link.blob <= $3
+        ORDER BY link.blob, link.repository LIMIT $4
+    ) AS link
+    ORDER BY link.blob, link.repository";
+
 /// Which blobs are forgotten, by their links, which the statement calls `link`.
 pub(super) const FORGOTTEN_LINK: &str = "link.candidate_since IS NULL AND NOT EXISTS (
     SELECT 1 FROM manifest_blob AS held WHERE held.repository = link.repository AND held.blob = link.blob)";

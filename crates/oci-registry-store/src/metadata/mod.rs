@@ -7,6 +7,7 @@ mod columns;
 mod misfits;
 #[cfg(feature = "postgres")]
 mod postgres;
+mod recorded;
 pub(crate) mod refusals;
 mod sqlite;
 
@@ -216,9 +217,25 @@ pub(crate) struct StoredBlob {
     pub(crate) digest: Digest,
     pub(crate) size: u64,
     pub(crate) content: Content,
-    /// A repository that has it and where it is forgotten: nothing there references it, and it is no candidate, so that no
-    /// collector would look at it.
-    pub(crate) forgotten_in: Option<Name>,
+}
+
+/// Some links of blobs to repositories that were looked at.
+#[derive(Debug, Default)]
+pub(crate) struct CheckedLinks {
+    /// Those of forgotten blobs, in order: nothing in the repository references them, and they are
+    /// no candidates there, so that no collector would look at them.
+    pub(crate) forgotten: Vec<ForgottenLink>,
+    /// The last link, if there may be more after it: the ids of its blob and its repository.
+    pub(crate) next: Option<(i64, i64)>,
+}
+
+/// A blob that is forgotten in a repository.
+#[derive(Debug)]
+pub(crate) struct ForgottenLink {
+    /// The blob's place in the order of checking.
+    pub(crate) blob: i64,
+    pub(crate) digest: Digest,
+    pub(crate) repository: Name,
 }
 
 /// A manifest as a repository has it.
@@ -457,8 +474,14 @@ pub(crate) trait Metadata: Send + Sync + 'static {
     /// What is wrong with the database itself, in words; nothing if it is sound. Holds nobody up.
     async fn check_database(&self) -> Result<Vec<String>>;
 
-    /// At most `limit` blobs with greater ids, in the order of their ids.
+    /// At most `limit` blobs with greater ids, in the order of their ids. Fewer, if those in the
+    /// database are large.
     async fn stored_blobs(&self, after: i64, limit: usize) -> Result<Vec<StoredBlob>>;
+
+    /// Looks at no more than `limit` links after one, of blobs with ids up to `last`, in the order
+    /// of the ids of blobs and then of repositories.
+    async fn check_links(&self, after: (i64, i64), last: i64, limit: usize)
+    -> Result<CheckedLinks>;
 
     /// At most `limit` manifests with greater ids, in the order of their ids. Fewer, if they are large.
     async fn stored_manifests(&self, after: i64, limit: usize) -> Result<Vec<StoredManifest>>;

@@ -354,7 +354,7 @@ async fn a_check_goes_on_where_it_was_left() {
     let seen = AtomicUsize::new(0);
     let tell = |event: &FsckEvent<'_>| {
         if let FsckEvent::Progress(FsckStage::Blobs, _) = event
-            && seen.fetch_add(1, Ordering::Relaxed) == 150
+            && seen.fetch_add(1, Ordering::Relaxed) == 220
         {
             stop.lock().unwrap().take();
         }

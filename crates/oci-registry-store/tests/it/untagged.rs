@@ -2,6 +2,7 @@
 
 use oci_ref::{Manifest, Precondition, Source, Store};
 use oci_registry_server::{Access, Registry};
+use oci_registry_store::EngineOptions;
 use oci_spec_types::{ErrorCode, Tag};
 
 use crate::support::*;
@@ -217,4 +218,59 @@ async fn a_wide_and_deep_tree_goes_in_steps() {
     drop(store);
     let engine = engine.age(DAY).await;
     assert_eq!(engine.collect_untagged().await.manifests, 352);
+}
+
+/// What refers to a subject that is deleted becomes garbage, however much it is; and who relies on it before that keeps it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_subject_with_many_referrers() {
+    let mut options = EngineOptions::default();
+    options.sync = false;
+    let engine = TestEngine::with(options).await;
+    let store = engine.repository("a/b").await;
+    let subject = push_image(&*store, "subject", &[tag("t")]).await;
+    let config = describe(b"{}");
+    let referrers: Vec<Manifest> = (0..1203)
+        .map(|n| image(&config, &[], &n.to_string(), Some(subject.descriptor())))
+        .collect();
+    for referrer in &referrers {
+        put(&*store, referrer, &[]).await;
+    }
+    drop(store);
+    // They are held, and no candidates any more.
+    let engine = engine.age(2 * DAY).await;
+    assert_eq!(engine.collect_untagged().await.manifests, 0);
+    let store = engine.repository("a/b").await;
+    store.delete_manifest(subject.digest()).await.unwrap();
+    engine.assert_sound().await;
+    assert_eq!(count_referrers(&*store, &subject).await, 1203);
+    drop(store);
+    let engine = engine.age(2 * DAY).await;
+    let store = engine.repository("a/b").await;
+    // Some are told to be here, which is a promise: the first and the last, by digest.
+    let mut kept: Vec<&Manifest> = referrers.iter().collect();
+    kept.sort_unstable_by_key(|it| it.digest().to_string());
+    let kept = [kept[0], kept[1202]];
+    for kept in kept {
+        store.resolve(&kept.digest().clone().into()).await.unwrap();
+    }
+    assert_eq!(engine.collect_untagged().await.manifests, 1201);
+    assert_eq!(here(&*store, kept).await, [true; 2]);
+    assert_eq!(count_referrers(&*store, &subject).await, 2);
+    engine.assert_sound().await;
+    drop(store);
+    let engine = engine.age(2 * DAY).await;
+    assert_eq!(engine.collect_untagged().await.manifests, 2);
+}
+
+async fn count_referrers(store: &dyn Store, subject: &Manifest) -> usize {
+    let (mut count, mut after) = (0, None);
+    loop {
+        let page =
+            store.referrers(subject.digest(), None, after.as_ref(), 1000).await.unwrap().page;
+        count += page.items.len();
+        after = page.next;
+        if after.is_none() {
+            return count;
+        }
+    }
 }

@@ -1,24 +1,16 @@
-//! What a check of the stored content reads, and what its repairs write.
+//! What a check asks of the database itself, and what its repairs write.
 
 use oci_ref::Manifest;
-use oci_spec_types::{Descriptor, Name};
+use oci_spec_types::Name;
 
 use super::failure::{Failure, Outcome};
 use super::run::{Db, get};
 use super::{blobs, collect, manifests, remove};
-use crate::metadata::columns;
-use crate::metadata::misfits::FORGOTTEN_LINK;
-use crate::metadata::{Recorded, StoredBlob, StoredManifest, UnknownManifest};
+use crate::metadata::{StoredBlob, columns};
 use crate::objects::ObjectKey;
 
 /// The tables as they are made.
 const SCHEMA: &str = include_str!("schema.sql");
-
-/// The most tags of a manifest that are told.
-const MAX_TAGS: i64 = 10;
-
-/// A page of manifests ends after so many bytes.
-const PAGE_BYTES: usize = 4 << 20;
 
 /// What is wrong with the keys, on which everything relies: that they are there, and hold.
 pub(super) async fn database(db: &Db) -> Outcome<Vec<String>> {
@@ -57,135 +49,6 @@ pub(super) async fn last_ids(db: &Db) -> Outcome<(i64, i64)> {
                        (SELECT coalesce(max(id), 0) FROM repository_manifest)";
     let found = db.row(find, &[]).await?.ok_or(Failure::Raced)?;
     Ok((get(&found, 0)?, get(&found, 1)?))
-}
-
-pub(super) async fn stored_blobs(db: &Db, after: i64, limit: usize) -> Outcome<Vec<StoredBlob>> {
-    let list = format!(
-        "SELECT id, digest, size, object, data, (
-             SELECT min(repository.name) FROM repository_blob AS link
-             JOIN repository ON repository.id = link.repository
-             WHERE link.blob = blob.id AND {FORGOTTEN_LINK})
-         FROM blob WHERE id > $1 ORDER BY id LIMIT $2"
-    );
-    let found = db.rows(&list, &[&after, &columns::stored_limit(limit)]).await?;
-    let blob = |row: &tokio_postgres::Row| {
-        Ok(StoredBlob {
-            id: get(row, 0)?,
-            digest: columns::parse("a digest", get(row, 1)?)?,
-            size: columns::size(get(row, 2)?)?,
-            content: columns::content(get(row, 3)?, get(row, 4)?)?,
-            forgotten_in: get::<Option<&str>>(row, 5)?
-                .map(|name| columns::parse("a repository name", name))
-                .transpose()?,
-        })
-    };
-    found.iter().map(blob).collect()
-}
-
-/// In a transaction that sees one state, so that a manifest and its references are of one.
-pub(super) async fn stored_manifests(
-    db: &Db,
-    after: i64,
-    limit: usize,
-) -> Outcome<Vec<StoredManifest>> {
-    let next = "SELECT link.id, repository.name, manifest.digest, link.media_type, manifest.size,
-                       link.artifact_type, manifest.data
-                FROM (SELECT * FROM repository_manifest WHERE id > $1 ORDER BY id LIMIT 1) AS link
-                JOIN repository ON repository.id = link.repository
-                JOIN manifest ON manifest.id = link.manifest";
-    let (mut page, mut bytes, mut last) = (Vec::<StoredManifest>::new(), 0, after);
-    while page.len() < limit && bytes <= PAGE_BYTES {
-        let Some(row) = db.row(next, &[&last]).await? else { break };
-        last = get(&row, 0)?;
-        let digest = columns::parse("a digest", get(&row, 2)?)?;
-        let media_type = columns::media_type(get(&row, 3)?)?;
-        let mut descriptor = Descriptor::new(media_type, digest, columns::size(get(&row, 4)?)?);
-        descriptor.artifact_type = get(&row, 5)?;
-        let data: Vec<u8> = get(&row, 6)?;
-        bytes += data.len();
-        let tags = "SELECT name FROM tag WHERE manifest = $1 LIMIT $2";
-        let tags = db.rows(tags, &[&last, &MAX_TAGS]).await?;
-        page.push(StoredManifest {
-            id: last,
-            repository: columns::parse("a repository name", get(&row, 1)?)?,
-            descriptor,
-            bytes: data.into(),
-            tags: tags
-                .iter()
-                .map(|row| Ok(columns::parse("a tag", get(row, 0)?)?))
-                .collect::<Outcome<_>>()?,
-            recorded: recorded(db, last).await?,
-            forgotten: false,
-        });
-    }
-    let links: Vec<i64> = page.iter().map(|manifest| manifest.id).collect();
-    // If only what is no candidate at all does not count as a root.
-    let forgotten = collect::unheld(db, &links, i64::MIN).await?;
-    for manifest in &mut page {
-        manifest.forgotten = forgotten.contains(&manifest.id);
-    }
-    Ok(page)
-}
-
-pub(super) async fn unknown_manifests(
-    db: &Db,
-    after: i64,
-    limit: usize,
-) -> Outcome<Vec<UnknownManifest>> {
-    let (mut page, mut bytes, mut last) = (Vec::<UnknownManifest>::new(), 0, after);
-    while page.len() < limit && bytes <= PAGE_BYTES {
-        let Some(row) = db.row(&columns::unknown_manifests(), &[&last, &1_i64]).await? else {
-            break;
-        };
-        last = get(&row, 0)?;
-        let data: Vec<u8> = get(&row, 4)?;
-        bytes += data.len();
-        let digest = columns::parse("a digest", get(&row, 1)?)?;
-        let media_type = columns::media_type(get(&row, 2)?)?;
-        let descriptor = Descriptor::new(media_type, digest, columns::size(get(&row, 3)?)?);
-        page.push(UnknownManifest { id: last, descriptor, bytes: data.into() });
-    }
-    Ok(page)
-}
-
-async fn recorded(db: &Db, link: i64) -> Outcome<Recorded> {
-    let blobs = "SELECT digest FROM manifest_blob JOIN blob ON blob.id = blob WHERE parent = $1";
-    let missing = "SELECT digest FROM missing_blob WHERE parent = $1";
-    let misplaced = "SELECT missing.digest FROM missing_blob AS missing
-                     JOIN blob ON blob.digest = missing.digest
-                     JOIN repository_blob AS link
-                         ON link.repository = missing.repository AND link.blob = blob.id
-                     WHERE missing.parent = $1";
-    let children = "SELECT child FROM manifest_child WHERE parent = $1";
-    let unheld = "SELECT listed.child FROM manifest_child AS listed
-                  JOIN blob ON blob.digest = listed.child
-                  JOIN repository_blob AS link
-                      ON link.repository = listed.repository AND link.blob = blob.id
-                  WHERE listed.parent = $1 AND NOT EXISTS (
-                      SELECT 1 FROM manifest_blob AS held
-                      WHERE held.parent = listed.parent AND held.blob = blob.id)";
-    let mut recorded = Recorded {
-        blobs: texts(db, blobs, link).await?,
-        misplaced: texts(db, misplaced, link).await?,
-        children: texts(db, children, link).await?,
-        unheld: texts(db, unheld, link).await?,
-        referrer: None,
-    };
-    let missing: std::collections::BTreeSet<String> = texts(db, missing, link).await?;
-    recorded.misplaced.extend(recorded.blobs.intersection(&missing).cloned());
-    recorded.blobs.extend(missing);
-    let find = "SELECT subject, descriptor FROM referrer WHERE manifest = $1";
-    if let Some(row) = db.row(find, &[&link]).await? {
-        let json: &str = get(&row, 1)?;
-        let descriptor = serde_json::from_str(json)
-            .map_err(|_| columns::corrupt("the descriptor of a referrer", &json))?;
-        recorded.referrer = Some((get(&row, 0)?, descriptor));
-    }
-    Ok(recorded)
-}
-
-async fn texts<C: FromIterator<String>>(db: &Db, query: &str, link: i64) -> Outcome<C> {
-    db.rows(query, &[&link]).await?.iter().map(|row| get(row, 0)).collect()
 }
 
 pub(super) async fn unknown_objects(db: &Db, keys: &[ObjectKey]) -> Outcome<Vec<ObjectKey>> {

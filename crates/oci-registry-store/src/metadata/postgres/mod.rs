@@ -57,6 +57,7 @@ mod remove;
 mod rows;
 mod run;
 mod sessions;
+mod stored;
 mod tls;
 mod together;
 mod url;
@@ -80,9 +81,9 @@ use self::manifests::{Asked, Found};
 use self::run::{Begin, Db, Runner};
 use self::together::Together;
 use super::{
-    BlobRecord, BlobSize, Claim, Claimed, CollectStep, Collected, Cuts, Metadata, Misfit, NewBlob,
-    NewManifest, Progress, Resolved, SessionState, Stored, StoredBlob, StoredManifest,
-    UnknownManifest, refusals,
+    BlobRecord, BlobSize, CheckedLinks, Claim, Claimed, CollectStep, Collected, Cuts, Metadata,
+    Misfit, NewBlob, NewManifest, Progress, Resolved, SessionState, Stored, StoredBlob,
+    StoredManifest, UnknownManifest, refusals,
 };
 use crate::objects::ObjectKey;
 use crate::upload::{Held, SessionId};
@@ -488,17 +489,27 @@ impl Metadata for Postgres {
     }
 
     async fn stored_blobs(&self, after: i64, limit: usize) -> Result<Vec<StoredBlob>> {
-        let query = |db: Arc<Db>| async move { check::stored_blobs(&db, after, limit).await };
+        let query = |db: Arc<Db>| async move { stored::blobs(&db, after, limit).await };
         self.runner.read("list blobs", query).await
     }
 
+    async fn check_links(
+        &self,
+        after: (i64, i64),
+        last: i64,
+        limit: usize,
+    ) -> Result<CheckedLinks> {
+        let query = |db: Arc<Db>| async move { stored::links(&db, after, last, limit).await };
+        self.runner.read("look at the repositories of blobs", query).await
+    }
+
     async fn stored_manifests(&self, after: i64, limit: usize) -> Result<Vec<StoredManifest>> {
-        let query = |db: Arc<Db>| async move { check::stored_manifests(&db, after, limit).await };
-        self.runner.write("list manifests", Begin::long(), query).await
+        let query = |db: Arc<Db>| async move { stored::manifests(&db, after, limit).await };
+        self.runner.write("list manifests", Begin::page(), query).await
     }
 
     async fn unknown_manifests(&self, after: i64, limit: usize) -> Result<Vec<UnknownManifest>> {
-        let query = |db: Arc<Db>| async move { check::unknown_manifests(&db, after, limit).await };
+        let query = |db: Arc<Db>| async move { stored::unknown_manifests(&db, after, limit).await };
         self.runner.write("list manifests of unknown types", Begin::long(), query).await
     }
 

@@ -44,6 +44,7 @@ impl Db {
 
     pub(super) async fn rows(&self, statement: &str, values: Values<'_>) -> Outcome<Vec<Row>> {
         let client = self.client();
+        tracing::trace!(statement);
         let statement = client.prepare_cached(statement).await?;
         Ok(client.query(&statement, values).await?)
     }
@@ -63,17 +64,20 @@ impl Db {
 
     pub(super) async fn execute(&self, statement: &str, values: Values<'_>) -> Outcome<u64> {
         let client = self.client();
+        tracing::trace!(statement);
         let statement = client.prepare_cached(statement).await?;
         Ok(client.execute(&statement, values).await?)
     }
 
     /// A statement that is not kept prepared, since what it is about does not last.
     pub(super) async fn execute_once(&self, statement: &str, values: Values<'_>) -> Outcome<u64> {
+        tracing::trace!(statement);
         Ok(self.client().execute(statement, values).await?)
     }
 
     /// The rows of a statement that is not kept prepared.
     pub(super) async fn rows_once(&self, statement: &str, values: Values<'_>) -> Outcome<Vec<Row>> {
+        tracing::trace!(statement);
         Ok(self.client().query(statement, values).await?)
     }
 
@@ -114,7 +118,16 @@ pub(super) fn get<'a, T: FromSql<'a>>(row: &'a Row, column: usize) -> Outcome<T>
 pub(super) struct Begin {
     lock: Option<(Lock, i64)>,
     lazily: bool,
-    long: bool,
+    reading: Option<Reading>,
+}
+
+/// Reading of a single state of the database.
+#[derive(Clone, Copy, Debug)]
+enum Reading {
+    /// All rows of some tables.
+    Tables,
+    /// Some rows, by indexes.
+    Page,
 }
 
 /// The lock on a repository.
@@ -142,16 +155,25 @@ impl Begin {
 
     /// For one that sees a single state of the database, changes nothing that lasts, and may take long.
     pub(super) fn long() -> Self {
-        Self { long: true, ..Self::default() }
+        Self { reading: Some(Reading::Tables), ..Self::default() }
+    }
+
+    /// For one that reads some rows of a single state of the database, by the plans that everybody has: those of
+    /// [`long`](Self::long) are made anew each time, which takes longer than reading the rows.
+    pub(super) fn page() -> Self {
+        Self { reading: Some(Reading::Page), ..Self::default() }
     }
 
     fn statements(self) -> String {
-        let mut text = match self.long {
-            true => {
+        let mut text = match self.reading {
+            Some(Reading::Tables) => {
                 "BEGIN ISOLATION LEVEL REPEATABLE READ READ WRITE; SET LOCAL statement_timeout = 0; \
                  SET LOCAL plan_cache_mode = auto; SET LOCAL enable_seqscan = on"
             }
-            false => "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
+            Some(Reading::Page) => {
+                "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = 0"
+            }
+            None => "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
         }
         .to_owned();
         if self.lazily {
@@ -245,7 +267,7 @@ impl Runner {
         F: Fn(Arc<Db>) -> W,
         W: Future<Output = Outcome<T>>,
     {
-        let limit = if begin.long { LONG } else { self.limit };
+        let limit = if begin.reading.is_some() { LONG } else { self.limit };
         let begin = begin.statements();
         let mut tries = Tries::default();
         loop {

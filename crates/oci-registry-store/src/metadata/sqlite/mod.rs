@@ -21,6 +21,7 @@ mod recent;
 mod remove;
 mod rows;
 mod sessions;
+mod stored;
 mod writer;
 
 use std::ops::Range;
@@ -40,9 +41,9 @@ use self::readers::Readers;
 use self::recent::Recent;
 use self::writer::Writer;
 use super::{
-    BlobRecord, BlobSize, Claim, Claimed, CollectStep, Collected, Cuts, Metadata, Misfit, NewBlob,
-    NewManifest, Progress, Resolved, SessionState, Stored, StoredBlob, StoredManifest,
-    UnknownManifest,
+    BlobRecord, BlobSize, CheckedLinks, Claim, Claimed, CollectStep, Collected, Cuts, Metadata,
+    Misfit, NewBlob, NewManifest, Progress, Resolved, SessionState, Stored, StoredBlob,
+    StoredManifest, UnknownManifest,
 };
 use crate::blocking;
 use crate::objects::ObjectKey;
@@ -493,15 +494,25 @@ impl Metadata for Sqlite {
     }
 
     async fn stored_blobs(&self, after: i64, limit: usize) -> Result<Vec<StoredBlob>> {
-        self.readers.run("list blobs", move |db| check::blobs(db, after, limit)).await
+        self.readers.run("list blobs", move |db| stored::blobs(db, after, limit)).await
+    }
+
+    async fn check_links(
+        &self,
+        after: (i64, i64),
+        last: i64,
+        limit: usize,
+    ) -> Result<CheckedLinks> {
+        let look = move |db: &_| stored::links(db, after, last, limit);
+        self.readers.run("look at the repositories of blobs", look).await
     }
 
     async fn stored_manifests(&self, after: i64, limit: usize) -> Result<Vec<StoredManifest>> {
-        self.readers.run("list manifests", move |db| check::manifests(db, after, limit)).await
+        self.readers.run("list manifests", move |db| stored::manifests(db, after, limit)).await
     }
 
     async fn unknown_manifests(&self, after: i64, limit: usize) -> Result<Vec<UnknownManifest>> {
-        let list = move |db: &_| check::unknown_manifests(db, after, limit);
+        let list = move |db: &_| stored::unknown_manifests(db, after, limit);
         self.readers.run("list manifests of unknown types", list).await
     }
 

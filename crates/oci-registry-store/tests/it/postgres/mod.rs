@@ -5,6 +5,7 @@ pub(crate) mod server;
 mod backup;
 #[cfg(feature = "clouds")]
 mod bucket;
+mod checks;
 mod claims;
 mod collectors;
 mod interleavings;

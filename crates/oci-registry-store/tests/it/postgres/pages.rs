@@ -14,14 +14,14 @@ use crate::support::*;
 /// How many tags and referrers there are.
 const ALL: usize = 2000;
 
-async fn open(url: &str, directory: &Path) -> DurableRegistry {
+pub(super) async fn open(url: &str, directory: &Path) -> DurableRegistry {
     let mut options = EngineOptions::default();
     options.database = url.parse().unwrap();
     DurableRegistry::open(directory, options).await.unwrap()
 }
 
 /// How many entries of the indexes of a table have been read by connections that have ended, which all others have by then.
-async fn entries_read(client: &Client, table: &str) -> i64 {
+pub(super) async fn entries_read(client: &Client, table: &str) -> i64 {
     let others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
                   AND pid <> pg_backend_pid() AND backend_type = 'client backend'";
     while client.query_one(others, &[]).await.unwrap().get::<_, i64>(0) > 0 {
