@@ -7,6 +7,7 @@ mod features;
 mod fuzz;
 mod interop;
 mod noise;
+mod postgres;
 mod process;
 mod rows;
 mod tidy;

@@ -4,6 +4,8 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use serde_json::Value;
+
 /// A task's result; the message is for people.
 pub(crate) type Result<T = ()> = std::result::Result<T, String>;
 
@@ -26,8 +28,18 @@ pub(crate) fn cargo() -> Command {
     command
 }
 
+/// The tool that was given, or else one that is built now. Tasks run it in other directories, too.
+pub(crate) fn find_ocictl(given: Option<&Path>) -> Result<PathBuf> {
+    match given {
+        None => build_ocictl(),
+        Some(path) => {
+            std::path::absolute(path).map_err(|error| format!("{}: {error}", path.display()))
+        }
+    }
+}
+
 /// Builds the tool as users would have it, and says where it is.
-pub(crate) fn build_ocictl() -> Result<PathBuf> {
+fn build_ocictl() -> Result<PathBuf> {
     say("building ocictl (release)");
     run(cargo().args(["build", "--release", "--locked", "--quiet", "--package", "ocictl"]))?;
     let target = std::env::var_os("CARGO_TARGET_DIR");
@@ -51,6 +63,20 @@ pub(crate) fn run(command: &mut Command) -> Result<String> {
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     ))
+}
+
+/// Runs `ocictl` with `--json` beside other tasks, and gives the last document that it printed.
+pub(crate) async fn ask(mut ocictl: Command) -> Result<Value> {
+    ocictl.arg("--json");
+    let ran = tokio::task::spawn_blocking(move || run(&mut ocictl)).await;
+    let printed = ran.map_err(|error| error.to_string())??;
+    let last = printed.lines().last().unwrap_or_default();
+    serde_json::from_str(last).map_err(|error| format!("ocictl printed {printed:?}: {error}"))
+}
+
+/// A number of such a document; 0 if it has none of that name.
+pub(crate) fn number(report: &Value, name: &str) -> u64 {
+    report[name].as_u64().unwrap_or_default()
 }
 
 fn describe(command: &Command) -> String {

@@ -20,7 +20,7 @@ use oci_spec_types::{Descriptor, MediaType, Tag};
 use serde_json::{Value, json};
 
 use crate::noise::{Random, noise};
-use crate::process::{Result, Server, build_ocictl, run as run_command, say};
+use crate::process::{Result, Server, ask, find_ocictl, number, say};
 
 /// What to run.
 #[derive(Args)]
@@ -57,12 +57,7 @@ const LARGE: usize = 100_000;
 const REPOSITORY: &str = "large/repository";
 
 pub(crate) fn run(options: &Options) -> Result {
-    let ocictl = match &options.ocictl {
-        Some(path) => {
-            std::path::absolute(path).map_err(|error| format!("{}: {error}", path.display()))?
-        }
-        None => build_ocictl()?,
-    };
+    let ocictl = find_ocictl(options.ocictl.as_deref())?;
     let scratch =
         tempfile::tempdir().map_err(|error| format!("making a scratch directory: {error}"))?;
     let data = scratch.path().join("data");
@@ -272,7 +267,7 @@ async fn upkeep(options: &Options, ocictl: &Path, data: &Path, load: &Load) -> R
     let (garbage, mut manifests, mut blobs) = (options.manifests / 2, 0, 0);
     for _ in 0..MOST_COLLECTIONS {
         let begun = Instant::now();
-        let args = ["gc", "--json", "--untagged-older-than", &older];
+        let args = ["gc", "--untagged-older-than", &older];
         let report = ocictl_json(ocictl, data, &args).await?;
         manifests += number(&report, "manifests");
         blobs += number(&report, "blobs");
@@ -298,7 +293,7 @@ async fn upkeep(options: &Options, ocictl: &Path, data: &Path, load: &Load) -> R
         ));
     }
     let begun = Instant::now();
-    let report = ocictl_json(ocictl, data, &["fsck", "--json"]).await?;
+    let report = ocictl_json(ocictl, data, &["fsck"]).await?;
     say(&format!(
         "fsck in {:.1} s: {} manifests, {} blobs and {} files, {} problems; {}",
         begun.elapsed().as_secs_f64(),
@@ -316,18 +311,11 @@ async fn upkeep(options: &Options, ocictl: &Path, data: &Path, load: &Load) -> R
     Ok(())
 }
 
-fn number(report: &Value, name: &str) -> u64 {
-    report[name].as_u64().unwrap_or_default()
-}
-
 /// Runs `ocictl` on the data, through the server, and gives the last document that it printed.
 async fn ocictl_json(ocictl: &Path, data: &Path, args: &[&str]) -> Result<Value> {
     let mut command = Command::new(ocictl);
     command.args(args).arg("--data").arg(data);
-    let run = tokio::task::spawn_blocking(move || run_command(&mut command)).await;
-    let printed = run.map_err(|error| error.to_string())??;
-    let last = printed.lines().last().unwrap_or_default();
-    serde_json::from_str(last).map_err(|error| format!("ocictl printed {printed:?}: {error}"))
+    ask(command).await
 }
 
 /// Every manifest with a tag is there, and none of the others.

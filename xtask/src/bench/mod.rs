@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::process::{Result, say};
+use crate::process::{Result, find_ocictl, say};
 use aims::Figures;
 use content::Content;
 use load::{Load, Measured};
@@ -97,10 +97,7 @@ pub(crate) fn run(options: &Options) -> Result {
             options.seconds
         ));
     }
-    let ocictl = match &options.ocictl {
-        Some(path) => path.clone(),
-        None => crate::process::build_ocictl()?,
-    };
+    let ocictl = find_ocictl(options.ocictl.as_deref())?;
     if options.clients {
         let rounds = usize::from(options.rounds);
         let clients = clients::Clients::find(&ocictl, &options.client_dir);

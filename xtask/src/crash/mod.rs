@@ -29,7 +29,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::process::{Result, build_ocictl, say};
+use crate::process::{Result, find_ocictl, say};
 
 /// What to run.
 #[derive(Args)]
@@ -108,12 +108,7 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options) -> Result {
-    let ocictl = match &options.ocictl {
-        Some(path) => {
-            std::path::absolute(path).map_err(|error| format!("{}: {error}", path.display()))?
-        }
-        None => build_ocictl()?,
-    };
+    let ocictl = find_ocictl(options.ocictl.as_deref())?;
     let seed = options.seed.unwrap_or_else(tools::fresh_seed);
     let tools = tools::Tools { ocictl };
     say(&format!("seed {seed}"));

@@ -30,7 +30,7 @@ use clap::Args;
 use crate::interop::client::{Client, OPTIONAL, REQUIRED};
 use crate::interop::program::Programs;
 use crate::interop::world::World;
-use crate::process::{Result, build_ocictl, say};
+use crate::process::{Result, find_ocictl, say};
 
 /// What to run, and with which build.
 #[derive(Args)]
@@ -60,12 +60,7 @@ pub(crate) fn run_all(options: &Options) -> Result {
     let programs = Programs { first: options.client_dir.clone() };
     let clients = choose(&options.client, &programs)?;
     check_installed(&clients, &programs)?;
-    let ocictl = match &options.ocictl {
-        Some(path) => {
-            std::path::absolute(path).map_err(|error| format!("{}: {error}", path.display()))?
-        }
-        None => build_ocictl()?,
-    };
+    let ocictl = find_ocictl(options.ocictl.as_deref())?;
     let mut passed = 0;
     let mut failed = 0;
     for client in clients {

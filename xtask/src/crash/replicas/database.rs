@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::Client;
 
+use crate::postgres::{Databases, connect, tell};
 use crate::process::Result;
 
 /// No transaction of a killed server takes longer to end.
@@ -12,8 +13,7 @@ const POLL: Duration = Duration::from_millis(5);
 
 /// A fresh database.
 pub(super) struct Database {
-    /// Without the name of a database, and what came after it.
-    server: (String, String),
+    server: Databases,
     name: String,
     client: Client,
 }
@@ -21,30 +21,15 @@ pub(super) struct Database {
 impl Database {
     /// Makes one on the server of a URL, in place of the one that is named there.
     pub(super) async fn create(url: &str, name: &str) -> Result<Self> {
-        let (base, settings) = url.split_once('?').unwrap_or((url, ""));
-        let (server, _) = base
-            .rsplit_once('/')
-            .filter(|(server, _)| !server.ends_with('/'))
-            .ok_or("--database names no database: expected postgres://user@host:port/name")?;
-        let admin = connect(url).await?;
-        // The name is ours, and cannot be a parameter.
-        for statement in [
-            format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"),
-            format!("CREATE DATABASE {name}"),
-        ] {
-            let done = admin.batch_execute(&statement).await;
-            done.map_err(|error| format!("{statement}: {}", tell(&error)))?;
-        }
-        let server = (server.to_owned(), settings.to_owned());
-        let client = connect(&format!("{}/{name}?{settings}", server.0)).await?;
+        let server = Databases::parse(url)?;
+        server.create(name, "").await?;
+        let client = connect(&server.other(name, &[])).await?;
         Ok(Self { server, name: name.to_owned(), client })
     }
 
     /// The URL for one who calls himself so.
     pub(super) fn url(&self, user: &str) -> String {
-        let (server, settings) = &self.server;
-        let and = if settings.is_empty() { "" } else { "&" };
-        format!("{server}/{}?{settings}{and}application_name={user}", self.name)
+        self.server.other(&self.name, &[format!("application_name={user}")])
     }
 
     /// Waits until nothing is under way any more of what a killed server had sent.
@@ -89,17 +74,4 @@ impl Database {
         let key = row.and_then(|row| row.map(|row| row.try_get(0)).transpose());
         key.map_err(|error| format!("{find}: {}", tell(&error)))
     }
-}
-
-async fn connect(url: &str) -> Result<Client> {
-    let connected = tokio_postgres::connect(url, NoTls).await;
-    let (client, connection) =
-        connected.map_err(|error| format!("connecting to the database: {}", tell(&error)))?;
-    // What fails here fails the queries, too.
-    tokio::spawn(connection);
-    Ok(client)
-}
-
-fn tell(error: &tokio_postgres::Error) -> String {
-    error.as_db_error().map_or_else(|| error.to_string(), |said| said.message().to_owned())
 }
