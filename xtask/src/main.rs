@@ -10,6 +10,7 @@ mod noise;
 mod postgres;
 mod process;
 mod rows;
+mod scale;
 mod tidy;
 mod upkeep;
 
@@ -41,6 +42,8 @@ enum Task {
     Fuzz(fuzz::Options),
     /// A large repository is collected and checked under load, which no client may notice.
     Upkeep(upkeep::Options),
+    /// What operations and upkeep cost in registries of several sizes, and whether that grows.
+    Scale(scale::Options),
     /// House rules that no compiler checks.
     Tidy,
 }
@@ -54,6 +57,7 @@ fn main() -> ExitCode {
         Task::Features => features::run_all(),
         Task::Fuzz(options) => fuzz::run_all(&options),
         Task::Upkeep(options) => upkeep::run(&options),
+        Task::Scale(options) => scale::run(&options),
         Task::Tidy => tidy::run_task(),
     };
     match done {

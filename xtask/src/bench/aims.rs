@@ -233,7 +233,7 @@ impl Bound {
 }
 
 /// With three digits that count.
-fn short(value: f64) -> String {
+pub(crate) fn short(value: f64) -> String {
     let digits = (2.0 - value.abs().max(0.000_1).log10().floor()).clamp(0.0, 4.0);
     // Between 0 and 4.
     format!("{value:.*}", digits as usize)

@@ -3,22 +3,22 @@
 //! The figures are for comparing within a run: load and servers share the machine, so an absolute rate says little.
 //! Every scenario runs on each target in turn before the next begins, so that a machine that slows down slows all.
 
-mod aims;
+pub(crate) mod aims;
 mod client_aims;
 mod clients;
-mod content;
+pub(crate) mod content;
 mod crowd;
 mod delay;
 mod filled;
 mod floor;
-mod http;
+pub(crate) mod http;
 mod lists;
-mod load;
+pub(crate) mod load;
 mod machine;
 mod report;
 mod scenarios;
 mod settle;
-mod stats;
+pub(crate) mod stats;
 mod target;
 
 use std::path::{Path, PathBuf};

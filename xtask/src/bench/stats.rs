@@ -58,7 +58,7 @@ fn cpu(stat: &str) -> Option<Duration> {
 /// How often a process is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
-/// Looks at the anonymous memory of a process again and again: what it has for itself, without the files that it has mapped.
+/// Looks at the anonymous memory of a process again and again.
 pub(crate) struct Watch {
     stop: mpsc::Sender<()>,
     looking: JoinHandle<u64>,
@@ -86,7 +86,8 @@ impl Watch {
     }
 }
 
-fn anonymous(pid: u32) -> Option<u64> {
+/// The anonymous memory of a process, in bytes: what it has for itself, without the files that it has mapped.
+pub(crate) fn anonymous(pid: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     kibibytes(&status, "RssAnon:")
 }
