@@ -162,6 +162,7 @@ mod tests {
             figures,
             upkeep,
             first_answer: Duration::ZERO,
+            size: 0,
             memory: (0, 0),
         }
     }

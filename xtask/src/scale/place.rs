@@ -5,11 +5,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-use crate::postgres::{Databases, connect, execute};
+use crate::postgres::{Databases, connect, execute, tell};
 use crate::process::{Result, Server, ask, run, say};
 use crate::scale::generate::{Generator, pieces};
 use crate::scale::shape::Shape;
 use crate::scale::{postgres, sqlite};
+
+/// The file of SQLite in the directory of a registry.
+const METADATA: &str = "metadata.sqlite";
 
 /// Which database the metadata is in.
 #[derive(Clone)]
@@ -107,7 +110,7 @@ impl Place {
         let mut count = 0;
         match &self.engine {
             Engine::Sqlite => {
-                let mut sink = sqlite::Sink::open(&self.data.join("metadata.sqlite"))?;
+                let mut sink = sqlite::Sink::open(&self.data.join(METADATA))?;
                 for piece in pieces(shape) {
                     let rows = generator.rows(piece)?;
                     sink.write(&rows)?;
@@ -152,6 +155,24 @@ impl Place {
     /// Runs a command of the tool, and gives the last document that it printed.
     pub(crate) async fn ask(&self, args: &[&str]) -> Result<serde_json::Value> {
         ask(self.command(args)).await
+    }
+
+    /// The bytes of the metadata.
+    pub(crate) async fn size(&self) -> Result<u64> {
+        match &self.engine {
+            Engine::Sqlite => {
+                let path = self.data.join(METADATA);
+                let found = fs::metadata(&path).map(|found| found.len());
+                found.map_err(|error| format!("{}: {error}", path.display()))
+            }
+            Engine::Postgres(databases) => {
+                let db = connect(&databases.other(&self.database, &[])).await?;
+                let size = "SELECT pg_database_size(current_database())";
+                let row = db.query_one(size, &[]).await;
+                let found = row.and_then(|row| row.try_get::<_, i64>(0));
+                found.map(i64::unsigned_abs).map_err(|error| format!("{size}: {}", tell(&error)))
+            }
+        }
     }
 
     /// Removes what was made to be measured once.

@@ -11,28 +11,43 @@ use crate::scale::aims;
 use crate::scale::measure::Figures;
 use crate::scale::size::Run;
 
-/// All tables, in Markdown.
+/// All tables, in Markdown: some for each database.
 pub(crate) fn tables(runs: &[Run]) -> String {
-    let mut text = String::from(
-        "\nLatency in the middle (99 of 100), processor time of the server + of the database, µs.\n",
-    );
-    operations(&mut text, runs, times);
-    text.push_str(
-        "\nWork for one operation: reads of files by the server; on PostgreSQL pages touched, \
-         statements, and bytes of log.\n",
-    );
-    operations(&mut text, runs, work);
-    text.push_str("\nUpkeep, and the rest.\n");
-    upkeep(&mut text, runs);
+    let mut text = String::new();
+    for runs in runs.chunk_by(|one, other| one.engine == other.engine) {
+        let Some(first) = runs.first() else { continue };
+        let _ = writeln!(text, "\n### {}", first.engine);
+        let shared = first.figures.iter().any(|figures| figures.used.database.is_some());
+        text.push_str(match shared {
+            true => "Latency in the middle (99 of 100) / processor time of the server + of the database, µs:\n",
+            false => "Latency in the middle (99 of 100) / processor time of the server, µs:\n",
+        });
+        operations(&mut text, runs, times);
+        text.push_str(match shared {
+            true => "\nPages touched / statements / bytes of log, for one operation:\n",
+            false => "\nReads of files by the server, for one operation:\n",
+        });
+        operations(&mut text, runs, work);
+        text.push_str("\nUpkeep, and the rest:\n");
+        upkeep(&mut text, runs);
+    }
+    text.push_str("\n### What is aimed at\n");
     text.push_str(&aims::table(runs));
     text
 }
 
 fn head(text: &mut String, first: &str, runs: &[Run]) {
-    let names = runs.iter().map(|run| format!("{} {}", run.engine, run.shape.manifests));
-    let names: Vec<String> = names.collect();
-    let _ = writeln!(text, "\n| {first} | {} |", names.join(" | "));
+    let sizes: Vec<String> = runs.iter().map(|run| grouped(run.shape.manifests)).collect();
+    let _ = writeln!(text, "\n| {first} | {} |", sizes.join(" | "));
     let _ = writeln!(text, "| --- |{}", " ---: |".repeat(runs.len()));
+}
+
+/// A number with its thousands apart.
+fn grouped(number: u64) -> String {
+    match number / 1000 {
+        0 => number.to_string(),
+        thousands => format!("{},{:03}", grouped(thousands), number % 1000),
+    }
 }
 
 fn row(text: &mut String, name: &str, cells: impl Iterator<Item = String>) {
@@ -78,6 +93,7 @@ type Line = (&'static str, fn(&Run) -> String);
 
 const UPKEEP: &[Line] = &[
     ("first answer after the start, ms", |run| milliseconds(run.first_answer)),
+    ("size of the database, MB", |run| format!("{:.0}", run.size as f64 / 1e6)),
     ("anonymous memory of the server, before → after the operations, MiB", |run| {
         let mebibytes = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         format!("{:.0} → {:.0}", mebibytes(run.memory.0), mebibytes(run.memory.1))
@@ -126,6 +142,7 @@ fn run_json(run: &Run) -> Value {
         "manifests": run.shape.manifests,
         "operations": run.figures.iter().map(figures_json).collect::<Vec<_>>(),
         "first_answer_ms": ms(run.first_answer),
+        "database_bytes": run.size,
         "memory_before": memory.0,
         "memory_after": memory.1,
         "fsck_rows_per_second": upkeep.checked_per_second,
@@ -159,4 +176,15 @@ fn figures_json(figures: &Figures) -> Value {
 
 fn ms(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn thousands_are_told_apart() {
+        let cases = [(999, "999"), (1000, "1,000"), (1_020_003, "1,020,003")];
+        for (number, shown) in cases {
+            assert_eq!(super::grouped(number), shown);
+        }
+    }
 }

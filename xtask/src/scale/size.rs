@@ -25,6 +25,8 @@ pub(crate) struct Run {
     pub(crate) upkeep: Upkeep,
     /// From the start of the program to its first answer, the middle one of some.
     pub(crate) first_answer: Duration,
+    /// Of the metadata when it had been filled, in bytes.
+    pub(crate) size: u64,
     /// Anonymous memory of the server before and after the operations, in bytes.
     pub(crate) memory: (u64, u64),
 }
@@ -36,6 +38,7 @@ pub(crate) async fn run(
     count: usize,
     rate: Option<f64>,
 ) -> Result<Run> {
+    let size = place.size().await?;
     let checked_per_second = upkeep::check(place, shape, rate).await?;
     let mut upkeep = Upkeep { checked_per_second, ..Upkeep::default() };
     let (server, first_answer) = start(place).await?;
@@ -60,7 +63,8 @@ pub(crate) async fn run(
     upkeep::measure(place, &server.host, shape, &mut upkeep).await?;
     server.kill()?;
     let memory = (before, after);
-    Ok(Run { engine: place.engine.name(), shape, figures, upkeep, first_answer, memory })
+    let engine = place.engine.name();
+    Ok(Run { engine, shape, figures, upkeep, first_answer, size, memory })
 }
 
 async fn watch(place: &Place) -> Result<Option<Watched>> {
