@@ -8,7 +8,7 @@ use oci_spec_types::{
 };
 
 use crate::blob::check_limit;
-use crate::{Blob, Document, Error, Manifest, Result, Source, Target};
+use crate::{Blob, Document, Error, Manifest, Result, Source, Target, apart};
 use bytes::Bytes;
 
 /// An image or an index, and the source where what it references is read.
@@ -124,8 +124,18 @@ pub(crate) async fn read_manifest(
         return Ok(Manifest::verify(descriptor, Bytes::from(data.clone()))?);
     }
     let target = Target::Digest(descriptor.digest.clone());
-    let manifest = source.manifest(&target).await?;
-    Ok(Manifest::verify(descriptor, manifest.bytes().clone())?)
+    let found = source.manifest(&target).await?;
+    let (own, size) = (found.descriptor(), found.bytes().len());
+    if (&own.digest, own.size, &own.media_type)
+        == (&descriptor.digest, descriptor.size, &descriptor.media_type)
+    {
+        return Ok(found);
+    }
+    let bytes = found.bytes().clone();
+    // The one document goes before the other comes.
+    drop(found);
+    let descriptor = descriptor.clone();
+    apart(size, move || Ok(Manifest::verify(&descriptor, bytes)?)).await
 }
 
 /// The form of an entry of an index, or of a reference of a manifest of an unknown type.

@@ -100,4 +100,9 @@ impl Manifest {
         let either = self.references().filter(|referenced| referenced.form == Form::Either);
         either.filter_map(|referenced| referenced.descriptor)
     }
+
+    /// Tells that it lists other manifests, as indexes do.
+    pub(crate) fn lists(&self) -> bool {
+        self.entries().next().is_some()
+    }
 }

@@ -41,7 +41,7 @@ pub(super) async fn check(run: &Run, root: &Manifest) -> Result<()> {
         Format::Oci | Format::Docker => true,
         Format::Supported => capabilities.native_types.is_some() && options.digest.is_none(),
     };
-    let typed = capabilities.manifest_types.is_some() && root.entries().next().is_some();
+    let typed = capabilities.manifest_types.is_some() && root.lists();
     if systems.is_some() || unsigned || converts || typed {
         let (seen, next) = (HashSet::new(), Vec::new());
         let changes = false;

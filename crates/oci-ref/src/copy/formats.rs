@@ -1,8 +1,6 @@
 //! The type in which a manifest is written: its own, one that was asked for, or one that the destination takes.
 
-use std::collections::HashMap;
-
-use oci_spec_types::{Descriptor, Digest, ErrorCode, MediaType, Tag};
+use oci_spec_types::{Descriptor, ErrorCode, MediaType, Tag};
 
 use super::progress::CopyEvent;
 use super::run::Run;
@@ -58,11 +56,10 @@ impl Run {
     pub(super) async fn write(
         &self,
         manifest: Manifest,
-        changed: &HashMap<Digest, Descriptor>,
         tags: &[Tag],
         when: &Precondition,
     ) -> Result<Manifest> {
-        let edited = self.with_entries(&manifest, changed)?;
+        let edited = self.with_entries(&manifest)?;
         let format = self.options.written_format();
         let candidates = format.candidates(manifest.media_type(), &self.to.capabilities());
         let mut attempts = Vec::new();
@@ -119,13 +116,10 @@ impl Run {
     }
 
     /// The list with the entries that became others, and without those that are stripped.
-    fn with_entries(
-        &self,
-        manifest: &Manifest,
-        changed: &HashMap<Digest, Descriptor>,
-    ) -> Result<Manifest> {
+    fn with_entries(&self, manifest: &Manifest) -> Result<Manifest> {
         let strips = self.strips(manifest);
-        let changes = manifest.manifests().iter().any(|entry| changed.contains_key(&entry.digest));
+        let became = |entry: &Descriptor| self.done.became(&entry.digest);
+        let changes = manifest.manifests().iter().any(|entry| became(entry).is_some());
         if !strips && !changes {
             return Ok(manifest.clone());
         }
@@ -135,12 +129,8 @@ impl Run {
         }
         if changes {
             let update = |entry: &Descriptor| {
-                let now = changed.get(&entry.digest).unwrap_or(entry);
-                ListUpdate {
-                    digest: now.digest.clone(),
-                    size: now.size,
-                    media_type: now.media_type.clone(),
-                }
+                let now = became(entry).unwrap_or_else(|| entry.clone());
+                ListUpdate { digest: now.digest, size: now.size, media_type: now.media_type }
             };
             let updates = list.instances().iter().map(update).collect();
             list.update_instances(updates)?;

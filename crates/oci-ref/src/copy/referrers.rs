@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use oci_spec_types::{Descriptor, Digest, Tag};
 
-use super::admission::Reached;
 use super::run::Run;
 use crate::{Cursor, Error, ErrorKind, Result, Source, Target};
 
@@ -100,7 +99,7 @@ impl Run {
             let request = self.limits.request().await;
             let Some(page) = listed.next_page(&*self.from).await? else { return Ok(()) };
             drop(request);
-            self.clone().copy_children(page, Reached::Refers, depth).await?;
+            self.copy_referring(&page, depth).await?;
         }
     }
 
@@ -114,7 +113,7 @@ impl Run {
         if found.digest == *subject {
             return Ok(());
         }
-        self.clone().copy_children(vec![found.clone()], Reached::Refers, depth).await?;
+        self.copy_referring(std::slice::from_ref(&found), depth).await?;
         let manifest = self.from.manifest(&Target::Digest(found.digest)).await?;
         let (manifest, when) = self.to_be_tagged(subject, &tag, manifest).await?;
         self.put_manifest(&manifest, &[tag], &when).await

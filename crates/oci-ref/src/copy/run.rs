@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, hash_map};
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, Once, OnceLock};
+use std::sync::{Arc, Mutex, Once, OnceLock};
 
 use futures_core::future::BoxFuture;
 use oci_spec_types::{Descriptor, Digest, ErrorCode, MediaType, Tag};
@@ -13,22 +13,21 @@ use super::Copied;
 use super::admission::Reached;
 use super::before::refuse_signatures;
 use super::content::Content;
-use super::limits::Limits;
+use super::done::{Done, Outcome, lock};
+use super::kept::Kept;
+use super::limits::{Chain, Limits};
 use super::options::CopyOptions;
 use super::progress::CopyEvent;
 use super::select::Selection;
 use crate::graph::Entry;
-use crate::{
-    Error, ErrorKind, LARGE_DOCUMENT, Manifest, Mounted, Precondition, Result, Source, Store,
-    Target,
-};
+use crate::{Error, ErrorKind, Manifest, Mounted, Precondition, Result, Source, Store, Target};
 
 pub(super) struct Run {
     pub(super) from: Arc<dyn Source>,
     pub(super) to: Arc<dyn Store>,
     pub(super) options: CopyOptions,
     pub(super) limits: Limits,
-    done: Mutex<HashMap<(Kind, Digest), Arc<Outcome>>>,
+    pub(super) done: Done,
     counts: Mutex<Counts>,
     /// The entries that are copied of the indexes of which not all are.
     pub(super) selection: OnceLock<Selection>,
@@ -38,16 +37,6 @@ pub(super) struct Run {
     admitted: Mutex<HashMap<Digest, Arc<OnceCell<()>>>>,
     /// Manifests that were copied, whose referrers have not been looked at.
     subjects: Mutex<Vec<(Digest, usize)>>,
-}
-
-/// What became of a digest: for a manifest that is another now, that one.
-type Outcome = OnceCell<Option<Descriptor>>;
-
-/// A digest may be wanted as a blob by one manifest and as a manifest by another; a store keeps the two apart.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Kind {
-    Blob,
-    Manifest,
 }
 
 #[derive(Default)]
@@ -64,7 +53,7 @@ impl Run {
     pub(super) fn new(from: Arc<dyn Source>, to: Arc<dyn Store>, options: CopyOptions) -> Self {
         Self {
             limits: Limits::new(&options),
-            done: Mutex::default(),
+            done: Done::default(),
             counts: Mutex::default(),
             selection: OnceLock::new(),
             elsewhere: Once::new(),
@@ -97,13 +86,15 @@ impl Run {
 
     /// Copies the root, what refers to it if that was asked for, and then its tags.
     pub(super) async fn copy_root(self: Arc<Self>, root: Manifest) -> Result<Copied> {
-        let changed = self.clone().copy_references(&root, 0).await?;
+        let mut root = self.copy_references(root, 0, Some(&Chain::default())).await?;
         if self.options.referrers || self.options.tag_schemes {
-            self.write(root.clone(), &changed, &[], &Precondition::None).await?;
+            self.write(root.clone(), &[], &Precondition::None).await?;
             self.add_subject(&root, 0);
+            let kept = Kept::bytes(root);
             self.clone().copy_all_referrers().await?;
+            root = kept.manifest(&*self.from).await?;
         }
-        let root = self.write(root, &changed, &self.options.tags, &self.options.when).await?;
+        let root = self.write(root, &self.options.tags, &self.options.when).await?;
         let counts = lock(&self.counts);
         let manifests = counts.manifests.values().filter(|written| **written).count();
         Ok(Copied {
@@ -123,60 +114,87 @@ impl Run {
         }
     }
 
-    /// Copies a manifest that is referenced, and all that it references; or what turns out to be a
-    /// blob.
-    fn copy_entry(
+    /// Copies an entry once, however often it is asked for: an index, which has a chain, or a leaf.
+    fn copy_child(
         self: Arc<Self>,
-        descriptor: Descriptor,
+        child: Descriptor,
         reached: Reached,
         depth: usize,
-    ) -> BoxFuture<'static, Result<Option<Descriptor>>> {
+        chain: Option<Chain>,
+    ) -> BoxFuture<'static, Result<()>> {
         Box::pin(async move {
-            let held = self.limits.manifest(descriptor.size).await;
-            let request = self.limits.request().await;
-            let entry = self.read_entry(&descriptor, reached).await;
-            drop(request);
-            match entry {
-                Ok(Entry::Manifest(manifest)) => {
-                    // Those that it lists need places of their own.
-                    let _held = manifest.entries().next().is_none().then_some(held);
-                    self.copy_read(manifest, depth).await
-                }
-                Ok(Entry::Blob) => {
-                    drop(held);
-                    self.copy_blob_once(&descriptor).await
-                }
-                Err(error) if error.is_not_found() && descriptor.may_be_elsewhere() => Ok(None),
-                Err(error) => Err(error),
-            }
+            let digest = child.digest.clone();
+            let copying = self.copy_entry(child, reached, depth, chain.as_ref());
+            let copied = self.once(&digest, chain.is_some(), copying).await;
+            copied.map_err(|error| error.context(format!("copying manifest {digest}")))
         })
+    }
+
+    async fn copy_entry(
+        self: &Arc<Self>,
+        entry: Descriptor,
+        reached: Reached,
+        depth: usize,
+        chain: Option<&Chain>,
+    ) -> Result<Outcome> {
+        let held = self.limits.manifest(entry.size, chain).await;
+        let request = self.limits.request().await;
+        let read = self.read_entry(&entry, reached).await;
+        drop(request);
+        match read {
+            Ok(Entry::Manifest(manifest)) if chain.is_none() && manifest.lists() => {
+                Ok(Outcome::Lists)
+            }
+            Ok(Entry::Manifest(manifest)) => {
+                drop(entry);
+                let copied = self.copy_read(manifest, &[], depth, chain).await;
+                drop(held);
+                copied
+            }
+            Ok(Entry::Blob) => {
+                drop(held);
+                self.copy_blob_once(&entry).await.map(|()| Outcome::Same)
+            }
+            Err(error) if error.is_not_found() && entry.may_be_elsewhere() => Ok(Outcome::Same),
+            Err(error) => Err(error),
+        }
     }
 
     /// Copies a manifest that has been read, and all that it references.
     async fn copy_read(
-        self: Arc<Self>,
+        self: &Arc<Self>,
         manifest: Manifest,
+        tags: &[Tag],
         depth: usize,
-    ) -> Result<Option<Descriptor>> {
-        let changed = self.clone().copy_references(&manifest, depth).await?;
-        let written = self.write(manifest.clone(), &changed, &[], &Precondition::None).await?;
-        let became = written.digest() != manifest.digest();
+        chain: Option<&Chain>,
+    ) -> Result<Outcome> {
+        let manifest = self.copy_references(manifest, depth, chain).await?;
+        let when = if tags.is_empty() { &Precondition::None } else { &self.options.when };
+        let written = self.write(manifest.clone(), tags, when).await?;
         if self.options.referrers || self.options.tag_schemes {
             self.add_subject(&manifest, depth);
         }
-        Ok(became.then(|| written.descriptor().clone()))
+        Ok(match written.digest() == manifest.digest() {
+            true => Outcome::Same,
+            false => Outcome::Became(Box::new(written.descriptor().clone())),
+        })
     }
 
     /// Copies one manifest of several with all that it references, and sets its tags. Without tags, one that an index
     /// lists too is written once.
-    pub(super) async fn copy_one(self: Arc<Self>, manifest: Manifest, tags: &[Tag]) -> Result<()> {
-        if tags.is_empty() {
-            let digest = manifest.digest().clone();
-            let copying = self.clone().copy_read(manifest, 0);
-            return self.once(Kind::Manifest, &digest, copying).await.map(|_| ());
+    pub(super) async fn copy_one(self: Arc<Self>, root: Manifest, tags: &[Tag]) -> Result<()> {
+        let chain = root.lists().then(Chain::default);
+        let (digest, size) = (root.digest().clone(), root.descriptor().size);
+        let kept = Kept::bytes(root);
+        let copying = async {
+            let _held = self.limits.manifest(size, chain.as_ref()).await;
+            let root = kept.manifest(&*self.from).await?;
+            self.copy_read(root, tags, 0, chain.as_ref()).await
+        };
+        match tags.is_empty() {
+            true => self.once(&digest, chain.is_some(), copying).await,
+            false => copying.await.map(|_| ()),
         }
-        let changed = self.clone().copy_references(&manifest, 0).await?;
-        self.write(manifest, &changed, tags, &self.options.when).await.map(|_| ())
     }
 
     /// The manifests that were copied since this was last asked, and how deep each lies.
@@ -184,19 +202,34 @@ impl Run {
         std::mem::take(&mut lock(&self.subjects))
     }
 
-    /// Copies what a manifest references: of its entries those that were selected, or all. Gives the
-    /// entries that became others.
+    /// Copies what a manifest references: of its entries those that were selected, or all. Gives
+    /// it back: meanwhile only its bytes are kept if it is large, and of one that is itself listed
+    /// nothing while indexes in it are copied, however deep they are nested.
     async fn copy_references(
-        self: Arc<Self>,
-        manifest: &Manifest,
+        self: &Arc<Self>,
+        mut manifest: Manifest,
         depth: usize,
-    ) -> Result<HashMap<Digest, Descriptor>> {
-        let entries = self.selected(manifest.digest());
-        let wanted =
-            |entry: &&Descriptor| entries.is_none_or(|entries| entries.contains(&entry.digest));
-        let children = manifest.entries().filter(wanted).cloned().collect();
-        let changed = self.clone().copy_children(children, Reached::Listed, depth + 1).await?;
+        chain: Option<&Chain>,
+    ) -> Result<Manifest> {
+        while let Some(chain) = chain {
+            let entries = self.selected(manifest.digest());
+            let wanted =
+                |entry: &&Descriptor| entries.is_none_or(|entries| entries.contains(&entry.digest));
+            let next = self.done.next(manifest.entries().filter(wanted));
+            if next.is_empty() {
+                break;
+            }
+            let nests = depth > 0 && next.iter().any(|entry| self.done.is_index(entry));
+            let keep = if nests { Kept::at_source } else { Kept::bytes };
+            let kept = keep(manifest);
+            self.copy_children(next, Reached::Listed, depth + 1, chain).await?;
+            manifest = kept.manifest(&*self.from).await?;
+        }
+        self.copy_blobs(&manifest).await?;
+        Ok(manifest)
+    }
 
+    async fn copy_blobs(self: &Arc<Self>, manifest: &Manifest) -> Result<()> {
         let mut blobs: Vec<Descriptor> = manifest.blobs().cloned().collect();
         for referenced in manifest.references().filter(|it| it.descriptor.is_none()) {
             // Nobody knows what a digest is for that is only written somewhere: what is there comes
@@ -210,29 +243,43 @@ impl Run {
         let mut tasks = JoinSet::new();
         for blob in blobs {
             let run = self.clone();
-            self.make_room(&mut tasks, &mut HashMap::new()).await?;
-            tasks.spawn(async move {
-                run.copy_blob_once(&blob).await?;
-                Ok(None)
-            });
+            self.make_room(&mut tasks).await?;
+            tasks.spawn(async move { run.copy_blob_once(&blob).await });
         }
-        finish(tasks, &mut HashMap::new()).await?;
-        Ok(changed)
+        finish(tasks).await
     }
 
-    async fn copy_blob_once(self: &Arc<Self>, blob: &Descriptor) -> Result<Option<Descriptor>> {
-        let copying = async { self.copy_blob(blob).await.map(|()| None) };
-        let copied = self.once(Kind::Blob, &blob.digest, copying).await;
+    async fn copy_blob_once(self: &Arc<Self>, blob: &Descriptor) -> Result<()> {
+        let place = self.done.blob(&blob.digest);
+        let copied = place.get_or_try_init(|| self.copy_blob(blob)).await.copied();
         copied.map_err(|error| error.context(format!("copying blob {}", blob.digest)))
     }
 
-    /// Copies manifests that are referenced, each digest once. Gives those that became others.
-    pub(super) async fn copy_children(
-        self: Arc<Self>,
+    /// Copies all that a list has of referrers.
+    pub(super) async fn copy_referring(
+        self: &Arc<Self>,
+        list: &[Descriptor],
+        depth: usize,
+    ) -> Result<()> {
+        let chain = Chain::default();
+        loop {
+            let next = self.done.next(list.iter());
+            if next.is_empty() {
+                return Ok(());
+            }
+            self.copy_children(next, Reached::Refers, depth, &chain).await?;
+        }
+    }
+
+    /// Copies entries: leaves side by side, and beside them one index after the other. Leaves that
+    /// turn out to be indexes are left.
+    async fn copy_children(
+        self: &Arc<Self>,
         children: Vec<Descriptor>,
         reached: Reached,
         depth: usize,
-    ) -> Result<HashMap<Digest, Descriptor>> {
+        chain: &Chain,
+    ) -> Result<()> {
         if let (true, Some(first)) = (depth > self.options.max_depth, children.first()) {
             let limit = self.options.max_depth;
             return Err(Error::new(
@@ -240,41 +287,29 @@ impl Run {
                 format!("{} is referenced through more than {limit} manifests", first.digest),
             ));
         }
+        let (indexes, leaves): (Vec<_>, Vec<_>) =
+            children.into_iter().partition(|child| self.done.is_index(child));
         let mut tasks = JoinSet::new();
-        let mut changed = HashMap::new();
-        for child in children {
-            let run = self.clone();
-            // A large index is copied alone: how much it lists is not known.
-            let alone = child.size > LARGE_DOCUMENT as u64 && child.media_type.is_index();
-            if alone {
-                finish(std::mem::take(&mut tasks), &mut changed).await?;
-            }
-            self.make_room(&mut tasks, &mut changed).await?;
-            tasks.spawn(async move {
-                let copying = run.clone().copy_entry(child.clone(), reached, depth);
-                let copied = run.once(Kind::Manifest, &child.digest, copying).await;
-                let became = copied
-                    .map_err(|error| error.context(format!("copying manifest {}", child.digest)))?;
-                Ok(became.map(|became| (child.digest, became)))
-            });
-            if alone {
-                finish(std::mem::take(&mut tasks), &mut changed).await?;
-            }
+        for leaf in leaves {
+            self.make_room(&mut tasks).await?;
+            tasks.spawn(self.clone().copy_child(leaf, reached, depth, None));
         }
-        finish(tasks, &mut changed).await?;
-        Ok(changed)
+        let (run, chain) = (self.clone(), chain.clone());
+        tasks.spawn(async move {
+            for index in indexes {
+                run.clone().copy_child(index, reached, depth, Some(chain.clone())).await?;
+            }
+            Ok(())
+        });
+        finish(tasks).await
     }
 
     /// Waits until few enough tasks run that another one may begin.
-    async fn make_room(
-        &self,
-        tasks: &mut JoinSet<Part>,
-        changed: &mut HashMap<Digest, Descriptor>,
-    ) -> Result<()> {
+    async fn make_room(&self, tasks: &mut JoinSet<Result<()>>) -> Result<()> {
         while tasks.len() >= self.options.concurrency.max(1) * 2
             && let Some(ended) = tasks.join_next().await
         {
-            changed.extend(flatten(ended)?);
+            flatten(ended)?;
         }
         Ok(())
     }
@@ -402,15 +437,21 @@ impl Run {
         }
     }
 
-    /// Does the work for a digest once, however often it is asked for; who comes later waits for the first.
+    /// Copies a manifest once, however often it is asked for. Who comes later waits for a leaf that
+    /// is being copied, never for an index.
     async fn once(
         &self,
-        kind: Kind,
         digest: &Digest,
-        work: impl Future<Output = Result<Option<Descriptor>>>,
-    ) -> Result<Option<Descriptor>> {
-        let cell = lock(&self.done).entry((kind, digest.clone())).or_default().clone();
-        cell.get_or_try_init(|| work).await.cloned()
+        is_index: bool,
+        copying: impl Future<Output = Result<Outcome>>,
+    ) -> Result<()> {
+        if !is_index {
+            return self.done.leaf(digest).get_or_try_init(|| copying).await.map(|_| ());
+        }
+        if !self.done.has_index(digest) {
+            self.done.add_index(digest.clone(), copying.await?);
+        }
+        Ok(())
     }
 
     fn count(&self, change: impl FnOnce(&mut Counts)) {
@@ -418,23 +459,15 @@ impl Run {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Nothing that holds these locks can leave the data half changed.
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
-
-/// A part of a copy: the entry that it copied, and what that became if it is another now.
-type Part = Result<Option<(Digest, Descriptor)>>;
-
 /// Waits for all parts; the first error ends the others.
-async fn finish(mut tasks: JoinSet<Part>, changed: &mut HashMap<Digest, Descriptor>) -> Result<()> {
+async fn finish(mut tasks: JoinSet<Result<()>>) -> Result<()> {
     while let Some(ended) = tasks.join_next().await {
-        changed.extend(flatten(ended)?);
+        flatten(ended)?;
     }
     Ok(())
 }
 
-fn flatten(ended: Result<Part, JoinError>) -> Part {
+fn flatten(ended: Result<Result<()>, JoinError>) -> Result<()> {
     ended.unwrap_or_else(|error| {
         Err(Error::new(ErrorKind::Internal, "a part of the copy panicked").with_source(error))
     })

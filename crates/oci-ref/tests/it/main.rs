@@ -10,6 +10,7 @@ mod convert;
 mod copy_admission;
 mod copy_flow;
 mod copy_formats;
+mod copy_held;
 mod copy_named;
 mod copy_options;
 mod copy_select;

@@ -11,8 +11,9 @@ use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use oci_ref::suite::sample::{self, Sample};
 use oci_ref::{
-    BlobRead, ByteRange, Capabilities, Copied, CopyOptions, Cursor, Error, List, Manifest, Memory,
-    Mounted, Page, Precondition, Referrers, Result, Source, Staged, Store, Target, copy,
+    BlobRead, ByteRange, Capabilities, Copied, CopyOptions, Cursor, Error, LARGE_DOCUMENT, List,
+    Manifest, Memory, Mounted, Page, Precondition, Referrers, Result, Source, Staged, Store,
+    Target, copy,
 };
 use oci_spec_types::{
     Algorithm, Descriptor, Digest, ErrorCode, ImageManifest, MediaType, Name, Platform, Tag,
@@ -43,6 +44,8 @@ pub(crate) struct Probe {
     pub(crate) unwritable: Vec<Digest>,
     /// Makes what is read of a blob something else; it is given what there is.
     pub(crate) gives: Option<Gives>,
+    /// Counts the large indexes that were read and are held.
+    pub(crate) held: Option<Held>,
     /// Is told of each manifest that was read.
     pub(crate) hears: Option<Hears>,
     /// Mounts blobs, where it can at all.
@@ -62,7 +65,33 @@ pub(crate) type Hears = Box<dyn Fn(&Manifest) + Send + Sync>;
 pub(crate) type Mounts =
     Box<dyn Fn(Descriptor, Option<Name>) -> BoxFuture<'static, Result<Mounted>> + Send + Sync>;
 
-/// Counts an open blob until it is dropped.
+/// Large indexes that are held: now, and most at a time.
+#[derive(Default)]
+pub(crate) struct Held {
+    now: Arc<AtomicUsize>,
+    pub(crate) most: AtomicUsize,
+}
+
+impl Held {
+    /// The same manifest, whose bytes are counted until nobody has them.
+    fn give(&self, manifest: &Manifest) -> Manifest {
+        let now = self.now.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most.fetch_max(now, Ordering::SeqCst);
+        let bytes = Counted(manifest.bytes().clone(), Open(self.now.clone()));
+        let bytes = Bytes::from_owner(bytes);
+        Manifest::parse(bytes, Some(manifest.media_type()), Some(manifest.digest())).unwrap()
+    }
+}
+
+struct Counted(Bytes, #[expect(dead_code, reason = "held, not read")] Open);
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// Counts what is open until it is dropped.
 struct Open(Arc<AtomicUsize>);
 
 impl Drop for Open {
@@ -82,7 +111,15 @@ impl Source for Probe {
         if let Some(hears) = &self.hears {
             hears(&manifest);
         }
-        Ok(manifest)
+        match &self.held {
+            Some(held) if manifest.index().is_some() && manifest.bytes().len() > LARGE_DOCUMENT => {
+                let counted = held.give(&manifest);
+                // Others get their turn, so that what may be held at a time is.
+                tokio::task::yield_now().await;
+                Ok(counted)
+            }
+            _ => Ok(manifest),
+        }
     }
 
     async fn blob_size(&self, digest: &Digest) -> Result<Option<u64>> {
