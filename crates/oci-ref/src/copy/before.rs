@@ -8,6 +8,7 @@ use std::sync::Arc;
 use oci_spec_types::{Descriptor, Digest, Platform};
 
 use super::admission::Reached;
+use super::done::first;
 use super::formats::Format;
 use super::options::CopyOptions;
 use super::referrers::{Listed, resolve_tag, scheme_tags};
@@ -62,6 +63,8 @@ struct Next {
     reached: Reached,
     /// Set if it is copied because it, or what lists it, refers to another.
     refers: bool,
+    /// Set if it has been looked at, and some of what it lists has not.
+    rest: bool,
 }
 
 struct Check<'a> {
@@ -81,35 +84,43 @@ struct Check<'a> {
 impl Check<'_> {
     async fn all(&mut self, root: &Manifest) -> Result<()> {
         let run = self.run;
-        self.add_entries(root, 1, false);
+        self.add_entries(root, 0, false);
         self.look_at(root, 0, false).await?;
-        while let Some(Next { descriptor, depth, reached, refers }) = self.next.pop() {
-            // What is nested too deep is refused by the copy itself.
-            if depth > run.options.max_depth || !self.seen.insert(descriptor.digest.clone()) {
+        while let Some(Next { descriptor, depth, reached, refers, rest }) = self.next.pop() {
+            if !rest && !self.seen.insert(descriptor.digest.clone()) {
                 continue;
             }
             let entry = run.read_entry(&descriptor, reached).await.map_err(|error| {
                 error.context(format!("reading manifest {}", descriptor.digest))
             })?;
             let Entry::Manifest(manifest) = entry else { continue };
-            self.add_entries(&manifest, depth + 1, refers);
-            self.look_at(&manifest, depth, refers).await?;
+            self.add_entries(&manifest, depth, refers);
+            if !rest {
+                self.look_at(&manifest, depth, refers).await?;
+            }
         }
         Ok(())
     }
 
-    /// Adds what is copied of the entries of a manifest.
+    /// Adds what is copied of the entries of a manifest: the first that have not been looked at, so
+    /// that a large index does not lie here in pieces, and the manifest once more if there are others.
     fn add_entries(&mut self, manifest: &Manifest, depth: usize, refers: bool) {
-        let selected = self.run.selected(manifest.digest());
-        let wanted =
-            |entry: &&Descriptor| selected.is_none_or(|selected| selected.contains(&entry.digest));
-        let next = |descriptor: &Descriptor| Next {
-            descriptor: descriptor.clone(),
+        if depth >= self.run.options.max_depth {
+            // What is nested too deep is refused by the copy itself.
+            return;
+        }
+        let wanted = || self.run.wanted(manifest).filter(|it| !self.seen.contains(&it.digest));
+        let listed = first(wanted());
+        let next = |descriptor, depth, rest| Next {
+            descriptor,
             depth,
             reached: Reached::Listed,
             refers,
+            rest,
         };
-        self.next.extend(manifest.entries().filter(wanted).map(next));
+        let rest = wanted().nth(listed.len()).map(|_| manifest.descriptor().clone());
+        self.next.extend(rest.map(|manifest| next(manifest, depth, true)));
+        self.next.extend(listed.into_iter().map(|entry| next(entry, depth + 1, false)));
     }
 
     async fn look_at(&mut self, manifest: &Manifest, depth: usize, refers: bool) -> Result<()> {
@@ -140,11 +151,15 @@ impl Check<'_> {
                 referrers.extend(resolve_tag(&**from, &tag).await?);
             }
         }
+        if depth >= options.max_depth {
+            return Ok(());
+        }
         let next = |descriptor| Next {
             descriptor,
             depth: depth + 1,
             reached: Reached::Refers,
             refers: true,
+            rest: false,
         };
         self.next.extend(referrers.into_iter().map(next));
         Ok(())

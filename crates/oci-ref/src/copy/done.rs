@@ -65,19 +65,12 @@ impl Done {
         entry.media_type.is_index() || matches!(read, Some(Outcome::Lists))
     }
 
-    /// The entries that are to be copied next, of those that have not been: no more than what a
-    /// small index lists, or one.
+    /// The entries that are to be copied next, of those that have not been.
     pub(super) fn next<'a>(
         &self,
         entries: impl Iterator<Item = &'a Descriptor>,
     ) -> Vec<Descriptor> {
-        let mut weight = 0;
-        let fits = |entry: &&Descriptor| {
-            let first = weight == 0;
-            weight += serde_json::to_vec(entry).map_or(LARGE_DOCUMENT, |text| text.len());
-            first || weight <= LARGE_DOCUMENT
-        };
-        entries.filter(|entry| !self.has(entry)).take_while(fits).cloned().collect()
+        first(entries.filter(|entry| !self.has(entry)))
     }
 
     fn has(&self, entry: &Descriptor) -> bool {
@@ -88,6 +81,17 @@ impl Done {
         };
         self.has_index(&entry.digest) || !entry.media_type.is_index() && is_leaf()
     }
+}
+
+/// The first of the entries: no more than a small index lists, or one.
+pub(super) fn first<'a>(entries: impl Iterator<Item = &'a Descriptor>) -> Vec<Descriptor> {
+    let mut weight = 0;
+    let fits = |entry: &&Descriptor| {
+        let is_first = weight == 0;
+        weight += serde_json::to_vec(entry).map_or(LARGE_DOCUMENT, |text| text.len());
+        is_first || weight <= LARGE_DOCUMENT
+    };
+    entries.take_while(fits).cloned().collect()
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

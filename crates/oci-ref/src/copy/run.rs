@@ -212,10 +212,7 @@ impl Run {
         chain: Option<&Chain>,
     ) -> Result<Manifest> {
         while let Some(chain) = chain {
-            let entries = self.selected(manifest.digest());
-            let wanted =
-                |entry: &&Descriptor| entries.is_none_or(|entries| entries.contains(&entry.digest));
-            let next = self.done.next(manifest.entries().filter(wanted));
+            let next = self.done.next(self.wanted(&manifest));
             if next.is_empty() {
                 break;
             }

@@ -19,6 +19,17 @@ impl Run {
         self.selection.get()?.get(index)
     }
 
+    /// The entries of a manifest that are copied.
+    pub(super) fn wanted<'a>(
+        &'a self,
+        manifest: &'a Manifest,
+    ) -> impl Iterator<Item = &'a Descriptor> {
+        let selected = self.selected(manifest.digest());
+        let is_wanted =
+            move |entry: &&Descriptor| selected.is_none_or(|some| some.contains(&entry.digest));
+        manifest.entries().filter(is_wanted)
+    }
+
     /// The entries of an index that are not copied.
     fn left_out<'a>(&'a self, index: &'a Manifest) -> impl Iterator<Item = &'a Descriptor> {
         let selected = self.selected(index.digest());

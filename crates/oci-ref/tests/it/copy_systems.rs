@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use oci_ref::suite::content::image;
 use oci_ref::{
-    ArtifactBuilder, CopyOptions, Fanout, ImageBuilder, List, Manifest, Memory, Precondition,
-    Select, Store,
+    ArtifactBuilder, CopyOptions, Fanout, ImageBuilder, LARGE_DOCUMENT, List, Manifest, Memory,
+    Precondition, Select, Store,
 };
 use oci_spec_types::{Descriptor, MediaType};
 
@@ -85,6 +86,40 @@ async fn every_image_that_is_copied_of_a_list_is_looked_at() {
         run(&from, outer.descriptor(), &to, options).await.unwrap();
         assert!(has(&to, &linux.digest).await && !has(&to, &windows.digest).await);
     }
+}
+
+// covers: C18
+#[tokio::test]
+async fn every_image_of_a_large_list_is_looked_at() {
+    let from = Arc::new(Probe::default());
+    let mut images = Vec::new();
+    for number in 0..500 {
+        let packed = image(&number.to_string()).unwrap();
+        packed.put(&from.inner, &[]).await.unwrap();
+        images.push(packed.manifest.descriptor().clone());
+    }
+    let windows = put_image(&from, "windows/amd64").await;
+    let linux: Vec<_> = images.iter().collect();
+    let inner = put_list(&from, &linux).await;
+    assert!(inner.bytes().len() > LARGE_DOCUMENT);
+    for position in [0, 250, 500] {
+        let mut all = vec![inner.descriptor()];
+        all.extend(&linux);
+        all.insert(position, &windows);
+        let list = put_list(&from, &all).await;
+        let to = asking(&["linux"]);
+        let error = run(&from, list.descriptor(), &to, CopyOptions::default()).await.unwrap_err();
+        assert!(error.to_string().contains(windows.digest.as_str()), "{error}");
+        assert!(to.inner.is_empty());
+    }
+    // What is nested too deep is not looked at again and again.
+    let outer = put_list(&from, &[inner.descriptor()]).await;
+    let options = CopyOptions { max_depth: 1, ..CopyOptions::default() };
+    let error = run(&from, outer.descriptor(), &asking(&["linux"]), options).await.unwrap_err();
+    assert!(error.chain().contains("through more than 1 manifests"), "{}", error.chain());
+    let to = asking(&["linux"]);
+    let copied = run(&from, inner.descriptor(), &to, CopyOptions::default()).await.unwrap();
+    assert_eq!(copied.manifests, 501);
 }
 
 // covers: C18
