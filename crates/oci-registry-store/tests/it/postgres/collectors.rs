@@ -1,5 +1,6 @@
 //! Replicas that collect at the same time.
 
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use oci_registry_server::{Access, Registry};
@@ -11,13 +12,18 @@ use crate::support::*;
 /// More than one step of a collection takes.
 const GARBAGE: usize = 130;
 
-async fn open(url: &str) -> DurableRegistry {
+/// With what differs between replicas.
+async fn open_with(url: &str, change: impl FnOnce(&mut EngineOptions)) -> DurableRegistry {
     let directory = tempfile::tempdir().unwrap();
     let mut options = EngineOptions::default();
     options.database = url.parse().unwrap();
-    options.grace = Duration::ZERO;
     options.longest_read = Duration::ZERO;
+    change(&mut options);
     DurableRegistry::open(directory.path(), options).await.unwrap()
+}
+
+async fn open(url: &str) -> DurableRegistry {
+    open_with(url, |options| options.grace = Duration::ZERO).await
 }
 
 async fn collect(registry: &DurableRegistry) -> CollectReport {
@@ -72,4 +78,29 @@ async fn each_takes_the_garbage_of_other_repositories() {
     let reports = [waiting.await.unwrap(), behind.await.unwrap()];
     let links: u64 = reports.iter().map(|report| report.links).sum();
     assert_eq!(links, 2 * GARBAGE as u64);
+}
+
+/// Replicas whose clocks are minutes apart collect nothing before its grace is over by any of them, and all of it after that.
+#[tokio::test(flavor = "multi_thread")]
+async fn clocks_that_are_minutes_apart() {
+    if !server::is_there("clocks_that_are_minutes_apart") {
+        return;
+    }
+    static NOW: AtomicI64 = AtomicI64::new(1_700_000_000);
+    const APART: i64 = 5 * 60;
+    let url = server::fresh_url().await;
+    let late = open_with(&url, |it| it.clock = || NOW.load(Ordering::SeqCst)).await;
+    let early = open_with(&url, |it| it.clock = || NOW.load(Ordering::SeqCst) + APART).await;
+    for (n, registry) in [&late, &early].into_iter().enumerate() {
+        let store = registry.repository(&name("a/b"), Access::Write).await.unwrap();
+        push(&*store, &noise(20, n as u64)).await;
+    }
+    let grace = EngineOptions::default().grace.as_secs() as i64;
+    NOW.fetch_add(grace - 2 * APART, Ordering::SeqCst);
+    for registry in [&late, &early] {
+        assert_eq!(collect(registry).await.links, 0);
+    }
+    // By its own clock for the one that is behind, too.
+    NOW.fetch_add(3 * APART, Ordering::SeqCst);
+    assert_eq!(collect(&late).await.links, 2);
 }

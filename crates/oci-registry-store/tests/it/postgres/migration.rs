@@ -177,13 +177,18 @@ async fn until(client: &Client, doing: &str) {
     }
 }
 
-/// Who uses the tables goes on while a migration waits, as it does for a transaction that began before it.
+/// Who uses the tables goes on while a migration waits, as it does for a transaction that began before it, and longer than
+/// statements may take in this database.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_migration_holds_nobody_up() {
     if !server::is_there("a_migration_holds_nobody_up") {
         return;
     }
     let url = version_3().await;
+    let limit = "DO $$ BEGIN EXECUTE format(
+                     'ALTER DATABASE %I SET statement_timeout = 500', current_database());
+                 END $$";
+    server::execute(&url, limit).await;
     let (slow, other) = (server::connect(&url).await, server::connect(&url).await);
     slow.batch_execute(
         "BEGIN; UPDATE blob SET size = size; UPDATE repository_blob SET blob = blob",
@@ -207,6 +212,7 @@ async fn a_migration_holds_nobody_up() {
         )
         .await
         .unwrap();
+    other.batch_execute("SET statement_timeout = 0; SELECT pg_sleep(0.6)").await.unwrap();
     assert!(!migrating.is_finished());
     slow.batch_execute("COMMIT").await.unwrap();
     migrating.await.unwrap().unwrap();
