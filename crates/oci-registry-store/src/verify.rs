@@ -52,7 +52,7 @@ impl Pace {
     }
 }
 
-/// What is wrong with bytes that are there.
+/// Finds the damage of bytes that are there.
 ///
 /// # Errors
 /// If they cannot be checked, which says nothing about what they are.

@@ -20,7 +20,7 @@ const LINKS: usize = 1000;
 /// How many repositories are named.
 const NAMED: usize = 3;
 
-/// What is wrong with a blob, or why that cannot be told.
+/// The damage of a blob, or why that cannot be told.
 type Found = std::result::Result<Option<Damage>, String>;
 
 impl Check<'_> {

@@ -15,7 +15,7 @@ const PAGE: usize = 200;
 /// How many bytes are parsed at a time, if it is more than one manifest.
 const PART: usize = 64 << 10;
 
-/// What its bytes are found to be: how what is recorded differs from them, with what they say.
+/// The outcome of reading the bytes of one: how what is recorded differs from them, with what they say.
 type Found = std::result::Result<Option<(String, Manifest)>, ManifestError>;
 
 impl Check<'_> {

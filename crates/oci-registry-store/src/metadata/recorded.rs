@@ -1,5 +1,5 @@
-//! What is recorded of the references of manifests, gathered for a page of them from both
-//! databases.
+//! References of manifests as they are recorded, gathered for a page of manifests from either
+//! database.
 
 use super::{Recorded, StoredManifest, columns};
 use oci_ref::Result;
@@ -16,7 +16,7 @@ pub(super) enum Reference {
     Blob,
     /// A blob that is recorded as missing: `true` if the repository has it.
     Missing(bool),
-    /// What is listed: `true` if the repository has it as a blob, and nothing records that this
+    /// An entry of a list: `true` if the repository has it as a blob, and nothing records that this
     /// manifest references it.
     Listed(bool),
 }

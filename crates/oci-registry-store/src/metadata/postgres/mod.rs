@@ -43,6 +43,7 @@
 mod blobs;
 mod check;
 mod collect;
+mod engine;
 mod existing;
 mod failure;
 mod held;

@@ -6,10 +6,12 @@ use deadpool_postgres::{
     GenericClient, Hook, HookError, Manager, ManagerConfig, Object, Pool, PoolError, QueueMode,
     RecyclingMethod, Runtime,
 };
+use futures_util::future::try_join;
 use oci_ref::{Error, ErrorKind, Result};
 use tokio_postgres::NoTls;
 use tokio_postgres::error::SqlState;
 
+use super::engine;
 use super::migrate::migrate;
 use super::run::Runner;
 use super::tls::Tls;
@@ -18,9 +20,6 @@ use crate::blocking;
 
 /// The version of `schema.sql`.
 pub(super) const SCHEMA: i32 = 4;
-
-/// The oldest server that will do, as it gives its version.
-const OLDEST: i32 = 150_000;
 
 /// The advisory lock under which the tables are made: of several replicas that start at once, one does it.
 const CREATION_LOCK: i64 = 0x6f63_6972_6567_0001;
@@ -46,8 +45,13 @@ pub(super) struct Settings {
 /// to this one.
 pub(super) async fn open(url: &Url, settings: &Settings) -> Result<Runner> {
     let pool = pool(url, settings).await?;
-    let mut client = pool.get().await.map_err(|error| unreachable(url, error))?;
+    let both = try_join(pool.get(), pool.get()).await;
+    let (mut client, other) = both.map_err(|error| unreachable(url, error))?;
+    let product = engine::check(url, &client, &other).await?;
+    drop(other);
     prepare(url, &pool, &mut client).await?;
+    let other = pool.get().await.map_err(|error| unreachable(url, error))?;
+    engine::check_rows(url, &product, &client, &other).await?;
     Ok(Runner::new(pool, TRANSACTION))
 }
 
@@ -115,17 +119,6 @@ fn session(settings: &Settings) -> String {
 /// Checks what the database is, and makes or changes its tables.
 async fn prepare(url: &Url, pool: &Pool, client: &mut Object) -> Result<()> {
     let failed = |error: tokio_postgres::Error| refusal(url, error);
-    let row = client.query_one("SHOW server_version_num", &[]).await.map_err(failed)?;
-    let version: i32 =
-        row.try_get::<_, &str>(0).ok().and_then(|text| text.parse().ok()).unwrap_or(0);
-    if version < OLDEST {
-        let message = format!(
-            "database {url}: the server is PostgreSQL {}, expected {} or newer",
-            version / 10_000,
-            OLDEST / 10_000
-        );
-        return Err(Error::new(ErrorKind::Invalid, message));
-    }
     match found(&*client).await.map_err(failed)? {
         Found::Version(SCHEMA) => return Ok(()),
         Found::Version(1..SCHEMA) => return migrate_apart(url, pool).await,
@@ -212,7 +205,7 @@ fn unreachable(url: &Url, error: PoolError) -> Error {
 }
 
 /// The error of a database that cannot be used, with what is to be done about it.
-fn refusal(url: &Url, error: tokio_postgres::Error) -> Error {
+pub(super) fn refusal(url: &Url, error: tokio_postgres::Error) -> Error {
     let (kind, what) = match error.code() {
         Some(&SqlState::INVALID_PASSWORD) => {
             (ErrorKind::Invalid, "refuses the user or the password")

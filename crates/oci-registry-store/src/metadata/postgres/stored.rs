@@ -1,5 +1,5 @@
-//! Pages of what is stored, which a check reads from the first row to the last. A page takes a fixed number of statements, however
-//! many rows it has.
+//! Pages of what is stored, which a check reads from the first row to the last. A page takes a
+//! fixed number of statements, however many rows it has.
 
 use oci_spec_types::Descriptor;
 use tokio_postgres::Row;
@@ -13,8 +13,8 @@ use crate::metadata::{
     CheckedLinks, ForgottenLink, Recorded, StoredBlob, StoredManifest, UnknownManifest, columns,
 };
 
-/// Those first rows of a page that have no more than [`PAGE_BYTES`], and the one after them: so the first one always. Each has an
-/// `id`, and in `bytes` how many it has.
+/// Those first rows of a page that have no more than [`PAGE_BYTES`], and the one after them: so the
+/// first one always. Each has an `id`, and in `bytes` how many it has.
 fn bounded(page: &str) -> String {
     format!(
         "SELECT * FROM (
@@ -133,7 +133,8 @@ async fn add_tags(db: &Db, ids: &[i64], page: &mut [StoredManifest]) -> Outcome<
     Ok(())
 }
 
-/// What is looked up for each row is behind LATERAL, so that no plan reads a whole table to join it.
+/// Adds the references of a page. Look-ups for each row are behind LATERAL, so that no plan reads a
+/// whole table to join it.
 async fn add_references(db: &Db, ids: &[i64], page: &mut [StoredManifest]) -> Outcome<()> {
     const HERE: &str = "SELECT blob.id FROM blob
                         JOIN repository_blob AS link ON link.blob = blob.id

@@ -1,4 +1,4 @@
-//! What a check asks of the database itself, and what its repairs write.
+//! Questions of a check about the database itself, and its repairs.
 
 use std::collections::BTreeSet;
 

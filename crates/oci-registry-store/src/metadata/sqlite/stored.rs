@@ -121,8 +121,8 @@ pub(super) fn manifests(db: &Connection, after: i64, limit: usize) -> Outcome<Ve
     Ok(page)
 }
 
-/// Adds what is recorded of a page, in the order of the tables: between the first and the last manifest of a page there are no
-/// others.
+/// Adds what is recorded of a page, in the order of the tables: between the first and the last
+/// manifest of a page there are no others.
 fn add_references(db: &Connection, page: &mut [StoredManifest]) -> Outcome<()> {
     let (Some(first), Some(last)) = (page.first(), page.last()) else { return Ok(()) };
     let range = (first.id, last.id);

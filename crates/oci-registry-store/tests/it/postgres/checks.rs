@@ -1,4 +1,4 @@
-//! What a check asks of the database, which does not grow with what it looks at.
+//! The cost of a check, which does not grow faster than what it looks at.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -79,7 +79,8 @@ async fn a_page_takes_the_same_statements_however_many_manifests_it_has() {
             }
         }
         server::execute(&url, "UPDATE repository_manifest SET candidate_since = NULL").await;
-        // Other tests may meet with a statement's place for the first time at any moment, without anybody who counts.
+        // Other tests may meet with a statement's place for the first time at any moment, without
+        // anybody who counts.
         tracing::callsite::rebuild_interest_cache();
         let before = statements.0.load(Ordering::Relaxed);
         let report = registry.fsck(&FsckOptions::default(), |_| {}).await.unwrap();
@@ -124,7 +125,8 @@ async fn a_blob_that_many_repositories_have_is_looked_at_in_steps() {
     registry.close().await;
     assert!(report.is_sound() && report.manifests == HOLDERS as u64 + 1, "{report:?}");
     let read = entries_read(&client, "repository_blob").await - before;
-    // By the checks of keys, of misfits and of links, of which each step may read those of the blob again to sort them.
+    // By the checks of keys, of misfits and of links, of which each step may read those of the blob
+    // again to sort them.
     assert!(read < 10 * HOLDERS as i64, "{read} links were read");
 
     // One of them is forgotten: it is found, and told once.

@@ -8,6 +8,7 @@ mod bucket;
 mod checks;
 mod claims;
 mod collectors;
+mod engines;
 mod interleavings;
 mod migration;
 mod model;
