@@ -146,17 +146,17 @@ impl World {
         self.scratch.path().join(name)
     }
 
-    fn copy(&self, from: &str, to: &str) -> Command {
+    fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(OCICTL);
-        command.args(["copy", from, to]).env("OCICTL_STATE_DIR", self.path("state"));
+        command.args(args).env("OCICTL_STATE_DIR", self.path("state"));
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }
 
-    /// Runs a copy until the line stops and `ready`, and ends it by a signal.
-    fn interrupt(&self, from: &str, to: &str, signal: &str, ready: impl Fn() -> bool) -> Output {
+    /// Runs a command until the line stops and `ready`, and ends it by a signal.
+    fn interrupt(&self, args: &[&str], signal: &str, ready: impl Fn() -> bool) -> Output {
         self.line.allow(STOP);
-        let child = self.copy(from, to).spawn().unwrap();
+        let child = self.command(args).spawn().unwrap();
         self.line.stopped();
         until(ready);
         let sent = Command::new("kill").args(["-s", signal, &child.id().to_string()]).status();
@@ -164,10 +164,10 @@ impl World {
         child.wait_with_output().unwrap()
     }
 
-    /// Runs the same copy again, and gives how much moved.
-    fn again(&self, from: &str, to: &str) -> u64 {
+    /// Runs the same command again, and gives how much moved.
+    fn again(&self, args: &[&str]) -> u64 {
         self.line.allow(u64::MAX);
-        let output = self.copy(from, to).output().unwrap();
+        let output = self.command(args).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         self.line.moved()
     }
@@ -207,12 +207,12 @@ fn size_of(files: &[PathBuf]) -> u64 {
 fn a_pull_that_was_ended_goes_on() {
     let world = World::new();
     let registry = format!("docker://{}/a/b:v1", world.host);
-    world.again(&world.large, &registry);
+    world.again(&["copy", &world.large, &registry]);
     for (signal, code) in [("KILL", None), ("INT", Some(130)), ("TERM", Some(143))] {
         let layout = world.path(signal);
         let to = format!("oci:{}:v1", layout.display());
         let come = || size_of(&hidden(&layout.join("blobs"))) > STOP - (1 << 20);
-        let ended = world.interrupt(&registry, &to, signal, come);
+        let ended = world.interrupt(&["copy", &registry, &to], signal, come);
         assert_eq!(ended.status.code(), code);
         let said = String::from_utf8(ended.stderr).unwrap();
         if code.is_some() {
@@ -221,7 +221,7 @@ fn a_pull_that_was_ended_goes_on() {
             assert!(said.contains(&format!(" MiB of 8.0 MiB kept in {shown}, run ")), "{said}");
             assert_eq!(said.lines().count(), 1, "{said}");
         }
-        let moved = world.again(&registry, &to);
+        let moved = world.again(&["copy", &registry, &to]);
         assert!(moved < SIZE as u64 - STOP + (1 << 20), "{signal}: {moved}");
         assert!(hidden(&layout.join("blobs")).is_empty());
     }
@@ -233,7 +233,8 @@ fn a_push_that_was_ended_goes_on() {
     for (signal, code) in [("KILL", None), ("INT", Some(130)), ("TERM", Some(143))] {
         let name = signal.to_lowercase();
         let registry = format!("docker://{}/{name}:v1", world.host);
-        let ended = world.interrupt(&world.large, &registry, signal, || true);
+        let copy = ["copy", &world.large, &registry];
+        let ended = world.interrupt(&copy, signal, || true);
         assert_eq!(ended.status.code(), code);
         if code.is_some() {
             let said = String::from_utf8(ended.stderr).unwrap();
@@ -242,7 +243,7 @@ fn a_push_that_was_ended_goes_on() {
         // The server hears that it is over, and keeps what came.
         world.line.allow(u64::MAX);
         until(|| world.uploaded() > STOP - (1 << 20));
-        let moved = world.again(&world.large, &registry);
+        let moved = world.again(&copy);
         assert!(moved < SIZE as u64 - STOP + (1 << 20), "{signal}: {moved}");
         assert!(fs::read_dir(world.path("state/uploads")).unwrap().next().is_none());
         done(&["inspect", &registry]);
@@ -250,7 +251,7 @@ fn a_push_that_was_ended_goes_on() {
 
     // Nothing is remembered where nothing is to be.
     let registry = format!("docker://{}/none:v1", world.host);
-    let output = world.copy(&world.large, &registry).arg("--no-state").output().unwrap();
+    let output = world.command(&["copy", "--no-state", &world.large, &registry]).output().unwrap();
     assert!(output.status.success());
 }
 
@@ -259,25 +260,77 @@ fn a_push_that_was_ended_goes_on() {
 fn an_archive_that_was_ended_leaves_nothing_for_long() {
     let world = World::new();
     let registry = format!("docker://{}/a/b:v1", world.host);
-    world.again(&world.large, &registry);
+    world.again(&["copy", &world.large, &registry]);
     let directory = world.path("archives");
     fs::create_dir(&directory).unwrap();
     let to = format!("oci-archive:{}:v1", directory.join("a.tar").display());
+    let copy = ["copy", &registry, &to];
     let come = || {
         let blobs = hidden(&directory).iter().map(|it| it.join("layout/blobs")).next_back();
         blobs.is_some_and(|blobs| size_of(&hidden(&blobs)) > 1 << 20)
     };
-    let ended = world.interrupt(&registry, &to, "INT", come);
+    let ended = world.interrupt(&copy, "INT", come);
     assert_eq!(ended.status.code(), Some(130));
     let said = String::from_utf8(ended.stderr).unwrap();
     assert!(said.contains("interrupted; ") && said.contains("removed"), "{said}");
     assert!(fs::read_dir(&directory).unwrap().next().is_none());
 
-    let ended = world.interrupt(&registry, &to, "KILL", come);
+    let ended = world.interrupt(&copy, "KILL", come);
     assert_eq!(ended.status.code(), None);
     assert_eq!(hidden(&directory).len(), 1);
-    world.again(&registry, &to);
+    world.again(&copy);
     assert!(hidden(&directory).is_empty());
+}
+
+/// The directory of a distribution registry, with what is in a layout as `a/b:v1`.
+fn distribution(layout: &Path, to: &Path) {
+    let root = to.join("docker/registry/v2");
+    let write = |path: String, bytes: &[u8]| {
+        let path = root.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    };
+    for blob in fs::read_dir(layout.join("blobs/sha256")).unwrap() {
+        let blob = blob.unwrap();
+        let hex = blob.file_name().into_string().unwrap();
+        let bytes = fs::read(blob.path()).unwrap();
+        write(format!("blobs/sha256/{}/{hex}/data", &hex[..2]), &bytes);
+        write(
+            format!("repositories/a/b/_layers/sha256/{hex}/link"),
+            format!("sha256:{hex}").as_bytes(),
+        );
+    }
+    let index: serde_json::Value =
+        serde_json::from_slice(&fs::read(layout.join("index.json")).unwrap()).unwrap();
+    let digest = index["manifests"][0]["digest"].as_str().unwrap();
+    let hex = digest.strip_prefix("sha256:").unwrap();
+    let manifests = "repositories/a/b/_manifests";
+    write(format!("{manifests}/revisions/sha256/{hex}/link"), digest.as_bytes());
+    write(format!("{manifests}/tags/v1/current/link"), digest.as_bytes());
+}
+
+#[test]
+fn an_import_that_was_ended_goes_on_and_leaves_nothing() {
+    let world = World::new();
+    let from = world.path("distribution");
+    distribution(&world.path("large"), &from);
+    let (from, to) = (from.display().to_string(), format!("docker://{}", world.host));
+    let import = ["import", &from, &to];
+    let ended = world.interrupt(&import, "INT", || true);
+    assert_eq!(ended.status.code(), Some(130));
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert!(said.contains("interrupted; ") && said.contains("run the same command"), "{said}");
+    // What the server has of the upload is owned: this machine remembers it.
+    world.line.allow(u64::MAX);
+    until(|| world.uploaded() > STOP - (1 << 20));
+    let moved = world.again(&import);
+    assert!(moved < SIZE as u64 - STOP + (1 << 20), "{moved}");
+    assert!(fs::read_dir(world.path("state/uploads")).unwrap().next().is_none());
+    done(&["inspect", &format!("{to}/a/b:v1")]);
+    let data = world.path("data");
+    let left = ["gc", "--json", "--uploads", "--dry-run", "--data", data.to_str().unwrap()];
+    let left: serde_json::Value = serde_json::from_str(done(&left).trim()).unwrap();
+    assert_eq!(left["uploads"], 0, "{left}");
 }
 
 // skopeo#2419
