@@ -23,6 +23,9 @@ pub struct WalkOptions {
     /// The most bytes of manifests that are fetched ahead, at all levels together, besides the next
     /// one.
     pub ahead_bytes: u64,
+    /// The most bytes of indexes that lie within each other, all of which are held until the
+    /// innermost has been visited.
+    pub max_nested_bytes: u64,
     /// Visits each index before what it lists; else after it.
     pub parents_first: bool,
     /// Whether a manifest that is not there is reported and passed over; else it is an error.
@@ -30,14 +33,15 @@ pub struct WalkOptions {
 }
 
 impl Default for WalkOptions {
-    /// 16 levels, 100,000 manifests, 8 of up to 4 MiB together fetched ahead, children first, not
-    /// sparse.
+    /// 16 levels of up to 128 MiB together, 100,000 manifests, 8 of up to 4 MiB together fetched
+    /// ahead, children first, not sparse.
     fn default() -> Self {
         Self {
             max_depth: 16,
             max_manifests: 100_000,
             ahead: 8,
             ahead_bytes: 4 << 20,
+            max_nested_bytes: 128 << 20,
             parents_first: false,
             sparse: false,
         }
@@ -228,11 +232,11 @@ impl Walk {
             let path = frame.path.child(position);
             let limit = self.options.max_depth;
             if depth > limit {
-                return Some(Err(too_much(&path, "it is nested deeper", limit)));
+                return Some(Err(too_much(&path, "it is nested deeper", limit as u64)));
             }
             let limit = self.options.max_manifests;
             if self.seen.len() > limit {
-                return Some(Err(too_much(&path, "there are more manifests", limit)));
+                return Some(Err(too_much(&path, "there are more manifests", limit as u64)));
             }
             let ahead = self.ahead.remove(&descriptor.digest);
             let mut ahead = match ahead.filter(|ahead| ahead.descriptor == descriptor) {
@@ -246,6 +250,13 @@ impl Walk {
             };
             match fetched {
                 Ok(found) => {
+                    let around = self.stack.iter().map(|frame| frame.index_bytes());
+                    let within = around.sum::<u64>().saturating_add(index_bytes(&found));
+                    let limit = self.options.max_nested_bytes;
+                    if within > limit {
+                        let what = "it and the indexes around it have more bytes";
+                        return Some(Err(too_much(&path, what, limit)));
+                    }
                     self.stack.push(Frame::new(path, descriptor, found));
                     self.fresh = self.options.parents_first;
                 }
@@ -286,16 +297,28 @@ impl Walk {
     }
 }
 
-fn too_much(path: &RefPath, what: &str, limit: usize) -> Error {
+fn too_much(path: &RefPath, what: &str, limit: u64) -> Error {
     Error::new(
-        ErrorKind::TooLarge { limit: limit as u64 },
+        ErrorKind::TooLarge { limit },
         format!("walking refs: {path}: {what} than the limit of {limit}"),
     )
+}
+
+/// The size of an index, and nothing of what is not held while others are visited.
+fn index_bytes(found: &Found) -> u64 {
+    match found {
+        Found::Ref(Ref::Index(index)) => index.manifest().bytes().len() as u64,
+        _ => 0,
+    }
 }
 
 impl Frame {
     fn new(path: RefPath, descriptor: Descriptor, found: Found) -> Self {
         Self { path, descriptor, found, next: 0, queue: VecDeque::new() }
+    }
+
+    fn index_bytes(&self) -> u64 {
+        index_bytes(&self.found)
     }
 
     fn visit(&self) -> Visit {

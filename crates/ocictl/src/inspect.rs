@@ -9,7 +9,7 @@ use oci_spec_types::Descriptor;
 use serde_json::{Value, json};
 
 use crate::cli::InspectArgs;
-use crate::connection::Connection;
+use crate::connection::{Connection, ManifestArgs};
 use crate::copy::bytes;
 use crate::failure::Failure;
 use crate::location::Location;
@@ -34,7 +34,7 @@ pub(crate) async fn run(args: InspectArgs) -> Result<(), Failure> {
         true => Out::json(),
         false => Out::text(&args.reference),
     };
-    let mut visits = pin!(visits(manifest, from.source).map_err(failed)?);
+    let mut visits = pin!(visits(manifest, from.source, &args.manifests).map_err(failed)?);
     while let Some(visit) = visits.try_next().await.map_err(failed)? {
         out.add(&visit)?;
     }
@@ -45,6 +45,7 @@ pub(crate) async fn run(args: InspectArgs) -> Result<(), Failure> {
 fn visits(
     manifest: Manifest,
     source: Arc<dyn Source>,
+    limits: &ManifestArgs,
 ) -> oci_ref::Result<impl Stream<Item = oci_ref::Result<Visit>>> {
     if let Document::Artifact(_) | Document::Other(_) = manifest.document() {
         // What these reference is shown with them.
@@ -53,7 +54,10 @@ fn visits(
         let visit = Visit { path: RefPath::default(), descriptor, found };
         return Ok(stream::iter([Ok(visit)]).left_stream());
     }
-    let options = WalkOptions { sparse: true, parents_first: true, ..WalkOptions::default() };
+    // The largest one, and another one within it.
+    let max_nested_bytes = limits.max_manifest.saturating_mul(2);
+    let bounds = WalkOptions::default();
+    let options = WalkOptions { sparse: true, parents_first: true, max_nested_bytes, ..bounds };
     Ok(walk_refs(Ref::new(manifest, source)?, options).right_stream())
 }
 

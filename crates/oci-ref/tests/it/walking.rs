@@ -148,6 +148,37 @@ async fn depth_is_bounded() {
 }
 
 #[tokio::test]
+async fn indexes_within_each_other_are_bounded_by_bytes() {
+    let memory = Arc::new(Memory::new());
+    let mut nested = Vec::new();
+    let mut entries = Vec::new();
+    for _ in 0..4 {
+        let index = ImageIndex::new(std::mem::take(&mut entries));
+        let bytes = serde_json::to_vec(&index).unwrap();
+        let manifest = Manifest::parse(bytes.into(), None, None).unwrap();
+        memory.put_manifest(&manifest, &[], &Precondition::None).await.unwrap();
+        entries.push(manifest.descriptor().clone());
+        nested.push(manifest);
+    }
+    let sizes = |count: usize| -> u64 {
+        nested.iter().rev().take(count).map(|it| it.bytes().len() as u64).sum()
+    };
+    for fit in 1..=4 {
+        let options = WalkOptions { max_nested_bytes: sizes(fit), ..WalkOptions::default() };
+        let walked = root(memory.clone(), &nested[3]).await;
+        let visits: Vec<_> = walk_refs(walked, options).collect().await;
+        if fit == 4 {
+            assert_eq!(visits.into_iter().filter(Result::is_ok).count(), 4);
+            continue;
+        }
+        let error = visits.last().unwrap().as_ref().unwrap_err();
+        assert_eq!(*error.kind(), ErrorKind::TooLarge { limit: sizes(fit) });
+        let path = vec!["manifests/0"; fit].join("/");
+        assert!(error.to_string().contains(&path), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn the_number_of_manifests_is_bounded() {
     let graph = Graph::new();
     let memory = graph.stored(&[]).await;
