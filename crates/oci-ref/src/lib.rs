@@ -47,6 +47,7 @@ mod memory;
 mod platform;
 mod referenced;
 mod referrers_list;
+mod registry;
 mod source;
 mod store;
 #[cfg(feature = "suite")]
@@ -93,6 +94,7 @@ pub use platform::{
     host_platform,
 };
 pub use referenced::{Form, Referenced};
+pub use registry::{Access, Registry};
 pub use source::{BlobRead, Body, ByteRange, Cursor, ManifestBytes, Page, Referrers, Source};
 pub use store::{Capabilities, Mounted, Precondition, Reopen, SourceBlob, Staged, Store, UploadId};
 pub use target::Target;

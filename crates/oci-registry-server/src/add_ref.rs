@@ -6,12 +6,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use oci_ref::{
-    Document, Error, Found, Manifest, Precondition, Ref, Result, Source, SourceBlob, Store,
-    WalkOptions, walk_refs,
+    Access, Document, Error, Found, Manifest, Precondition, Ref, Registry, Result, Source,
+    SourceBlob, Store, WalkOptions, walk_refs,
 };
 use oci_spec_types::{Descriptor, ErrorCode, Name, Tag};
-
-use crate::{Access, Registry};
 
 /// How many blobs of a manifest move at a time.
 const CONCURRENCY: usize = 8;

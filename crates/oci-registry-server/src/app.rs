@@ -12,7 +12,7 @@ use http::header::{ALLOW, CONTENT_SECURITY_POLICY, WWW_AUTHENTICATE, X_CONTENT_T
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body_util::BodyExt as _;
-use oci_ref::{Store, Target};
+use oci_ref::{Access, Registry, Store, Target};
 use oci_spec_types::{Digest, ErrorCode, Name};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -23,8 +23,8 @@ use crate::error::Failure;
 use crate::query::Query;
 use crate::route::{Route, RouteError};
 use crate::{
-    Access, AccessRequest, Decision, Operation, PeerAddr, Registry, ServerOptions, blobs, browser,
-    lists, manifests, referrers, respond, uploads,
+    AccessRequest, Decision, Operation, PeerAddr, ServerOptions, blobs, browser, lists, manifests,
+    referrers, respond, uploads,
 };
 
 /// The distribution API of a registry: everything below `/v2/`.

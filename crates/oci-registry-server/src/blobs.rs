@@ -6,14 +6,14 @@ use http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, LOCATION,
 };
 use http::{HeaderValue, StatusCode};
-use oci_ref::{ByteRange, Error, ErrorKind, Store};
+use oci_ref::{Access, ByteRange, Error, ErrorKind, Store};
 use oci_spec_types::{Digest, ErrorCode, Name};
 
 use crate::app::Call;
 use crate::asked::Asked;
 use crate::body::SizedBody;
 use crate::error::Failure;
-use crate::{Access, Operation, etag, range, respond};
+use crate::{Operation, etag, range, respond};
 
 pub(crate) async fn get(
     call: &Call<'_>,

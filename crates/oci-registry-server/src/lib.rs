@@ -1,6 +1,6 @@
 //! An OCI registry as a library: the distribution spec over HTTP, on any engine.
 //!
-//! A [`Registry`] gives repositories, each of which is an [`oci_ref::Store`]; [`router`] is HTTP over that: an
+//! A [`Registry`](oci_ref::Registry) gives repositories, each of which is an [`oci_ref::Store`]; [`router`] is HTTP over that: an
 //! [`axum::Router`] to nest, merge and wrap into layers, or to give to [`serve()`]. One typed decision, [`AccessPolicy`],
 //! stands in front of every operation. [`MemoryRegistry`] is the simplest engine. [`add_ref`] puts content there without
 //! HTTP.
@@ -61,7 +61,6 @@ mod proxy;
 mod query;
 mod range;
 mod referrers;
-mod registry;
 mod respond;
 mod route;
 mod serve;
@@ -76,7 +75,6 @@ pub use memory::MemoryRegistry;
 pub use options::ServerOptions;
 #[cfg(feature = "proxy")]
 pub use proxy::ProxyRegistry;
-pub use registry::{Access, Registry};
 pub use serve::serve;
 pub use serve_options::ServeOptions;
 pub use testing::{

@@ -6,13 +6,13 @@ use std::str::FromStr;
 use axum::response::Response;
 use bytes::Bytes;
 use http::header::LINK;
-use oci_ref::{Cursor, Page};
+use oci_ref::{Access, Cursor, Page};
 use oci_spec_types::{ErrorCode, Name, Tag};
 use serde::Serialize;
 
 use crate::app::Call;
 use crate::error::Failure;
-use crate::{Access, Operation, percent, respond};
+use crate::{Operation, percent, respond};
 
 pub(crate) async fn ping(call: &Call<'_>) -> Result<Response, Failure> {
     call.allow(None, Operation::Ping).await?;

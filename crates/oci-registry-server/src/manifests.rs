@@ -9,14 +9,14 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, IF_MATCH, IF_NONE_MATCH, LOCATION};
 use http::{HeaderMap, HeaderValue, StatusCode};
-use oci_ref::{Document, LARGE_DOCUMENT, Manifest, Precondition, Store, Target, apart};
+use oci_ref::{Access, Document, LARGE_DOCUMENT, Manifest, Precondition, Store, Target, apart};
 use oci_spec_types::{Digest, ErrorCode, MediaType, Name, Tag};
 
 use crate::app::Call;
 use crate::asked::Asked;
 use crate::body::RequestBody;
 use crate::error::Failure;
-use crate::{Access, Operation, browser, etag, large, respond};
+use crate::{Operation, browser, etag, large, respond};
 
 /// The most bytes of an artifact type: those of a media type (RFC 6838, section 4.2).
 const MAX_ARTIFACT_TYPE: usize = 255;

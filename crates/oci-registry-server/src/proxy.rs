@@ -5,13 +5,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use oci_ref::{
-    BlobRead, ByteRange, Capabilities, Cursor, Error, Manifest, Page, Precondition, Referrers,
-    Result, Source, Staged, Store, Target,
+    Access, BlobRead, ByteRange, Capabilities, Cursor, Error, Manifest, Page, Precondition,
+    Referrers, Registry, Result, Source, Staged, Store, Target,
 };
 use oci_registry_client::{Client, Repository};
 use oci_spec_types::{Algorithm, Descriptor, Digest, Host, Name, Reference, Tag};
-
-use crate::{Access, Registry};
 
 /// Another registry, read through a [`Client`]: every pull is passed on, and nothing is kept here. Writes are
 /// `UNSUPPORTED`.

@@ -9,12 +9,12 @@ use std::collections::HashSet;
 use axum::response::Response;
 use bytes::Bytes;
 use http::HeaderValue;
-use oci_ref::{Cursor, Store, Target, apart};
+use oci_ref::{Access, Cursor, Store, Target, apart};
 use oci_spec_types::{Descriptor, Digest, ErrorCode, Name, Tag};
 
 use crate::app::Call;
 use crate::error::Failure;
-use crate::{Access, Operation, lists, respond};
+use crate::{Operation, lists, respond};
 
 /// How many entries are asked of the engine at a time.
 const BATCH: usize = 100;

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use axum::response::Response;
 use http::header::{CONTENT_RANGE, LOCATION, RANGE};
 use http::{HeaderName, HeaderValue, StatusCode};
-use oci_ref::{Error, ErrorKind, Mounted, Staged, Store, UploadId};
+use oci_ref::{Access, Error, ErrorKind, Mounted, Staged, Store, UploadId};
 use oci_spec_types::{Algorithm, Descriptor, Digest, ErrorCode, MediaType, Name};
 
 use crate::app::Call;
@@ -14,7 +14,7 @@ use crate::body::RequestBody;
 use crate::chunk::{Chunk, Refused, Then, check_length, check_order, receive};
 use crate::error::Failure;
 use crate::range::{ContentRange, uploaded};
-use crate::{Access, Decision, Operation, percent, respond};
+use crate::{Decision, Operation, percent, respond};
 
 /// How many repositories that hold a blob are looked at for a mount without a source.
 const MAX_HOLDERS: usize = 16;

@@ -16,8 +16,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
-use oci_ref::{ByteRange, Store};
-use oci_registry_server::{Access, Registry};
+use oci_ref::{Access, ByteRange, Registry, Store};
 use oci_registry_store::{Database, DurableRegistry, EngineOptions, Storage};
 use oci_spec_types::{Descriptor, MediaType};
 use tempfile::TempDir;

@@ -1,6 +1,6 @@
 //! A durable engine for an OCI registry: metadata in SQLite or PostgreSQL, bytes in local files.
 //!
-//! [`DurableRegistry`] is a [`Registry`](oci_registry_server::Registry) over a data directory.
+//! [`DurableRegistry`] is a [`Registry`](oci_ref::Registry) over a data directory.
 //!
 //! # Several processes
 //! With SQLite one process uses a data directory at a time. With [`EngineOptions::database`] naming a PostgreSQL database (feature

@@ -4,8 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use oci_ref::{Cursor, Error, Page, Result, Store};
-use oci_registry_server::{Access, Registry};
+use oci_ref::{Access, Cursor, Error, Page, Registry, Result, Store};
 use oci_spec_types::{Digest, ErrorCode, Name};
 
 use crate::backup::{self, BackupReport};
@@ -24,7 +23,7 @@ use crate::repository::Repository;
 /// ```
 /// # tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(async {
 /// use oci_ref::{ByteRange, Source, Store};
-/// use oci_registry_server::{Access, Registry};
+/// use oci_ref::{Access, Registry};
 /// use oci_registry_store::{DurableRegistry, EngineOptions};
 /// use oci_spec_types::{Descriptor, MediaType};
 ///

@@ -8,10 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use oci_ref::{Cursor, Error, Memory, Page, Result, Source, Store};
+use oci_ref::{Access, Cursor, Error, Memory, Page, Registry, Result, Source, Store};
 use oci_spec_types::{Descriptor, Digest, ErrorCode, Name};
 
-use crate::{Access, Registry};
 use repository::Repository;
 
 /// A registry in memory: for tests, and as the simplest engine. Clones share the content.

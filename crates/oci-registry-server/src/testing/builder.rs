@@ -1,11 +1,12 @@
 //! How a test registry is configured.
 
+use oci_ref::Registry;
 use std::io;
 
 use http::StatusCode;
 
 use super::{Endpoint, Fault, FaultAnswer, FaultRule, TestAuth, TestRegistry};
-use crate::{MemoryRegistry, Registry, ServerOptions, respond};
+use crate::{MemoryRegistry, ServerOptions, respond};
 
 /// A [`TestRegistry`] that is being configured.
 ///

@@ -14,6 +14,7 @@ mod rule;
 mod scope;
 mod token;
 
+use oci_ref::Registry;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,7 +23,7 @@ use axum::middleware::from_fn_with_state;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use crate::{MemoryRegistry, Registry, ServerOptions, router};
+use crate::{MemoryRegistry, ServerOptions, router};
 use record::{Recorder, record};
 use token::Gate;
 

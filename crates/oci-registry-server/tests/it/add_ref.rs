@@ -7,10 +7,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use oci_ref::{
-    BlobRead, ByteRange, Cursor, Error, Manifest, Memory, Page, Precondition, Ref, Referrers,
-    Result, Source, Store, Target,
+    Access, BlobRead, ByteRange, Cursor, Error, Manifest, Memory, Page, Precondition, Ref,
+    Referrers, Registry, Result, Source, Store, Target,
 };
-use oci_registry_server::{Access, MemoryRegistry, Registry, ServerOptions, add_ref};
+use oci_registry_server::{MemoryRegistry, ServerOptions, add_ref};
 use oci_spec_types::{Descriptor, Digest, ErrorCode, MediaType, Name, Tag};
 use serde_json::{Value, json};
 

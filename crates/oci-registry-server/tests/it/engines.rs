@@ -6,10 +6,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use oci_ref::{
-    BlobRead, ByteRange, Capabilities, Cursor, Error, ErrorKind, Manifest, Memory, Page,
-    Precondition, Referrers, Result, Source, Staged, Store, Target, UploadId,
+    Access, BlobRead, ByteRange, Capabilities, Cursor, Error, ErrorKind, Manifest, Memory, Page,
+    Precondition, Referrers, Registry, Result, Source, Staged, Store, Target, UploadId,
 };
-use oci_registry_server::{Access, Registry};
 use oci_spec_types::{Algorithm, Descriptor, Digest, ErrorCode, MediaType, Name, Tag};
 
 use serde_json::json;

@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use async_trait::async_trait;
 use bytes::Bytes;
 use oci_ref::{
-    BlobRead, ByteRange, Capabilities, Cursor, Manifest, ManifestBytes, Memory, Page, Precondition,
-    Referrers, Result, Source, Staged, Store, Target,
+    Access, BlobRead, ByteRange, Capabilities, Cursor, Manifest, ManifestBytes, Memory, Page,
+    Precondition, Referrers, Registry, Result, Source, Staged, Store, Target,
 };
-use oci_registry_server::{Access, MemoryRegistry, Registry, ServerOptions};
+use oci_registry_server::{MemoryRegistry, ServerOptions};
 use oci_spec_types::{Algorithm, Descriptor, Digest, Name, Tag};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};

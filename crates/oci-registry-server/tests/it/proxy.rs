@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use oci_ref::suite::sample;
-use oci_ref::{CopyOptions, Memory, Source, Store, copy};
+use oci_ref::{Access, CopyOptions, Memory, Registry, Source, Store, copy};
 use oci_registry_client::Client;
-use oci_registry_server::{Access, ProxyRegistry, Registry, ServerOptions, TestRegistry};
+use oci_registry_server::{ProxyRegistry, ServerOptions, TestRegistry};
 use oci_spec_types::{Name, Reference, Tag};
 
 #[tokio::test]

@@ -4,8 +4,7 @@ use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use oci_ref::{ByteRange, ErrorKind, Precondition, Source, Store};
-use oci_registry_server::Registry;
+use oci_ref::{ByteRange, ErrorKind, Precondition, Registry, Source, Store};
 use oci_registry_store::{DurableRegistry, EngineOptions};
 
 use crate::support::*;

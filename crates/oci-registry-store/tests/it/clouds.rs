@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::Method;
-use oci_ref::{ByteRange, Error, ErrorKind, Store, UploadId};
-use oci_registry_server::{Access, Registry};
+use oci_ref::{Access, ByteRange, Error, ErrorKind, Registry, Store, UploadId};
 use oci_registry_store::{DurableRegistry, EngineOptions, Storage};
 use oci_spec_types::{Algorithm, ErrorCode};
 

@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::TryStreamExt;
-use oci_ref::{ByteRange, Mounted, Precondition, Source, Store};
-use oci_registry_server::{Access, Registry};
+use oci_ref::{Access, ByteRange, Mounted, Precondition, Registry, Source, Store};
 use oci_registry_store::{CollectOptions, CollectReport, EngineOptions};
 use oci_spec_types::ErrorCode;
 

@@ -1,8 +1,7 @@
 //! Blobs: in, out, ranges, isolation, mounts, deletion.
 
 use bytes::Bytes;
-use oci_ref::{ByteRange, ErrorKind, Mounted, Precondition, Source, Store};
-use oci_registry_server::{Access, Registry};
+use oci_ref::{Access, ByteRange, ErrorKind, Mounted, Precondition, Registry, Source, Store};
 use oci_spec_types::{Algorithm, ErrorCode};
 
 use crate::support::*;

@@ -1,8 +1,7 @@
 //! What survives a restart and a crash.
 
 use bytes::Bytes;
-use oci_ref::{ByteRange, ErrorKind, Precondition, Source, Store};
-use oci_registry_server::Registry;
+use oci_ref::{ByteRange, ErrorKind, Precondition, Registry, Source, Store};
 use oci_spec_types::ErrorCode;
 
 use crate::support::*;

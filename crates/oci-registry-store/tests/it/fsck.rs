@@ -6,8 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use oci_ref::{ByteRange, ErrorKind, Manifest, Precondition, Source, Store};
-use oci_registry_server::Registry;
+use oci_ref::{ByteRange, ErrorKind, Manifest, Precondition, Registry, Source, Store};
 use oci_registry_store::{FsckEvent, FsckOptions, FsckStage};
 use oci_spec_types::{Descriptor, ErrorCode};
 

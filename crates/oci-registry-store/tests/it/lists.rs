@@ -1,8 +1,7 @@
 //! Lists by pages.
 
 use bytes::Bytes;
-use oci_ref::{Cursor, ErrorKind, Manifest, Page, Precondition, Source, Store};
-use oci_registry_server::Registry;
+use oci_ref::{Cursor, ErrorKind, Manifest, Page, Precondition, Registry, Source, Store};
 use oci_spec_types::{Descriptor, ErrorCode};
 
 use crate::support::*;

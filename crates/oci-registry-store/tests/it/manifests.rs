@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use oci_ref::suite::content;
-use oci_ref::{ByteRange, ErrorKind, Manifest, Precondition, Source, Store, Target};
-use oci_registry_server::{Access, Registry};
+use oci_ref::{
+    Access, ByteRange, ErrorKind, Manifest, Precondition, Registry, Source, Store, Target,
+};
 use oci_registry_store::{DurableRegistry, EngineOptions, References};
 use oci_spec_types::{Algorithm, Descriptor, ErrorCode, MediaType};
 

@@ -5,8 +5,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};
 use std::path::{Path, PathBuf};
 
-use oci_ref::{Error, ErrorKind};
-use oci_registry_server::{Access, Registry as _};
+use oci_ref::{Access, Error, ErrorKind, Registry as _};
 use oci_registry_store::{DurableRegistry, EngineOptions};
 
 use crate::support::*;

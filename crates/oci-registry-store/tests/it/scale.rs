@@ -5,9 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
-use oci_ref::{ByteRange, Manifest, Precondition, Source, Store};
+use oci_ref::{Access, ByteRange, Manifest, Precondition, Registry, Source, Store};
 use oci_registry_client::Client;
-use oci_registry_server::{Access, Registry, ServerOptions, TestRegistry};
+use oci_registry_server::{ServerOptions, TestRegistry};
 use oci_registry_store::EngineOptions;
 use oci_spec_types::Reference;
 use tokio::sync::RwLock;

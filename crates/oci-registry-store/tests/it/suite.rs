@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
-use oci_ref::Store;
 use oci_ref::suite::{Harness, Siblings, run};
+use oci_ref::{Access, Registry, Store};
 use oci_registry_client::Client;
-use oci_registry_server::{Access, MemoryRegistry, Registry, ServerOptions, TestRegistry};
+use oci_registry_server::{MemoryRegistry, ServerOptions, TestRegistry};
 use oci_registry_store::{DurableRegistry, EngineOptions};
 use oci_spec_types::{Name, Reference};
 use tempfile::TempDir;

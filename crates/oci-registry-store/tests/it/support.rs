@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::TryStreamExt;
-use oci_ref::{ByteRange, Error, ErrorKind, Manifest, Precondition, Store};
-use oci_registry_server::{Access, Registry};
+use oci_ref::{Access, ByteRange, Error, ErrorKind, Manifest, Precondition, Registry, Store};
 use oci_registry_store::{
     CollectOptions, CollectReport, Database, DurableRegistry, EngineOptions, FsckEvent,
     FsckOptions, FsckReport,

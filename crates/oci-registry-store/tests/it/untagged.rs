@@ -1,7 +1,6 @@
 //! Untagged manifests, if they are collected: trees of indexes, referrers, and what holds them.
 
-use oci_ref::{Manifest, Precondition, Source, Store};
-use oci_registry_server::{Access, Registry};
+use oci_ref::{Access, Manifest, Precondition, Registry, Source, Store};
 use oci_registry_store::EngineOptions;
 use oci_spec_types::{ErrorCode, Tag};
 

@@ -3,8 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use oci_ref::{ErrorKind, Memory, Store};
-use oci_registry_server::{Access, Registry as _};
+use oci_ref::{Access, ErrorKind, Memory, Registry as _, Store};
 use oci_registry_store::{DurableRegistry, EngineOptions};
 use oci_spec_types::Name;
 

@@ -8,8 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use oci_ref::{ByteRange, Manifest, Mounted, Precondition, Source, Store};
-use oci_registry_server::{Access, Registry};
+use oci_ref::{Access, ByteRange, Manifest, Mounted, Precondition, Registry, Source, Store};
 use oci_registry_store::{CollectOptions, DurableRegistry, EngineOptions};
 use oci_spec_types::{Descriptor, Digest, ErrorCode, Tag};
 use tokio::sync::RwLock;

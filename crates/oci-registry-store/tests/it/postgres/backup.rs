@@ -4,8 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-use oci_ref::{ByteRange, Manifest, Precondition, Source, Store};
-use oci_registry_server::{Access, Registry};
+use oci_ref::{Access, ByteRange, Manifest, Precondition, Registry, Source, Store};
 use oci_registry_store::{CollectOptions, DurableRegistry, EngineOptions};
 use oci_spec_types::Tag;
 use tokio::sync::{Mutex, Notify};

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use oci_ref::{ByteRange, ErrorKind, Store};
-use oci_registry_server::{Access, Registry};
+use oci_ref::{Access, ByteRange, ErrorKind, Registry, Store};
 use oci_registry_store::{DurableRegistry, EngineOptions};
 use oci_spec_types::ErrorCode;
 use tempfile::TempDir;

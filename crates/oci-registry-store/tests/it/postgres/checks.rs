@@ -3,8 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use oci_ref::{Precondition, Store};
-use oci_registry_server::{Access, Registry};
+use oci_ref::{Access, Precondition, Registry, Store};
 use oci_registry_store::{FsckEvent, FsckOptions};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};

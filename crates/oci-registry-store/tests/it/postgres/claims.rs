@@ -3,8 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use oci_ref::{ErrorKind, Staged, Store, UploadId};
-use oci_registry_server::{Access, Registry};
+use oci_ref::{Access, ErrorKind, Registry, Staged, Store, UploadId};
 use oci_registry_store::{DurableRegistry, EngineOptions};
 use tokio_postgres::Client;
 

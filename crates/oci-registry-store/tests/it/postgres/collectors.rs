@@ -1,9 +1,9 @@
 //! Replicas that collect at the same time.
 
+use oci_ref::{Access, Registry};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
-use oci_registry_server::{Access, Registry};
 use oci_registry_store::{CollectOptions, CollectReport, DurableRegistry, EngineOptions};
 
 use super::server;

@@ -7,8 +7,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use oci_ref::{Error, ErrorKind, Manifest, Mounted, Precondition, Store};
-use oci_registry_server::{Access, Registry};
+use oci_ref::{Access, Error, ErrorKind, Manifest, Mounted, Precondition, Registry, Store};
 use oci_registry_store::{CollectOptions, DurableRegistry, EngineOptions, References};
 use oci_spec_types::ErrorCode;
 use tokio_postgres::Client;

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use oci_ref::{ByteRange, ErrorKind, Source};
-use oci_registry_server::{Access, Registry};
+use oci_ref::{Access, ByteRange, ErrorKind, Registry, Source};
 use oci_registry_store::DurableRegistry;
 use tokio_postgres::Client;
 

@@ -1,11 +1,10 @@
 //! Databases that are missing, foreign, of another version, or refuse whoever asks.
 
-use oci_ref::{Error, ErrorKind};
+use oci_ref::{Access, Error, ErrorKind, Registry as _};
 use oci_registry_store::{Database, DurableRegistry, EngineOptions};
 
 use super::server::{self, PASSWORD};
 use oci_ref::Source as _;
-use oci_registry_server::{Access, Registry as _};
 
 use crate::support::*;
 

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use oci_ref::{ByteRange, ErrorKind, Precondition, Source, Store};
-use oci_registry_server::{Access, Registry};
+use oci_ref::{Access, ByteRange, ErrorKind, Precondition, Registry, Source, Store};
 use oci_registry_store::{DurableRegistry, EngineOptions};
 use oci_spec_types::Digest;
 

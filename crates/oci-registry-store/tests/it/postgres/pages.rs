@@ -3,8 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use oci_ref::{Cursor, Precondition};
-use oci_registry_server::{Access, Registry};
+use oci_ref::{Access, Cursor, Precondition, Registry};
 use oci_registry_store::{DurableRegistry, EngineOptions};
 use tokio_postgres::Client;
 

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use oci_ref::{ByteRange, Error, ErrorKind, Precondition, Source, Staged, Store, UploadId};
-use oci_registry_server::{Access, Registry};
+use oci_ref::{
+    Access, ByteRange, Error, ErrorKind, Precondition, Registry, Source, Staged, Store, UploadId,
+};
 use oci_registry_store::{DurableRegistry, EngineOptions};
 use oci_spec_types::ErrorCode;
 use tempfile::TempDir;

@@ -13,8 +13,9 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use oci_ref::{ByteRange, Cursor, Manifest, Mounted, Precondition, Store, Target};
-use oci_registry_server::{Access, Registry};
+use oci_ref::{
+    Access, ByteRange, Cursor, Manifest, Mounted, Precondition, Registry, Store, Target,
+};
 use oci_registry_store::{CollectOptions, DurableRegistry, EngineOptions};
 use oci_spec_types::Descriptor;
 

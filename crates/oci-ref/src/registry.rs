@@ -1,12 +1,13 @@
-//! What the router needs of an engine.
+//! Many repositories by name: the engine of a registry.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use oci_ref::{Cursor, Page, Result, Source, Store};
 use oci_spec_types::{Descriptor, Digest, Name};
 
-/// What a repository is wanted for.
+use crate::{Cursor, Page, Result, Source, Store};
+
+/// The purpose for which a repository is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// To read. A repository that holds nothing is not known.
@@ -15,29 +16,32 @@ pub enum Access {
     Write,
 }
 
-/// An engine: repositories by name.
+/// A registry's engine: repositories by name. The crate `oci-registry-server` puts HTTP over it.
 ///
-/// Repositories are isolated: what a [`Store`] of one repository gives or says must not depend on what another one
-/// holds. Only a mount takes content over, and the router asks the [`AccessPolicy`](crate::AccessPolicy) about its
-/// source first.
+/// Repositories are isolated: what a [`Store`] of one repository returns must not depend on what
+/// another one holds. Only a mount takes content over; the server decides first whether the caller
+/// may read its source.
 #[async_trait]
 pub trait Registry: Send + Sync + 'static {
-    /// A repository. With [`Access::Read`] one that is not known is the error `NAME_UNKNOWN`; with [`Access::Write`]
-    /// it is made as soon as something is stored in it, and not before.
+    /// Opens a repository. With [`Access::Write`] one that is not known is made as soon as something
+    /// is stored in it, and not before.
+    ///
+    /// # Errors
+    /// `NAME_UNKNOWN` with [`Access::Read`] if it is not known.
     async fn repository(&self, name: &Name, access: Access) -> Result<Arc<dyn Store>>;
 
-    /// A page of at most `limit` names of known repositories, in the order of their bytes.
+    /// Returns a page of at most `limit` names of known repositories, in the order of their bytes.
     async fn catalog(&self, after: Option<&Cursor>, limit: usize) -> Result<Page<Name>>;
 
-    /// At most `limit` repositories that hold a blob, for a mount that does not say from where. The router takes the
-    /// first from which the caller may pull. An engine that has no index of this answers with none, and such a mount
-    /// becomes an upload.
+    /// Returns at most `limit` repositories that hold a blob, for a mount that does not say from
+    /// where. The server takes the first from which the caller may pull. An engine that has no index
+    /// of this returns none, and such a mount becomes an upload.
     async fn holders(&self, _digest: &Digest, _limit: usize) -> Result<Vec<Name>> {
         Ok(Vec::new())
     }
 
-    /// Takes a blob into a repository whose bytes stay in `source`, to be read from there whenever it is pulled, for
-    /// [`add_ref`](crate::add_ref()). An engine that cannot do this says `false`, and the bytes are copied instead.
+    /// Links a blob into a repository: its bytes stay in `source`, and are read from there whenever it
+    /// is pulled. Returns false if the engine cannot do this, and the bytes are to be copied instead.
     async fn link(
         &self,
         _name: &Name,
