@@ -13,11 +13,11 @@ use crate::upload::seconds;
 /// How many blobs one transaction looks at: about a millisecond of work, for which others wait.
 const BLOBS: usize = 100;
 
-/// The same of manifests, each with its references.
-const MANIFESTS: usize = 32;
+/// The same of manifests, each with its references, where others wait who use the same repository.
+const MANIFESTS: usize = 150;
 
-/// The same of manifests where one transaction at a time writes to all repositories.
-const MANIFESTS_OF_ALL: usize = 8;
+/// The same where all wait who write: some milliseconds of work.
+const MANIFESTS_OF_ALL: usize = 48;
 
 /// The longest pause after a step.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -144,10 +144,11 @@ pub(crate) async fn run(
     Ok(report)
 }
 
-/// Leaves the database to others for half as long as a step has taken, which is longer the more there is to do for it.
+/// Leaves the database to others for an eighth of the time that a step has taken, which is longer the more there is to do for
+/// it.
 async fn pause(step: &CollectStep, begun: Instant) {
     if step.more {
-        tokio::time::sleep((begun.elapsed() / 2).min(PAUSE)).await;
+        tokio::time::sleep((begun.elapsed() / 8).min(PAUSE)).await;
     }
 }
 

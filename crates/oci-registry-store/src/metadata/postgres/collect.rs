@@ -150,28 +150,27 @@ pub(super) async fn collect_manifests(
     let keep = "UPDATE repository_manifest SET candidate_since = NULL WHERE id = ANY ($1)";
     db.execute(keep, &[&held]).await?;
 
+    // Of each, from far to near: what is far above goes first, so that a step that ends in the middle leaves no parent without
+    // its children.
+    let garbage: Vec<i64> = candidates.into_iter().filter(|id| unheld.contains(id)).collect();
+    if garbage.is_empty() {
+        return Ok(step);
+    }
+    let walk = format!(
+        "SELECT above.id FROM unnest($1::bigint[]) WITH ORDINALITY AS origin (id, number)
+         CROSS JOIN LATERAL ({} SELECT id, row_number() OVER () AS place FROM above) AS above
+         ORDER BY origin.number, above.place DESC",
+        above("origin.id")
+    );
     let (mut going, mut known) = (Vec::new(), HashSet::new());
-    'candidates: for id in candidates.iter().filter(|id| unheld.contains(id)) {
-        if known.contains(id) {
-            continue;
-        }
-        // From near to far. What is far above goes first, so that a step that ends in the middle leaves no parent without its
-        // children.
-        let walk = format!("{} SELECT id FROM above", above("$1::bigint"));
-        for above in ids(&db.rows(&walk, &[id]).await?)?.into_iter().rev() {
-            if known.insert(above) {
-                going.push(above);
-            }
-            if going.len() >= limit {
-                break 'candidates;
-            }
+    for above in ids(&db.rows(&walk, &[&garbage]).await?)? {
+        if going.len() < limit && known.insert(above) {
+            going.push(above);
         }
     }
-    if !going.is_empty() {
-        step.collected = remove::unlink(db, &going, before, now).await?;
-        // What it held may be due now.
-        step.more = true;
-    }
+    step.collected = remove::unlink(db, &going, before, now).await?;
+    // What it held may be due now.
+    step.more = true;
     Ok(step)
 }
 

@@ -142,19 +142,15 @@ pub(super) async fn release(db: &Db, links: &[i64], since: i64, now: i64) -> Out
                          SELECT link.id FROM manifest
                          JOIN repository_manifest AS link ON link.manifest = manifest.id
                          WHERE manifest.digest = child.child AND link.repository = above.repository
-                         LIMIT 1) AS below
-)
+                         LIMIT 1) AS below)
                  UPDATE repository_manifest SET candidate_since = greatest(candidate_since, held.since)
                  FROM (SELECT id, max(since) AS since FROM held GROUP BY id) AS held
                  WHERE repository_manifest.id = held.id";
     db.execute(below, &[&links, &since]).await?;
-    for statement in [
-        "DELETE FROM manifest_blob WHERE parent = ANY ($1)",
-        "DELETE FROM missing_blob WHERE parent = ANY ($1)",
-        "DELETE FROM manifest_child WHERE parent = ANY ($1)",
-        "DELETE FROM referrer WHERE manifest = ANY ($1)",
-    ] {
-        db.execute(statement, &[&links]).await?;
-    }
+    let drop = "WITH blobs AS (DELETE FROM manifest_blob WHERE parent = ANY ($1)),
+                missing AS (DELETE FROM missing_blob WHERE parent = ANY ($1)),
+                children AS (DELETE FROM manifest_child WHERE parent = ANY ($1))
+                DELETE FROM referrer WHERE manifest = ANY ($1)";
+    db.execute(drop, &[&links]).await?;
     Ok(())
 }

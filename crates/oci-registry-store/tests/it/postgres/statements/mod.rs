@@ -272,7 +272,7 @@ impl World {
         costs
             .of(
                 "delete an image",
-                writes(17),
+                writes(14),
                 async |n| pushed(many(n).await).await,
                 async |(it, image)| it.delete_manifest(image.digest()).await.unwrap(),
             )
@@ -280,7 +280,7 @@ impl World {
         costs
             .of(
                 "delete an image in huge",
-                writes(17),
+                writes(14),
                 async |_| pushed(Arc::clone(&self.huge)).await,
                 async |(it, image)| it.delete_manifest(image.digest()).await.unwrap(),
             )
@@ -314,7 +314,7 @@ impl World {
         costs
             .of(
                 "collect an image",
-                writes(33).commits(6),
+                writes(30).commits(6),
                 async |n| {
                     let it = self.one_of_many(n).await;
                     push(&*it, &fresh()).await;
@@ -339,7 +339,7 @@ impl World {
         costs
             .of(
                 "delete a subject of thousands",
-                writes(17).pages(BULK),
+                writes(14).pages(BULK),
                 async |_| {
                     push(&*self.subjects, &Bytes::from_static(b"{}")).await;
                     self.subjects
