@@ -14,7 +14,8 @@ use crate::metadata::columns;
 use crate::metadata::{CollectStep, Collected};
 
 /// A manifest with all that is above it, by an expression for the id of its link. UNION, and not UNION ALL, ends it in a
-/// circle. Rows come one after the other, so that whoever needs no more of them ends the walk.
+/// circle. Rows come one after the other (without OFFSET, a plan could read all children of all parents first), so that
+/// whoever needs no more of them ends the walk.
 pub(super) fn above(origin: &str) -> String {
     format!(
         "WITH RECURSIVE above (id) AS (
@@ -32,6 +33,7 @@ pub(super) fn above(origin: &str) -> String {
                 JOIN repository_manifest AS subject
                     ON subject.manifest = subject_manifest.id AND subject.repository = referrer.repository
                 WHERE referrer.manifest = link.id
+                OFFSET 0
             ) AS upper
         )"
     )
@@ -209,9 +211,8 @@ pub(super) async fn is_stale(
     let unheld = unheld_by("origin.id", "$3");
     let find = format!(
         "SELECT 1 FROM repository_manifest AS origin
-         JOIN manifest ON manifest.id = origin.manifest
-         WHERE manifest.digest = $2
-         AND origin.repository = (SELECT id FROM repository WHERE name = $1) AND {unheld}"
+         WHERE origin.repository = (SELECT id FROM repository WHERE name = $1)
+         AND origin.manifest = (SELECT id FROM manifest WHERE digest = $2) AND {unheld}"
     );
     // Candidates since just that time are not stale yet.
     let before = stale_before.saturating_sub(1);

@@ -18,7 +18,7 @@ use crate::metadata::{NewManifest, columns};
 #[derive(Clone, Debug)]
 pub(super) struct Found {
     pub(super) descriptor: Descriptor,
-    /// It is known to be held by something. If not, nothing is known of that.
+    /// A tag holds it. If not, something else may.
     pub(super) held: bool,
 }
 
@@ -51,13 +51,12 @@ pub(super) async fn by_tags(db: &Db, asked: &[Asked]) -> Outcome<Vec<Option<Foun
 
 /// The manifests of some digests, each if it is there.
 pub(super) async fn by_digests(db: &Db, asked: &[Asked]) -> Outcome<Vec<Option<Found>>> {
-    // What is no candidate is held, unless it refers to a subject that was deleted, and will be one.
+    // What holds one without a tag may be held by nothing any more.
     let find = "SELECT asked.number, found.*
                 FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS asked (repository, name, number)
                 CROSS JOIN LATERAL (
                     SELECT manifest.digest, link.media_type, manifest.size, link.artifact_type,
-                        link.candidate_since IS NULL AND NOT EXISTS (
-                            SELECT 1 FROM deleted_subject WHERE repository = link.repository)
+                        (SELECT 1 FROM tag WHERE tag.manifest = link.id LIMIT 1) IS NOT NULL
                     FROM manifest
                     JOIN repository_manifest AS link ON link.manifest = manifest.id
                     WHERE manifest.digest = asked.name

@@ -82,7 +82,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 const LOCK_TIMEOUT: &str = "SET lock_timeout = '1s'";
 
 /// What is set while it runs: statements may take as long as they take, with plans for all rows of a table.
-const SETTINGS: &str = "SET statement_timeout = 0; SET enable_seqscan = on";
+const SETTINGS: &str =
+    "SET statement_timeout = 0; SET enable_seqscan = on; SET enable_bitmapscan = on";
 
 type Result<T> = std::result::Result<T, tokio_postgres::Error>;
 

@@ -168,7 +168,8 @@ impl Begin {
         let mut text = match self.reading {
             Some(Reading::Tables) => {
                 "BEGIN ISOLATION LEVEL REPEATABLE READ READ WRITE; SET LOCAL statement_timeout = 0; \
-                 SET LOCAL plan_cache_mode = auto; SET LOCAL enable_seqscan = on"
+                 SET LOCAL plan_cache_mode = auto; \
+                 SET LOCAL enable_seqscan = on; SET LOCAL enable_bitmapscan = on"
             }
             Some(Reading::Page) => {
                 "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = 0"

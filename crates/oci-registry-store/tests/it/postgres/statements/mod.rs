@@ -335,6 +335,18 @@ impl World {
                 collect,
             )
             .await;
+        costs
+            .of(
+                "HEAD by digest, untagged and listed by thousands",
+                reads(2),
+                async |_| Arc::clone(&self.huge),
+                async |it| {
+                    it.resolve(&self.shared.digest().clone().into()).await.unwrap();
+                },
+            )
+            .await;
+        let tags = [tag("shared")];
+        self.huge.put_manifest(&self.shared, &tags, &Precondition::None).await.unwrap();
         // Half of the pages are the rows that are changed, and their indexes.
         costs
             .of(
