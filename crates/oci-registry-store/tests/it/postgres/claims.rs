@@ -63,9 +63,7 @@ async fn a_claim_that_is_given_back_late_is_not_taken_from_the_next() {
     let client = server::connect(&url).await;
     let waiting = "SELECT count(*) FROM pg_stat_activity
                    WHERE datname = current_database() AND wait_event_type = 'Lock'";
-    while number(&client, waiting).await < 2 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    server::until(&client, waiting, |count| count >= 2).await;
     let mut renewals = BTreeSet::new();
     while number(&client, waiting).await < 3 && renewals.len() < 3 {
         renewals.insert(renewal(&client).await);

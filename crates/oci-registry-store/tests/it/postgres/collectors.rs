@@ -1,9 +1,9 @@
 //! Replicas that collect at the same time.
 
-use oci_ref::{Access, Registry};
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
+use oci_ref::{Access, Registry};
 use oci_registry_store::{CollectOptions, CollectReport, DurableRegistry, EngineOptions};
 
 use super::server;
@@ -30,8 +30,8 @@ async fn collect(registry: &DurableRegistry) -> CollectReport {
     registry.collect(&CollectOptions::default(), |_| {}).await.unwrap()
 }
 
-/// While one collector waits for a repository that is busy, another takes the garbage of other repositories, and does not
-/// wait behind the first.
+/// While one collector waits for a repository that is busy, another takes the garbage of other
+/// repositories, and does not wait behind the first.
 #[tokio::test(flavor = "multi_thread")]
 async fn each_takes_the_garbage_of_other_repositories() {
     if !server::is_there("each_takes_the_garbage_of_other_repositories") {
@@ -58,19 +58,16 @@ async fn each_takes_the_garbage_of_other_repositories() {
         let first = first.clone();
         async move { collect(&first).await }
     });
-    let find = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
-    while client.query_one(find, &[]).await.unwrap().get::<_, i64>(0) == 0 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    let waits = "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = database
+                 WHERE datname = current_database() AND locktype = 'advisory' AND NOT granted";
+    server::until(&client, waits, |count| count > 0).await;
     // The second ends up waiting for what the first has, when nothing else is left.
     let behind = tokio::spawn({
         let second = second.clone();
         async move { collect(&second).await }
     });
     let idle = "SELECT count(*) FROM repository WHERE name = 'idle'";
-    while client.query_one(idle, &[]).await.unwrap().get::<_, i64>(0) > 0 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    server::until(&client, idle, |count| count == 0).await;
     assert!(!waiting.is_finished());
     let left = "SELECT count(*) FROM repository_blob";
     assert_eq!(client.query_one(left, &[]).await.unwrap().get::<_, i64>(0), GARBAGE as i64);
@@ -80,7 +77,8 @@ async fn each_takes_the_garbage_of_other_repositories() {
     assert_eq!(links, 2 * GARBAGE as u64);
 }
 
-/// Replicas whose clocks are minutes apart collect nothing before its grace is over by any of them, and all of it after that.
+/// Replicas whose clocks are minutes apart collect nothing before its grace is over by any of them,
+/// and all of it after that.
 #[tokio::test(flavor = "multi_thread")]
 async fn clocks_that_are_minutes_apart() {
     if !server::is_there("clocks_that_are_minutes_apart") {

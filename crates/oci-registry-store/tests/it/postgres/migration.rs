@@ -1,6 +1,5 @@
-//! Databases of the version before, which replicas of that version go on using while they are brought to this one.
-
-use std::time::Duration;
+//! Databases of the version before, which replicas of that version go on using while they are
+//! brought to this one.
 
 use oci_ref::{Access, ByteRange, ErrorKind, Registry, Source};
 use oci_registry_store::DurableRegistry;
@@ -77,7 +76,8 @@ async fn fresh_shape() -> Vec<String> {
     shape(&server::connect(&url).await).await
 }
 
-/// A migration that is broken off anywhere leaves what both versions can use, and the next program goes on with it.
+/// A migration that is broken off anywhere leaves what both versions can use, and the next program
+/// goes on with it.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_migration_that_is_killed_at_every_statement() {
     if !server::is_there("a_migration_that_is_killed_at_every_statement") {
@@ -167,17 +167,8 @@ async fn replicas_that_start_at_once_migrate_once() {
     assert_eq!(shape(&server::connect(&url).await).await, fresh_shape().await);
 }
 
-/// Waits until somebody is doing something.
-async fn until(client: &Client, doing: &str) {
-    let find = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
-                AND state = 'active' AND query LIKE $1 AND wait_event_type = 'Lock'";
-    while client.query_one(find, &[&doing]).await.unwrap().get::<_, i64>(0) == 0 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
-/// Who uses the tables goes on while a migration waits, as it does for a transaction that began before it, and longer than
-/// statements may take in this database.
+/// Others go on using the tables while a migration waits for a transaction that began before it,
+/// and longer than statements may take in this database.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_migration_holds_nobody_up() {
     if !server::is_there("a_migration_holds_nobody_up") {
@@ -198,7 +189,10 @@ async fn a_migration_holds_nobody_up() {
         let url = url.clone();
         async move { open(&url).await.map(drop) }
     });
-    until(&other, "CREATE INDEX CONCURRENTLY%").await;
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+                 AND state = 'active' AND query LIKE 'CREATE INDEX CONCURRENTLY%'
+                 AND wait_event_type = 'Lock'";
+    server::until(&other, waits, |count| count > 0).await;
     // What the version before does.
     other
         .batch_execute(

@@ -1,7 +1,6 @@
 //! What pages of lists cost.
 
 use std::path::Path;
-use std::time::Duration;
 
 use oci_ref::{Access, Cursor, Precondition, Registry};
 use oci_registry_store::{DurableRegistry, EngineOptions};
@@ -23,9 +22,7 @@ pub(super) async fn open(url: &str, directory: &Path) -> DurableRegistry {
 pub(super) async fn entries_read(client: &Client, table: &str) -> i64 {
     let others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
                   AND pid <> pg_backend_pid() AND backend_type = 'client backend'";
-    while client.query_one(others, &[]).await.unwrap().get::<_, i64>(0) > 0 {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    server::until(client, others, |count| count == 0).await;
     let read = "SELECT sum(idx_tup_read)::bigint FROM pg_stat_user_indexes WHERE relname = $1";
     client.query_one(read, &[&table]).await.unwrap().get(0)
 }

@@ -34,7 +34,7 @@ pub(crate) struct Server {
     port: u16,
     /// How it is reached by the network.
     network: &'static str,
-    /// How it is made to count what statements cost, if it is.
+    /// The options that make it count the cost of statements, if it does.
     counting: &'static str,
     /// Stops the server when it is dropped, and when this process ends: it waits for the end of its input.
     _watch: Child,
@@ -48,8 +48,8 @@ impl Server {
         Some(server)
     }
 
-    /// Starts a server that counts what each statement costs, and syncs its log, by the extension `pg_stat_statements`, which
-    /// distributions have with the server.
+    /// Starts a server that counts what each statement costs, and syncs its log, by the extension
+    /// `pg_stat_statements`, which distributions have with the server.
     pub(crate) fn start_counting() -> Option<Self> {
         let mut server = Self::prepare()?;
         server.counting = "-c shared_preload_libraries=pg_stat_statements -c fsync=on";
@@ -263,6 +263,17 @@ pub(crate) async fn connect(url: &str) -> tokio_postgres::Client {
 /// The only value of a query.
 pub(crate) async fn number(url: &str, query: &str) -> i64 {
     connect(url).await.query_one(query, &[]).await.unwrap().get(0)
+}
+
+/// Asks for a number until it is as wanted.
+pub(crate) async fn until(
+    client: &tokio_postgres::Client,
+    query: &str,
+    wanted: impl Fn(i64) -> bool,
+) {
+    while !wanted(client.query_one(query, &[]).await.unwrap().get(0)) {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
 }
 
 /// Runs one of the server's client programs.
