@@ -250,7 +250,7 @@ impl Walk {
             };
             match fetched {
                 Ok(found) => {
-                    let around = self.stack.iter().map(|frame| frame.index_bytes());
+                    let around = self.stack.iter().map(|frame| index_bytes(&frame.found));
                     let within = around.sum::<u64>().saturating_add(index_bytes(&found));
                     let limit = self.options.max_nested_bytes;
                     if within > limit {
@@ -315,10 +315,6 @@ fn index_bytes(found: &Found) -> u64 {
 impl Frame {
     fn new(path: RefPath, descriptor: Descriptor, found: Found) -> Self {
         Self { path, descriptor, found, next: 0, queue: VecDeque::new() }
-    }
-
-    fn index_bytes(&self) -> u64 {
-        index_bytes(&self.found)
     }
 
     fn visit(&self) -> Visit {

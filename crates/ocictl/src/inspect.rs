@@ -56,8 +56,12 @@ fn visits(
     }
     // The largest one, and another one within it.
     let max_nested_bytes = limits.max_manifest.saturating_mul(2);
-    let bounds = WalkOptions::default();
-    let options = WalkOptions { sparse: true, parents_first: true, max_nested_bytes, ..bounds };
+    let options = WalkOptions {
+        sparse: true,
+        parents_first: true,
+        max_nested_bytes,
+        ..WalkOptions::default()
+    };
     Ok(walk_refs(Ref::new(manifest, source)?, options).right_stream())
 }
 
