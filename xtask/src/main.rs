@@ -42,7 +42,7 @@ enum Task {
     Fuzz(fuzz::Options),
     /// A large repository is collected and checked under load, which no client may notice.
     Upkeep(upkeep::Options),
-    /// What operations and upkeep cost in registries of several sizes, and whether that grows.
+    /// The cost of operations and upkeep in registries of several sizes, and its growth.
     Scale(scale::Options),
     /// House rules that no compiler checks.
     Tidy,

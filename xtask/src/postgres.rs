@@ -33,7 +33,8 @@ impl Databases {
         format!("{}/{name}{question}{}", self.base, settings.join("&"))
     }
 
-    /// Makes a database in place of one of that name, which is a task's own. `how` is what follows the name in the statement.
+    /// Makes a database in place of one of that name, which is a task's own. `how` is what follows
+    /// the name in the statement.
     pub(crate) async fn create(&self, name: &str, how: &str) -> Result {
         self.remove(name).await?;
         execute(&connect(&self.url).await?, &format!("CREATE DATABASE {name} {how}")).await

@@ -23,8 +23,8 @@ pub enum Access {
 /// may read its source.
 #[async_trait]
 pub trait Registry: Send + Sync + 'static {
-    /// Opens a repository. With [`Access::Write`] one that is not known is made as soon as something
-    /// is stored in it, and not before.
+    /// Opens a repository. With [`Access::Write`] one that is not known is made as soon as
+    /// something is stored in it, and not before.
     ///
     /// # Errors
     /// `NAME_UNKNOWN` with [`Access::Read`] if it is not known.
@@ -34,14 +34,15 @@ pub trait Registry: Send + Sync + 'static {
     async fn catalog(&self, after: Option<&Cursor>, limit: usize) -> Result<Page<Name>>;
 
     /// Returns at most `limit` repositories that hold a blob, for a mount that does not say from
-    /// where. The server takes the first from which the caller may pull. An engine that has no index
-    /// of this returns none, and such a mount becomes an upload.
+    /// where. The server takes the first from which the caller may pull. An engine that has no
+    /// index of this returns none, and such a mount becomes an upload.
     async fn holders(&self, _digest: &Digest, _limit: usize) -> Result<Vec<Name>> {
         Ok(Vec::new())
     }
 
-    /// Links a blob into a repository: its bytes stay in `source`, and are read from there whenever it
-    /// is pulled. Returns false if the engine cannot do this, and the bytes are to be copied instead.
+    /// Links a blob into a repository: its bytes stay in `source`, and are read from there whenever
+    /// it is pulled. Returns false if the engine cannot do this, and the bytes are to be copied
+    /// instead.
     async fn link(
         &self,
         _name: &Name,

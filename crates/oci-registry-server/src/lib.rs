@@ -1,9 +1,9 @@
 //! An OCI registry as a library: the distribution spec over HTTP, on any engine.
 //!
-//! A [`Registry`](oci_ref::Registry) gives repositories, each of which is an [`oci_ref::Store`]; [`router`] is HTTP over that: an
-//! [`axum::Router`] to nest, merge and wrap into layers, or to give to [`serve()`]. One typed decision, [`AccessPolicy`],
-//! stands in front of every operation. [`MemoryRegistry`] is the simplest engine. [`add_ref`] puts content there without
-//! HTTP.
+//! A [`Registry`](oci_ref::Registry) gives repositories, each of which is an [`oci_ref::Store`];
+//! [`router`] is HTTP over that: an [`axum::Router`] to nest, merge and wrap into layers, or to
+//! give to [`serve()`]. One typed decision, [`AccessPolicy`], stands in front of every operation.
+//! [`MemoryRegistry`] is the simplest engine. [`add_ref`] puts content there without HTTP.
 //!
 //! [`TestRegistry`] is a registry for the tests of clients: it records what it is asked, and fails as a [`FaultRule`]
 //! says.

@@ -144,8 +144,8 @@ pub(crate) async fn run(
     Ok(report)
 }
 
-/// Leaves the database to others for an eighth of the time that a step has taken, which is longer the more there is to do for
-/// it.
+/// Leaves the database to others for an eighth of the time that a step has taken, which is longer
+/// the more there is to do for it.
 async fn pause(step: &CollectStep, begun: Instant) {
     if step.more {
         tokio::time::sleep((begun.elapsed() / 8).min(PAUSE)).await;

@@ -107,7 +107,8 @@ pub struct EngineOptions {
     pub clock: fn() -> i64,
     /// The memory that content that was read recently may take, in bytes: 32 MiB by default. Half
     /// of it is for the bytes of manifests, and half for what names stand for, for small blobs, and
-    /// for pages of SQLite's file, of which each reader keeps at least 2 MiB. `0` keeps nothing else.
+    /// for pages of SQLite's file, of which each reader keeps at least 2 MiB. `0` keeps nothing
+    /// else.
     pub cache: usize,
 }
 

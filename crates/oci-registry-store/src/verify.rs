@@ -65,7 +65,8 @@ pub(crate) fn verify_bytes(bytes: &[u8], digest: &Digest, size: u64) -> Result<O
     damage(verifier, digest)
 }
 
-/// Reads an object and checks it, and writes it somewhere else if asked to. Memory is bounded by a few chunks.
+/// Reads an object and checks it, and writes it somewhere else if asked to. Memory is bounded by a
+/// few chunks.
 ///
 /// # Errors
 /// If it cannot be read or written, which says nothing about what it is.

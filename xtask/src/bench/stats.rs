@@ -86,7 +86,8 @@ impl Watch {
     }
 }
 
-/// The anonymous memory of a process, in bytes: what it has for itself, without the files that it has mapped.
+/// The anonymous memory of a process, in bytes: what it has for itself, without the files that it
+/// has mapped.
 pub(crate) fn anonymous(pid: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     kibibytes(&status, "RssAnon:")

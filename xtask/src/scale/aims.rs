@@ -1,4 +1,5 @@
-//! What is aimed at, and what of it was reached: the largest size beside the smallest, on each database.
+//! The aims, and the ones that were reached: the largest size beside the smallest, on each
+//! database.
 
 use std::fmt::Write as _;
 
@@ -23,12 +24,13 @@ const CHECK: f64 = 20_000.0;
 struct Judged {
     what: String,
     bound: String,
-    /// What was found; `None` if it was not measured.
+    /// The value that was found; `None` if it was not measured.
     found: Option<f64>,
     reached: bool,
-    /// Which operations missed it.
+    /// The operations that missed it.
     missed: Vec<String>,
-    /// Which cost so much more at the smaller size, as one whose statements are planned otherwise there.
+    /// The operations that cost so much more at the smaller size, as one whose statements are
+    /// planned otherwise there.
     fell: Vec<String>,
 }
 
@@ -87,7 +89,7 @@ fn growth(
     }
 }
 
-/// What is aimed at whatever the size.
+/// Judges the aims that hold whatever the size.
 fn alone(run: &Run) -> Vec<Judged> {
     let collection = run.upkeep.per_manifest();
     let check = run.upkeep.checked_per_second;

@@ -47,7 +47,7 @@ impl Stored {
     }
 }
 
-/// What all share.
+/// The content that all share.
 pub(crate) struct Content {
     /// The lowest layer of every image.
     pub(crate) base: Stored,

@@ -1,4 +1,4 @@
-//! What a server and its database have used, counted more finely than by ticks.
+//! The resources that a server and its database have used, counted more finely than by ticks.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use tokio_postgres::Client;
 use crate::postgres::{connect, tell};
 use crate::process::Result;
 
-/// What was used so far.
+/// The resources used so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Counted {
     /// Processor time of the server, in nanoseconds.
@@ -24,21 +24,21 @@ pub(crate) struct Counted {
     log: f64,
 }
 
-/// What one operation used, on average.
+/// The resources of one operation, on average.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Used {
     pub(crate) server_us: f64,
     /// Reads of files by the server: with SQLite, of pages that it had not in its own memory.
     pub(crate) reads: f64,
-    /// What is known only of PostgreSQL.
+    /// The figures that only PostgreSQL has.
     pub(crate) database: Option<Database>,
 }
 
-/// What the database used for an operation.
+/// The resources of the database for an operation.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Database {
     pub(crate) cpu_us: f64,
-    /// Where the server counts statements.
+    /// The counts of statements, if the server keeps them.
     pub(crate) counted: Option<Statements>,
 }
 
@@ -59,7 +59,7 @@ pub(crate) struct Counters {
 pub(crate) struct Watched {
     client: Client,
     name: String,
-    /// Whether the server has what counts statements.
+    /// True if the server has what counts statements.
     counts: bool,
 }
 
@@ -73,7 +73,7 @@ impl Watched {
         Ok(Self { client, name: name.to_owned(), counts })
     }
 
-    /// Whether pages and statements are counted.
+    /// True if pages and statements are counted.
     pub(crate) fn counts(&self) -> bool {
         self.counts
     }
@@ -113,7 +113,7 @@ impl Counters {
         Ok(counted)
     }
 
-    /// What each of some operations used.
+    /// Returns the resources of each of some operations.
     pub(crate) fn used(&self, before: Counted, after: Counted, operations: usize) -> Used {
         let each = |of: fn(&Counted) -> f64| (of(&after) - of(&before)) / operations.max(1) as f64;
         let database = self.database.as_ref().map(|watched| Database {
@@ -132,7 +132,8 @@ impl Counters {
     }
 }
 
-/// The processor time of a process's threads, in nanoseconds, as the scheduler counts it; 0 if it is not there (any more).
+/// The processor time of a process's threads, in nanoseconds, as the scheduler counts it; 0 if it
+/// is not there (any more).
 fn cpu(pid: u32) -> f64 {
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return 0.0 };
     let times = threads.flatten().filter_map(|thread| {

@@ -1,7 +1,7 @@
 //! The rows of a registry of some size, piece by piece: each piece is made from its number alone.
 //!
-//! Ids are arithmetic, so that no piece needs to know another. They ascend with the pieces, and so do most keys, which is what
-//! indexes take fastest.
+//! Ids are arithmetic, so that no piece needs to know another. They ascend with the pieces, and so
+//! do most keys, which is what indexes take fastest.
 
 use crate::process::Result;
 use crate::scale::content::{Content, Stored};
@@ -20,13 +20,13 @@ const SUBJECT_MANIFEST: i64 = 2;
 /// The first id of what there is many of.
 const FIRST: i64 = 3;
 
-/// How many manifests of the huge repository are a piece.
+/// The number of manifests of the huge repository in a piece.
 const PIECE: u64 = 1000;
 
 /// A part of a registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Piece {
-    /// What all have, and the huge repository without its manifests.
+    /// The content that all have, and the huge repository without its manifests.
     Common,
     /// Manifests of the huge repository, from this number on.
     Huge(u64),
@@ -36,14 +36,15 @@ pub(crate) enum Piece {
     Small(u64),
 }
 
-/// All pieces of a registry, in the order in which they are written: what is referenced comes before.
+/// All pieces of a registry, in the order in which they are written: what is referenced comes
+/// before.
 pub(crate) fn pieces(shape: Shape) -> impl Iterator<Item = Piece> {
     let huge = (0..shape.manifests.div_ceil(PIECE)).map(|piece| Piece::Huge(piece * PIECE));
     let small = (0..shape.small()).map(Piece::Small);
     [Piece::Common].into_iter().chain(huge).chain([Piece::Subject]).chain(small)
 }
 
-/// How many links there are before a small repository's, and how many each has.
+/// The number of links before a small repository's, and of links in each.
 struct Links {
     subject: i64,
     small: i64,
@@ -66,7 +67,8 @@ fn id(number: u64) -> i64 {
 
 impl Generator {
     pub(crate) fn new(shape: Shape) -> Self {
-        // The shared image and its manifests in the huge repository; the shared image, the subject and its referrers.
+        // The shared image and its manifests in the huge repository; the shared image, the subject
+        // and its referrers.
         let subject = FIRST + id(shape.manifests);
         let small = subject + 2 + id(shape.referrers());
         Self { shape, content: Content::new(), links: Links { subject, small } }

@@ -8,10 +8,11 @@ use crate::process::Result;
 use crate::scale::counters::{Counters, Used};
 use crate::scale::operations::{Operation, Targets};
 
-/// How often an operation is done before it is measured, so that statements are planned.
+/// The number of times that an operation is done before it is measured, so that statements are
+/// planned.
 const BEFORE: usize = 5;
 
-/// What an operation took.
+/// The figures of an operation.
 pub(crate) struct Figures {
     pub(crate) name: &'static str,
     pub(crate) count: usize,

@@ -1,8 +1,9 @@
-//! `cargo xtask scale`: whether what one operation costs stays the same however much a registry has.
+//! `cargo xtask scale`: the cost of one operation, and its growth with the size of a registry.
 //!
-//! A registry of each size is filled by writing the rows that pushes would have written, with few things that all share and
-//! many that nobody shares. Then each operation is asked for over HTTP, one at a time, and what the server and its database used
-//! for it is counted; upkeep comes last. `docs/scale.md` has what was found.
+//! A registry of each size is filled by writing the rows that pushes would have written, with few
+//! things that all share and many that nobody shares. Then each operation is asked for over HTTP,
+//! one at a time, and what the server and its database used for it is counted; upkeep comes last.
+//! `docs/scale.md` has what was found.
 
 mod aims;
 mod content;
@@ -29,20 +30,21 @@ use place::{Engine, Place};
 use shape::Shape;
 use size::Run;
 
-/// What to measure.
+/// The options of a measurement.
 #[derive(Args)]
 pub(crate) struct Options {
     /// A built `ocictl` to measure; else one is built.
     #[arg(long, value_name = "PATH")]
     ocictl: Option<PathBuf>,
 
-    /// How many manifests the largest repository has, and how many all small ones have together: one size or several, the smallest
-    /// first. At least 1000, and a multiple of 10.
+    /// The number of manifests of the largest repository, and of all small ones together: one size
+    /// or several, the smallest first. At least 1000, and a multiple of 10.
     #[arg(long, value_name = "N,…", default_value = "10000,100000", value_delimiter = ',')]
     manifests: Vec<u64>,
 
-    /// A PostgreSQL server to measure on, too, by the URL of a database whose user may make others: `scale_N` for each size, in place
-    /// of one of that name. Pages are counted where the server has loaded pg_stat_statements.
+    /// A PostgreSQL server to measure on, too, by the URL of a database whose user may make others:
+    /// `scale_N` for each size, in place of one of that name. Pages are counted where the server
+    /// has loaded pg_stat_statements.
     #[arg(long, value_name = "URL", env = "SCALE_DATABASE", hide_env_values = true)]
     database: Option<String>,
 
@@ -50,16 +52,16 @@ pub(crate) struct Options {
     #[arg(long, requires = "database")]
     no_sqlite: bool,
 
-    /// How often each read is measured. Writes are measured a tenth of that.
+    /// The number of times that each read is measured. Writes are measured a tenth of that.
     #[arg(long, value_name = "N", default_value_t = 600, value_parser = clap::value_parser!(u32).range(10..=100_000))]
     operations: u32,
 
-    /// Where filled registries stay, to be measured again, with another `ocictl`, too; databases are called `scale_kept_N`. Each
-    /// measurement is of a copy.
+    /// The directory where filled registries stay, to be measured again, with another `ocictl`,
+    /// too; databases are called `scale_kept_N`. Each measurement is of a copy.
     #[arg(long, value_name = "DIR")]
     keep: Option<PathBuf>,
 
-    /// Where to write the figures as JSON.
+    /// The file to which the figures are written as JSON.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }

@@ -1,4 +1,5 @@
-//! What is measured, over HTTP: each operation is some requests, which are made before the clock runs.
+//! The operations that are measured, over HTTP: each operation is some requests, which are made
+//! before the clock runs.
 
 mod reads;
 mod writes;
@@ -22,11 +23,11 @@ pub(crate) struct Operation {
 pub(crate) const READS: &[Operation] = reads::ALL;
 pub(crate) const WRITES: &[Operation] = writes::ALL;
 
-/// What others do beside upkeep.
+/// Operations that others do beside upkeep.
 pub(crate) const PUSH_MANIFEST: &Operation = &WRITES[1];
 pub(crate) const PUSH_SMALL: &Operation = &WRITES[3];
 
-/// What takes away what others need, and so is done last.
+/// Operations that take away what others need, and so are done last.
 pub(crate) const DELETE_SUBJECT: &Operation = &writes::SUBJECT_GOES;
 
 /// A request, and the status of the answer to it.
@@ -111,13 +112,13 @@ pub(crate) struct Targets<'a> {
     pub(crate) shape: Shape,
     pub(crate) content: &'a Content,
     random: Random,
-    /// What was chosen so far of what can be chosen once only.
+    /// The choices so far of what can be chosen once only.
     taken: u64,
     /// The first number of what is new.
     new: u64,
 }
 
-/// How many new things one [`Targets`] can make.
+/// The number of new things that one [`Targets`] can make.
 const NEW: u64 = 1 << 24;
 
 impl<'a> Targets<'a> {

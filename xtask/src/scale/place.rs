@@ -1,4 +1,4 @@
-//! Where a registry of some size lies, and how it comes to be there.
+//! The place of a registry of some size, and the making of it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::scale::{postgres, sqlite};
 /// The file of SQLite in the directory of a registry.
 const METADATA: &str = "metadata.sqlite";
 
-/// Which database the metadata is in.
+/// The database that the metadata is in.
 #[derive(Clone)]
 pub(crate) enum Engine {
     Sqlite,
@@ -57,7 +57,8 @@ impl Place {
         Ok(place)
     }
 
-    /// Makes a registry of a size in a directory where it stays, unless it is there, and gives a copy that can be changed.
+    /// Makes a registry of a size in a directory where it stays, unless it is there, and gives a
+    /// copy that can be changed.
     pub(crate) async fn keep(
         engine: &Engine,
         ocictl: &Path,

@@ -26,7 +26,7 @@ const TABLES: [&str; 9] = [
 /// Tables whose ids the database numbers itself.
 const NUMBERED: [&str; 4] = ["repository", "blob", "manifest", "repository_manifest"];
 
-/// How many bytes of rows are written at a time.
+/// The number of bytes of rows that are written at a time.
 const GATHERED: usize = 32 << 20;
 
 /// A database that is filled.
@@ -41,7 +41,8 @@ impl Sink {
     pub(crate) async fn open(url: &str) -> Result<Self> {
         let db = connect(url).await?;
         execute(&db, "SET synchronous_commit = off").await?;
-        // Without looking each key up, which only a superuser may. They are checked when all is there.
+        // Without looking each key up, which only a superuser may. They are checked when all is
+        // there.
         let _ = execute(&db, "SET session_replication_role = replica").await;
         Ok(Self { db, gathered: Default::default() })
     }

@@ -1,4 +1,4 @@
-//! What was found, as tables whose columns are sizes, and as JSON.
+//! The findings, as tables whose columns are sizes, and as JSON.
 
 use std::fmt::Write as _;
 use std::path::Path;

@@ -1,17 +1,18 @@
 //! A registry of a size: how much of each thing it has, and what is called how.
 //!
-//! Much is shared by few, and little by nearly all, as in registries of people: base layers and base images are in each
-//! repository, one repository is as large as all others together, and one subject has very many referrers.
+//! Much is shared by few, and little by nearly all, as in registries of people: base layers and
+//! base images are in each repository, one repository is as large as all others together, and one
+//! subject has very many referrers.
 
 use crate::process::Result;
 
-/// How many images of its own a small repository has.
+/// The number of images of its own that a small repository has.
 pub(crate) const IMAGES: u64 = 10;
 
 /// The architectures of those that its index lists, which are the first.
 pub(crate) const ARCHITECTURES: [&str; 2] = ["amd64", "arm64"];
 
-/// How many referrers of the subject have a type that others do not have.
+/// The number of referrers of the subject that have a type that others do not have.
 pub(crate) const RARE: u64 = 10;
 
 /// The type of those, and of the others.
@@ -54,19 +55,19 @@ impl Shape {
         }
     }
 
-    /// How many small repositories there are.
+    /// Returns the number of small repositories.
     pub(crate) fn small(self) -> u64 {
         self.manifests / IMAGES
     }
 
-    /// How many blobs and manifests of repositories a check looks at.
+    /// Returns the number of blobs and manifests of repositories that a check looks at.
     pub(crate) fn checked(self) -> u64 {
         let blobs = 2 + 2 * self.manifests;
         let manifests = 3 + 2 * self.manifests + self.referrers() + 2 * self.small();
         blobs + manifests
     }
 
-    /// How many referrers the subject has.
+    /// Returns the number of referrers of the subject.
     pub(crate) fn referrers(self) -> u64 {
         self.manifests / 10
     }

@@ -14,10 +14,10 @@ use crate::scale::place::{Engine, Place};
 use crate::scale::shape::Shape;
 use crate::scale::upkeep::{self, Upkeep};
 
-/// How often the server is started for its first answer.
+/// The number of times that the server is started for its first answer.
 const STARTS: usize = 3;
 
-/// What was found.
+/// The findings.
 pub(crate) struct Run {
     pub(crate) engine: &'static str,
     pub(crate) shape: Shape,
@@ -31,7 +31,8 @@ pub(crate) struct Run {
     pub(crate) memory: (u64, u64),
 }
 
-/// Measures reads so often, and writes a tenth of that. `rate` is how fast a smaller one was checked.
+/// Measures reads so often, and writes a tenth of that. `rate` is how fast a smaller one was
+/// checked.
 pub(crate) async fn run(
     place: &Place,
     shape: Shape,

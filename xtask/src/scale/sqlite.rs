@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use crate::process::Result;
 use crate::scale::row::Row;
 
-/// How many rows are in a transaction.
+/// The number of rows in a transaction.
 const TRANSACTION: usize = 200_000;
 
 /// A database that is filled.
@@ -27,7 +27,8 @@ impl Sink {
             // Nothing is lost that could not be made again, and keys are checked when all is there.
             db.pragma_update(None, "synchronous", "OFF")?;
             db.pragma_update(None, "foreign_keys", false)?;
-            // In KiB, if negative: what indexes of digests need, whose leaves are written in no order.
+            // In KiB, if negative: what indexes of digests need, whose leaves are written in no
+            // order.
             db.pragma_update(None, "cache_size", -(1 << 20))?;
             db.execute_batch("BEGIN")?;
             Ok(db)

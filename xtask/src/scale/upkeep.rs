@@ -1,4 +1,5 @@
-//! Upkeep of a registry of some size: check, collection beside pushers, and the deletion of a subject with many referrers.
+//! Upkeep of a registry of some size: check, collection beside pushers, and the deletion of a
+//! subject with many referrers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,10 +17,10 @@ use crate::scale::operations::{Operation, Targets};
 use crate::scale::place::Place;
 use crate::scale::shape::Shape;
 
-/// How long what nothing references stays, in seconds: not long.
+/// The time that unreferenced content stays, in seconds: not long.
 const GRACE: &str = "1s";
 
-/// What lets the server collect soon.
+/// The options that let the server collect soon.
 pub(crate) const SOON: [&str; 4] = ["--gc-grace", GRACE, "--longest-read", GRACE];
 
 /// Longer than the grace, whose clock has whole seconds.
@@ -28,7 +29,7 @@ const AFTER_GRACE: Duration = Duration::from_millis(2100);
 /// Garbage must be gone after so many collections.
 const MOST_COLLECTIONS: usize = 10;
 
-/// How many push while is collected.
+/// The number of clients that push during a collection.
 const PUSHERS: u64 = 16;
 
 /// A check that would take longer is left out.
@@ -37,7 +38,7 @@ const LONGEST_CHECK: Duration = Duration::from_secs(600);
 /// Seeds of what is pushed meanwhile.
 const SEED: u64 = 1 << 12;
 
-/// What was found of upkeep.
+/// The findings about upkeep.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Upkeep {
     /// Blobs and manifests that were checked in a second. `None`: it would have taken too long.
@@ -62,7 +63,8 @@ impl Upkeep {
     }
 }
 
-/// Checks a registry that no server uses: nothing may be wrong with it. `rate` is what a smaller one took.
+/// Checks a registry that no server uses: nothing may be wrong with it. `rate` is what a smaller
+/// one took.
 pub(crate) async fn check(place: &Place, shape: Shape, rate: Option<f64>) -> Result<Option<f64>> {
     let expected = rate.map_or(0.0, |rate| shape.checked() as f64 / rate);
     if expected > LONGEST_CHECK.as_secs_f64() {

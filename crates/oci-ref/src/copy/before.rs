@@ -103,7 +103,8 @@ impl Check<'_> {
     }
 
     /// Adds what is copied of the entries of a manifest: the first that have not been looked at, so
-    /// that a large index does not lie here in pieces, and the manifest once more if there are others.
+    /// that a large index does not lie here in pieces, and the manifest once more if there are
+    /// others.
     fn add_entries(&mut self, manifest: &Manifest, depth: usize, refers: bool) {
         if depth >= self.run.options.max_depth {
             // What is nested too deep is refused by the copy itself.

@@ -1,4 +1,4 @@
-//! What a copy has done: each digest once, however many manifests reference it.
+//! The work that a copy has done: each digest once, however many manifests reference it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -8,7 +8,7 @@ use tokio::sync::OnceCell;
 
 use crate::LARGE_DOCUMENT;
 
-/// What became of a manifest that an index lists, or that refers to another.
+/// The outcome of copying a manifest that an index lists, or that refers to another.
 pub(super) enum Outcome {
     /// It is there as it was, or need not be.
     Same,
@@ -18,7 +18,7 @@ pub(super) enum Outcome {
     Lists,
 }
 
-/// What has been done, by digest: of blobs, of manifests that list nothing (leaves), and of those
+/// Finished work by digest: of blobs, of manifests that list nothing (leaves), and of those
 /// that list others (indexes). A digest may be wanted as a blob by one manifest and as a manifest
 /// by another; a store keeps the two apart.
 #[derive(Default)]
@@ -48,7 +48,7 @@ impl Done {
         lock(&self.indexes).insert(digest, outcome);
     }
 
-    /// What an entry is now, if it became another.
+    /// Returns the descriptor of an entry that became another manifest.
     pub(super) fn became(&self, digest: &Digest) -> Option<Descriptor> {
         let now = |outcome: &Outcome| match outcome {
             Outcome::Became(now) => Some(Descriptor::clone(now)),

@@ -1,6 +1,6 @@
 //! How much happens at a time.
 //!
-//! What a copy holds in memory does not depend on what a source lists. Manifests that list nothing
+//! The memory of a copy does not depend on the content of the source. Manifests that list nothing
 //! (leaves) have places by their bytes; the indexes of a root are a [`Chain`], one after the other,
 //! and only one chain at a time has large ones. So nobody waits for ever:
 //! - A request, a transfer and a place of bytes are held by who waits for nothing after them.
@@ -65,9 +65,9 @@ impl Limits {
         take(&self.requests, 1).await
     }
 
-    /// A place for a manifest of so many bytes, from before it is read. That of a leaf is held until
-    /// it is written, and who has one must not wait for other manifests; that of an index its chain
-    /// holds.
+    /// A place for a manifest of so many bytes, from before it is read. That of a leaf is held
+    /// until it is written, and who has one must not wait for other manifests; that of an index its
+    /// chain holds.
     pub(super) async fn manifest(
         &self,
         size: u64,

@@ -1,4 +1,4 @@
-//! What a copy holds of large indexes, whatever a source lists: few at a time, without anybody
+//! The large indexes that a copy holds, whatever a source lists: few at a time, without anybody
 //! waiting for ever, and so that all is copied.
 
 use std::sync::atomic::Ordering;

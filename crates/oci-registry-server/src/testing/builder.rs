@@ -1,9 +1,9 @@
 //! How a test registry is configured.
 
-use oci_ref::Registry;
 use std::io;
 
 use http::StatusCode;
+use oci_ref::Registry;
 
 use super::{Endpoint, Fault, FaultAnswer, FaultRule, TestAuth, TestRegistry};
 use crate::{MemoryRegistry, ServerOptions, respond};

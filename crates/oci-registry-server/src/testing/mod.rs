@@ -14,12 +14,12 @@ mod rule;
 mod scope;
 mod token;
 
-use oci_ref::Registry;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::middleware::from_fn_with_state;
+use oci_ref::Registry;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 

@@ -1,12 +1,12 @@
 //! A registry to ask, a small client to ask it with, and content to put into it.
 
-use oci_ref::Registry;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
+use oci_ref::Registry;
 use oci_registry_server::{MemoryRegistry, ServerOptions, TestRegistry};
 use oci_spec_types::Digest;
 use serde_json::{Value, json};

@@ -14,7 +14,7 @@ use crate::verify::{Damage, verify, verify_bytes};
 /// How many are listed at a time. Those in the database come with their bytes.
 const PAGE: usize = 200;
 
-/// How many of their links to repositories are looked at in a step.
+/// The number of their links to repositories that are looked at in a step.
 const LINKS: usize = 1000;
 
 /// How many repositories are named.
@@ -91,8 +91,8 @@ impl Check<'_> {
         Ok(false)
     }
 
-    /// Looks for what no collection would come upon among the blobs after one, and up to another, but for those that are known
-    /// to be damaged. Each is told once, whoever has it.
+    /// Looks for what no collection would come upon among the blobs after one, and up to another,
+    /// but for those that are known to be damaged. Each is told once, whoever has it.
     async fn links(&mut self, after: i64, end: i64, damaged: &BTreeSet<i64>) -> Result<()> {
         let (mut place, mut told) = (Some((after, i64::MAX)), None);
         while let Some(after) = place {
@@ -108,7 +108,8 @@ impl Check<'_> {
         Ok(())
     }
 
-    /// That nothing references it is of one state of the database, so there is no need to look again.
+    /// That nothing references it is of one state of the database, so there is no need to look
+    /// again.
     async fn forgotten(&mut self, link: &ForgottenLink) -> Result<()> {
         let what = format!(
             "blob {} of repository {} is referenced by nothing, and no collection would come upon it",

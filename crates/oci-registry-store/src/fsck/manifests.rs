@@ -12,10 +12,11 @@ use crate::metadata::{Recorded, StoredManifest};
 /// How many are listed at a time.
 const PAGE: usize = 200;
 
-/// How many bytes are parsed at a time, if it is more than one manifest.
+/// The most bytes that are parsed at a time, if it is more than one manifest.
 const PART: usize = 64 << 10;
 
-/// The outcome of reading the bytes of one: how what is recorded differs from them, with what they say.
+/// The outcome of reading the bytes of one: how what is recorded differs from them, with what they
+/// say.
 type Found = std::result::Result<Option<(String, Manifest)>, ManifestError>;
 
 impl Check<'_> {

@@ -13,10 +13,12 @@ pub(crate) enum Misfit {
     Repository,
 }
 
-/// The statement that looks at links, in both dialects: after the one of the first and second parameters, its blob and its
-/// repository; of blobs up to the third parameter; no more than the fourth. Each comes with the blob's digest and the repository's
-/// name if it is forgotten. A blob may have very many links, and each step looks at a bounded number of them: in the order of an
-/// index, and each by another one. PostgreSQL may read all references at once for EXISTS, and does not for a value.
+/// The statement that looks at links, in both dialects: after the one of the first and second
+/// parameters, its blob and its repository; of blobs up to the third parameter; no more than the
+/// fourth. Each comes with the blob's digest and the repository's name if it is forgotten. A blob
+/// may have very many links, and each step looks at a bounded number of them: in the order of an
+/// index, and each by another one. PostgreSQL may read all references at once for EXISTS, and does
+/// not for a value.
 pub(super) const LINKS: &str = "
     SELECT link.blob, link.repository,
         CASE WHEN forgotten THEN (SELECT digest FROM blob WHERE blob.id = link.blob) END,

@@ -45,9 +45,10 @@ pub(crate) enum Content {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Resolved {
     pub(crate) descriptor: Descriptor,
-    /// It may be collected soon, so that it is to be renewed before anybody relies on its existence: it is no root, and nothing
-    /// above it is one, if only candidates of later than `stale_before` count as roots beside tags. Also told of one that
-    /// is not there any more, which whoever renews it learns.
+    /// It may be collected soon, so that it is to be renewed before anybody relies on its
+    /// existence: it is no root, and nothing above it is one, if only candidates of later than
+    /// `stale_before` count as roots beside tags. Also told of one that is not there any more,
+    /// which whoever renews it learns.
     pub(crate) stale: bool,
 }
 
@@ -461,8 +462,9 @@ pub(crate) trait Metadata: Send + Sync + 'static {
     /// been only since later; what was below, since when the manifest above was one, so that whole trees go.
     async fn collect_manifests(&self, before: i64, now: i64, limit: usize) -> Result<CollectStep>;
 
-    /// Goes on with the deletion of a subject that had more than [`REFERRERS`] referrers: the next so many become candidates,
-    /// as those have that the deletion itself came to. `false` if there was nothing to go on with.
+    /// Goes on with the deletion of a subject that had more than [`REFERRERS`] referrers: the next
+    /// so many become candidates, as those have that the deletion itself came to. `false` if there
+    /// was nothing to go on with.
     async fn finish_deletions(&self) -> Result<bool>;
 
     /// What a whole collection would do now, exactly: manifests first, then blobs. Changes nothing, and holds nobody up.

@@ -219,7 +219,8 @@ async fn a_wide_and_deep_tree_goes_in_steps() {
     assert_eq!(engine.collect_untagged().await.manifests, 352);
 }
 
-/// What refers to a subject that is deleted becomes garbage, however much it is; and who relies on it before that keeps it.
+/// The referrers of a deleted subject become garbage, however many there are; those that somebody
+/// relies on before that stay.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_subject_with_many_referrers() {
     let mut options = EngineOptions::default();

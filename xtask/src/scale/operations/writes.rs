@@ -1,4 +1,5 @@
-//! The operations that change something. What a later one needs is not taken away by an earlier one.
+//! The operations that change something. What a later one needs is not taken away by an earlier
+//! one.
 
 use super::{Operation, Request, Targets, blob_path, manifest_path};
 use crate::scale::content::Image;

@@ -13,9 +13,9 @@ use super::{blobs, remove};
 use crate::metadata::columns;
 use crate::metadata::{CollectStep, Collected};
 
-/// A manifest with all that is above it, by an expression for the id of its link. UNION, and not UNION ALL, ends it in a
-/// circle. Rows come one after the other (without OFFSET, a plan could read all children of all parents first), so that
-/// whoever needs no more of them ends the walk.
+/// A manifest with all that is above it, by an expression for the id of its link. UNION, and not
+/// UNION ALL, ends it in a circle. Rows come one after the other (without OFFSET, a plan could read
+/// all children of all parents first), so that whoever needs no more of them ends the walk.
 pub(super) fn above(origin: &str) -> String {
     format!(
         "WITH RECURSIVE above (id) AS (
@@ -39,8 +39,8 @@ pub(super) fn above(origin: &str) -> String {
     )
 }
 
-/// The condition that nothing holds a manifest: none of [`above`] has a tag, or is a candidate since later than `before`,
-/// which is an expression, too.
+/// The condition that nothing holds a manifest: none of [`above`] has a tag, or is a candidate
+/// since later than `before`, which is an expression, too.
 pub(super) fn unheld_by(origin: &str, before: &str) -> String {
     format!(
         "NOT EXISTS (
@@ -52,15 +52,16 @@ pub(super) fn unheld_by(origin: &str, before: &str) -> String {
     )
 }
 
-/// Of several collectors, each takes the candidates of other repositories: those for which it gets this advisory lock. It is
-/// not the one of [`lock_key`], which may only be taken in order.
+/// Of several collectors, each takes the candidates of other repositories: those for which it gets
+/// this advisory lock. It is not the one of [`lock_key`], which may only be taken in order.
 const COLLECTING: i32 = 0x6f63_6972;
 
 /// As many candidates as one step takes are looked for among the oldest so many.
 const AHEAD: i64 = 8;
 
-/// The statement for the oldest candidates of a table: each with its repository, what it is called there, and the name
-/// of the repository. Those of other collectors are left out, unless `$3` says that they are waited for.
+/// The statement for the oldest candidates of a table: each with its repository, what it is called
+/// there, and the name of the repository. Those of other collectors are left out, unless `$3` says
+/// that they are waited for.
 fn candidates(table: &str, key: &str) -> String {
     format!(
         "SELECT link.repository, link.{key}, (SELECT name FROM repository WHERE id = link.repository)
@@ -152,8 +153,8 @@ pub(super) async fn collect_manifests(
     let keep = "UPDATE repository_manifest SET candidate_since = NULL WHERE id = ANY ($1)";
     db.execute(keep, &[&held]).await?;
 
-    // Of each, from far to near: what is far above goes first, so that a step that ends in the middle leaves no parent without
-    // its children.
+    // Of each, from far to near: what is far above goes first, so that a step that ends in the
+    // middle leaves no parent without its children.
     let garbage: Vec<i64> = candidates.into_iter().filter(|id| unheld.contains(id)).collect();
     if garbage.is_empty() {
         return Ok(step);

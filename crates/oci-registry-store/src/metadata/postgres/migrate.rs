@@ -1,9 +1,11 @@
 //! Brings the tables of an older version to this one, while replicas of the older version go on.
 //!
-//! A step either is one transaction, which is quick or has no other way, or it runs *online*: statement by statement, each of
-//! which blocks nobody for longer than a moment, and does nothing where it has been done. One that was broken off is gone on with
-//! by the next program that starts. A version is noted when all of its statements are done, and each leaves the tables so that
-//! programs of the version before it, which are running, stay right; they refuse to start again after that.
+//! A step either is one transaction, which is quick or has no other way, or it runs *online*:
+//! statement by statement, each of which blocks nobody for longer than a moment, and does nothing
+//! where it has been done. One that was broken off is gone on with by the next program that starts.
+//! A version is noted when all of its statements are done, and each leaves the tables so that
+//! programs of the version before it, which are running, stay right; they refuse to start again
+//! after that.
 
 use std::time::Duration;
 
@@ -22,7 +24,8 @@ enum Step {
 
 /// A change that can be made while others use the tables.
 enum Change {
-    /// Makes an index: its name, and the statement. What is left of one that was broken off is removed first.
+    /// Makes an index: its name, and the statement. What is left of one that was broken off is
+    /// removed first.
     Index(&'static str, &'static str),
     /// A statement that does nothing where it has been done.
     Statement(&'static str),
@@ -78,21 +81,23 @@ const LOCK: i64 = 0x6f63_6972_6567_0002;
 /// The pause before somebody who is in the way is asked again.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// How long a change that needs a table for a moment may make others wait for it, before it lets them go on and tries again.
+/// The longest time that a change which needs a table for a moment makes others wait, before it
+/// lets them go on and tries again.
 const LOCK_TIMEOUT: &str = "SET lock_timeout = '1s'";
 
-/// What is set while it runs: statements may take as long as they take, with plans for all rows of a table.
+/// The settings while it runs: statements may take as long as they take, with plans for all rows of
+/// a table.
 const SETTINGS: &str =
     "SET statement_timeout = 0; SET enable_seqscan = on; SET enable_bitmapscan = on";
 
 type Result<T> = std::result::Result<T, tokio_postgres::Error>;
 
-/// Brings the tables to the current version, from whichever they have when it is this program's turn. The connection is not to
-/// be used for anything else after that.
+/// Brings the tables to the current version, from whichever they have when it is this program's
+/// turn. The connection is not to be used for anything else after that.
 pub(super) async fn migrate(client: &mut Object) -> Result<()> {
     client.batch_execute(SETTINGS).await?;
-    // Waiting for the lock in a statement would hold up whoever has it: an index is only done when all statements
-    // that began before it have ended.
+    // Waiting for the lock in a statement would hold up whoever has it: an index is only done when
+    // all statements that began before it have ended.
     while !client
         .query_one("SELECT pg_try_advisory_lock($1)", &[&LOCK])
         .await?

@@ -96,11 +96,12 @@ async fn pool(url: &Url, settings: &Settings) -> Result<Pool> {
 
 /// What is set for each connection.
 ///
-/// Each statement is planned once for a connection, since planning those for a single row takes several times as long as
-/// running them. Such a plan may be older than the rows, so it uses indexes even where a table is still small, and takes from
-/// them one entry after the other, so that whoever needs no more than the first reads no more. Work
-/// that takes long sets this back (see [`Begin::long`](super::run::Begin::long)). Nothing is worth compiling, which takes longer than any of
-/// the statements.
+/// Each statement is planned once for a connection, since planning those for a single row takes
+/// several times as long as running them. Such a plan may be older than the rows, so it uses
+/// indexes even where a table is still small, and takes from them one entry after the other, so
+/// that whoever needs no more than the first reads no more. Work that takes long sets this back
+/// (see [`Begin::long`](super::run::Begin::long)). Nothing is worth compiling, which takes longer
+/// than any of the statements.
 fn session(settings: &Settings) -> String {
     let sync = if settings.sync { "on" } else { "off" };
     let statement = STATEMENT.as_millis();

@@ -54,8 +54,8 @@ pub(super) async fn drop_unlinked(db: &Db, manifests: &[i64]) -> Outcome<(u64, u
     Ok((columns::size(get(&dropped, 0)?)?, columns::size(get(&dropped, 1)?)?))
 }
 
-/// Makes what refers to some manifests, which are going, candidates: the first of each one's referrers now, and the
-/// others in steps of their own (see [`finish_deletions`]).
+/// Makes what refers to some manifests, which are going, candidates: the first of each one's
+/// referrers now, and the others in steps of their own (see [`finish_deletions`]).
 async fn release_referrers(db: &Db, links: &[i64], since: i64) -> Outcome<()> {
     let mark = "WITH subject AS (
                     SELECT link.repository, manifest.digest, coalesce(link.candidate_since, $2) AS since
@@ -84,8 +84,8 @@ async fn release_referrers(db: &Db, links: &[i64], since: i64) -> Outcome<()> {
     Ok(())
 }
 
-/// Goes on with one deletion of a subject that had many referrers: the next of them become candidates. `false` if there is
-/// none to go on with.
+/// Goes on with one deletion of a subject that had many referrers: the next of them become
+/// candidates. `false` if there is none to go on with.
 pub(super) async fn finish_deletions(db: &Db) -> Outcome<bool> {
     let next = "SELECT repository, digest, (SELECT name FROM repository WHERE id = repository)
                 FROM deleted_subject ORDER BY repository, digest LIMIT 1";

@@ -158,8 +158,9 @@ impl Begin {
         Self { reading: Some(Reading::Tables), ..Self::default() }
     }
 
-    /// For one that reads some rows of a single state of the database, by the plans that everybody has: those of
-    /// [`long`](Self::long) are made anew each time, which takes longer than reading the rows.
+    /// For one that reads some rows of a single state of the database, by the plans that everybody
+    /// has: those of [`long`](Self::long) are made anew each time, which takes longer than reading
+    /// the rows.
     pub(super) fn page() -> Self {
         Self { reading: Some(Reading::Page), ..Self::default() }
     }

@@ -43,7 +43,8 @@ const ROOTS: &str = "
     SELECT above.id, EXISTS (SELECT 1 FROM tag WHERE tag.manifest = above.id), link.candidate_since
     FROM above JOIN repository_manifest AS link ON link.id = above.id";
 
-/// True of a manifest that has a tag, or that an index with a tag lists. A walk would take all such indexes before it looks at the first.
+/// True of a manifest that has a tag, or that an index with a tag lists. A walk would take all such
+/// indexes before it looks at the first.
 const TAGGED: &str = "
     SELECT EXISTS (SELECT 1 FROM tag WHERE tag.manifest = ?1) OR EXISTS (
         SELECT 1 FROM repository_manifest AS link

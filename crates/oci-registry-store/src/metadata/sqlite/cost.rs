@@ -1,5 +1,6 @@
-//! What each operation costs in SQLite: statements, commits, and steps of its machine, each of which touches a page or two at most.
-//! None of these depends on the machine. The content is skewed, as it is for the same test on PostgreSQL.
+//! The cost of each operation in SQLite: statements, commits, and steps of its machine, each of
+//! which touches a page or two at most. None of these depends on the machine. The content is
+//! skewed, as it is for the same test on PostgreSQL.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -16,7 +17,8 @@ use super::{blobs, collect, lists, manifests, open, remove};
 use crate::References;
 use crate::metadata::{Content, NewBlob, NewManifest};
 
-/// How many repositories share content, and how many manifests, indexes and referrers one of them has.
+/// The number of repositories that share content, and of manifests, indexes and referrers in one of
+/// them.
 const MANY: i64 = 10_000;
 
 /// The most steps of an operation on single things, however many others there are.
@@ -25,7 +27,7 @@ const FEW: i64 = 2_500;
 /// The most steps for a page of 100 entries.
 const PAGE: i64 = 4_000;
 
-/// What has been counted so far.
+/// The counts so far.
 #[derive(Default)]
 struct Counts {
     statements: AtomicI64,
@@ -66,7 +68,7 @@ impl Counts {
     }
 }
 
-/// A database with counts, and what cost something else than it may.
+/// A database with counts, and the operations whose cost was not the expected one.
 struct Costs {
     db: Connection,
     counts: Arc<Counts>,
@@ -142,8 +144,9 @@ fn new_manifest(repository: &str, manifest: &Manifest, tag: Option<&str>) -> New
     }
 }
 
-/// Fills the tables beside what has been pushed: the layer and the image are everywhere, and thousands of indexes in the
-/// repository `huge` list the image; thousands of manifests there refer to it.
+/// Fills the tables beside what has been pushed: the layer and the image are everywhere, and
+/// thousands of indexes in the repository `huge` list the image; thousands of manifests there refer
+/// to it.
 fn fill(layer: &Digest, shared: &Digest) -> String {
     let series = format!(
         "WITH RECURSIVE series (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM series WHERE n < {MANY})"

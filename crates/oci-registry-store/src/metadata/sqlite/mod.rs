@@ -63,8 +63,8 @@ pub(crate) struct Sqlite {
 }
 
 impl Sqlite {
-    /// Opens the file, or creates it, and keeps up to `cache` bytes of what is found in it: half as what names stand for, and
-    /// half as pages that the readers share out among them. Blocks.
+    /// Opens the file, or creates it, and keeps up to `cache` bytes of what is found in it: half as
+    /// what names stand for, and half as pages that the readers share out among them. Blocks.
     ///
     /// # Errors
     /// If it is damaged, of another program, or of a newer version; then it has not been changed.

@@ -7,8 +7,8 @@ use super::failure::Outcome;
 use super::rows;
 use crate::metadata::{REFERRERS, columns, refusals};
 
-/// Removes all references of a manifest. Blobs become candidates since `now`, and children since `since`, unless they
-/// have been only since later.
+/// Removes all references of a manifest. Blobs become candidates since `now`, and children since
+/// `since`, unless they have been only since later.
 pub(super) fn release(db: &Connection, link: i64, since: i64, now: i64) -> Outcome<()> {
     db.prepare_cached(
         "UPDATE repository_blob SET candidate_since = max(coalesce(candidate_since, ?2), ?2)
@@ -42,8 +42,9 @@ pub(super) fn delete(db: &Connection, name: &Name, digest: &Digest, now: i64) ->
     Ok(())
 }
 
-/// Takes an untagged manifest out of its repository. What it held is a candidate: manifests since `since`, and blobs since
-/// `now`, unless they have been only since later. Gives its size if that was the last repository that had it.
+/// Takes an untagged manifest out of its repository. What it held is a candidate: manifests since
+/// `since`, and blobs since `now`, unless they have been only since later. Gives its size if that
+/// was the last repository that had it.
 pub(super) fn unlink(db: &Connection, link: i64, since: i64, now: i64) -> Outcome<Option<u64>> {
     release_referrers(db, link, since)?;
     release(db, link, since, now)?;
@@ -56,7 +57,8 @@ pub(super) fn unlink(db: &Connection, link: i64, since: i64, now: i64) -> Outcom
     drop_unlinked(db, manifest)
 }
 
-/// Makes what refers to a manifest, which is going, candidates: the first now, and the others in steps of their own.
+/// Makes what refers to a manifest, which is going, candidates: the first now, and the others in
+/// steps of their own.
 fn release_referrers(db: &Connection, link: i64, since: i64) -> Outcome<()> {
     let mut find = db.prepare_cached(
         "SELECT repository, digest FROM repository_manifest AS link
@@ -73,7 +75,8 @@ fn release_referrers(db: &Connection, link: i64, since: i64) -> Outcome<()> {
     Ok(())
 }
 
-/// Makes the next of a subject's referrers candidates. If there may be more, gives the digest of the last.
+/// Makes the next of a subject's referrers candidates. If there may be more, gives the digest of
+/// the last.
 fn mark_referrers(
     db: &Connection,
     repository: i64,

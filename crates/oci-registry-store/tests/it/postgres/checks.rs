@@ -13,7 +13,7 @@ use super::pages::{entries_read, open};
 use super::server;
 use crate::support::*;
 
-/// How many repositories have the shared blob.
+/// The number of repositories that have the shared blob.
 const HOLDERS: usize = 2000;
 
 /// Counts the statements on content that are run by this thread.

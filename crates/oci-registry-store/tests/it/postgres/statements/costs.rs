@@ -4,16 +4,16 @@ use std::fmt::Write as _;
 
 use tokio_postgres::Client;
 
-/// What operations cost.
+/// The costs of operations.
 pub(super) struct Costs {
     pub(super) client: Client,
     /// The operations so far, with what they cost.
     pub(super) told: String,
-    /// What cost something else than it may.
+    /// The operations whose cost was not the expected one.
     pub(super) problems: Vec<String>,
 }
 
-/// What one operation may cost.
+/// The cost that one operation may have.
 pub(super) struct Limit {
     /// Exactly so many statements, without those that begin and end a transaction.
     statements: i64,
@@ -45,8 +45,8 @@ impl Limit {
 }
 
 impl Costs {
-    /// Of an operation that is run three times, each on what was prepared for it. The last counts: statements have been
-    /// sent to the server by then.
+    /// Of an operation that is run three times, each on what was prepared for it. The last counts:
+    /// statements have been sent to the server by then.
     pub(super) async fn of<T>(
         &mut self,
         what: &str,

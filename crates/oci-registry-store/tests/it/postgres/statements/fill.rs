@@ -1,6 +1,7 @@
 //! Skewed content, made in SQL, since it would take long to push.
 
-/// How many repositories share content, how many manifests the largest one has, and how many refer to one subject.
+/// The number of repositories that share content, of manifests of the largest one, and of referrers
+/// of one subject.
 pub(super) const MANY: usize = 10_000;
 
 /// Fills the tables with what would take long to push.

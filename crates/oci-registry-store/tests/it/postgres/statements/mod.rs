@@ -1,9 +1,10 @@
-//! What each operation costs in the database: statements, commits, each of which syncs the log, and the pages that each statement
-//! touches. None of these depends on the machine.
+//! The cost of each operation in the database: statements, commits, each of which syncs the log,
+//! and the pages that each statement touches. None of these depends on the machine.
 //!
-//! The content is skewed, as real content is: a layer and an image that all repositories have, an image that thousands
-//! of indexes list, one repository with more manifests than all others together, and one subject to which thousands refer. A
-//! statement is planned once, for tables whose rows are few on average; it must not read what is many here.
+//! The content is skewed, as real content is: a layer and an image that all repositories have, an
+//! image that thousands of indexes list, one repository with more manifests than all others
+//! together, and one subject to which thousands refer. A statement is planned once, for tables
+//! whose rows are few on average; it must not read what is many here.
 
 mod costs;
 mod fill;
@@ -41,7 +42,7 @@ fn fresh() -> Bytes {
     noise(300, NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// What is there.
+/// The content of the registry.
 struct World {
     registry: DurableRegistry,
     layer: Descriptor,
